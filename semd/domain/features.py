@@ -1,0 +1,66 @@
+"""AVG, GRD and VAR: what the control machine sees of a frame beside its score (equation (2) and below)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Image features of one frame of W x H pixels with grey values I in 0..255.
+
+    Attributes:
+        avg: AVG = sum I / (W H), the mean grey value, 0..255.
+        grd: GRD = sum |I(x+1, y) - I(x, y)| + |I(x, y+1) - I(x, y)|, the absolute gradient, >= 0.
+        var: VAR = sum (I - AVG)^2 / (W H), the variance, 0..127.5^2.
+        pixels: W H.
+    """
+
+    avg: float
+    grd: float
+    var: float
+    pixels: int
+
+    @property
+    def avg_normalised(self) -> float:
+        """AVG mapped to [-1, 1], as the networks see it."""
+        return self.avg / 127.5 - 1.0
+
+    @property
+    def grd_normalised(self) -> float:
+        """Square root of GRD per pixel over 255, about 0.1..0.6, as the networks see it.
+
+        The root spreads the small values that frames out of focus have.
+        """
+        return float(np.sqrt(self.grd / self.pixels / 255.0))
+
+    @property
+    def var_normalised(self) -> float:
+        """Standard deviation over its largest possible value, in [0, 1], as the networks see it."""
+        return float(np.sqrt(self.var) / 127.5)
+
+
+def measure_features(image: NDArray[np.uint8], histogram: NDArray[np.int64]) -> Features:
+    """Measure AVG, GRD and VAR of a frame.
+
+    Args:
+        image: grey frame, uint8, shape (H, W), both at least 2.
+        histogram: counts of the 256 grey values of the same frame, shape (256,); AVG and VAR are exact sums
+            over it, which spares two passes over the image.
+    """
+    grey = np.arange(256, dtype=np.float64)
+    pixels = image.size
+    avg = float(histogram @ grey) / pixels
+    var = float(histogram @ (grey - avg) ** 2) / pixels
+    signed = image.astype(np.int16)
+    grd = int(np.abs(signed[:, 1:] - signed[:, :-1]).sum(dtype=np.int64))
+    grd += int(np.abs(signed[1:, :] - signed[:-1, :]).sum(dtype=np.int64))
+    return Features(avg=avg, grd=float(grd), var=var, pixels=pixels)
+
+
+def grey_histogram(image: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Count the grey values of a uint8 image; returns int64, shape (256,)."""
+    return np.bincount(image.ravel(), minlength=256).astype(np.int64, copy=False)

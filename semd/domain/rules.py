@@ -1,0 +1,67 @@
+"""The rules of a run: everything a decision depends on beside the frames and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from semd.domain.axes import AXES, Axis
+from semd.domain.exposure import ExposureRange
+from semd.domain.limits import AxisLimits, Limits, Optics
+from semd.domain.reward import RewardWeights
+
+DEFAULT_LIMITS: Mapping[Axis, AxisLimits] = {
+    Axis.WD: AxisLimits(2.0, 40.0),
+    Axis.BRIGHTNESS: AxisLimits(0.0, 100.0),
+    Axis.CONTRAST: AxisLimits(0.0, 100.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunRules:
+    """Thresholds and budgets of a run.
+
+    Attributes:
+        axes: the axes the actor may move.
+        limits: [L, U] of every axis.
+        optics: how far a step in WD reaches; None makes the window the limits, as in the paper.
+        n_frames: N of equation (3).
+        rho: largest step as a fraction of U - L, equation (5).
+        accept_score: omega; a score above it passes.
+        exposure: what DONE asks of the exposure.
+        weights: of the reward (6).
+        max_steps: frames a run may take.
+        max_holds: HOLDs in a row before GIVE-UP.
+        barren_steps: frames without a recognisable one before GIVE-UP.
+        barren_score: a score above this is a recognisable frame.
+        restart_margin: how far below the threshold a score must fall after the end to start a new run.
+        readback_wd_mm: largest difference between commanded and read working distance.
+        readback_fraction: the same for brightness and contrast, as a fraction of U - L.
+    """
+
+    axes: tuple[Axis, ...] = AXES
+    limits: Limits = field(default_factory=lambda: DEFAULT_LIMITS)
+    optics: Optics | None = field(default_factory=Optics)
+    n_frames: int = 5
+    rho: float = 0.2
+    accept_score: float = 9.0
+    exposure: ExposureRange = field(default_factory=ExposureRange)
+    weights: RewardWeights = field(default_factory=RewardWeights)
+    max_steps: int = 50
+    max_holds: int = 3
+    barren_steps: int = 12
+    barren_score: float = 1.0
+    restart_margin: float = 1.0
+    readback_wd_mm: float = 0.002
+    readback_fraction: float = 0.006
+
+    @property
+    def controls_exposure(self) -> bool:
+        """Whether a bad exposure could be mended at all."""
+        return Axis.BRIGHTNESS in self.axes or Axis.CONTRAST in self.axes
+
+    def readback_tolerance(self, axis: Axis) -> float:
+        """Largest difference between commanded and read value, in the axis's unit."""
+        if axis is Axis.WD:
+            return self.readback_wd_mm
+        return self.readback_fraction * self.limits[axis].span

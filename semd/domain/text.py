@@ -1,0 +1,53 @@
+"""Decoding text from instruments' PCs: UTF-8, UTF-16 with a mark, else Korean CP949 (protocol, section 1)."""
+
+from __future__ import annotations
+
+import codecs
+
+from semd.errors import ParameterTextError
+
+
+def decode_text(data: bytes) -> str:
+    """Decode parameter text.
+
+    Raises:
+        ParameterTextError: none of the encodings fits, or there are NUL characters, which is what a
+            pre-allocated file holds where its writer has not been yet.
+    """
+    text = _decode(data)
+    if "\0" in text:
+        raise ParameterTextError("the text holds NUL characters: it is not written to its end")
+    return text
+
+
+def _decode(data: bytes) -> str:
+    try:
+        if data.startswith(codecs.BOM_UTF8):
+            return data.decode("utf-8-sig")
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return data.decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise ParameterTextError(f"the text breaks its own byte order mark: {error.reason}") from error
+    for encoding in ("utf-8", "cp949"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise ParameterTextError("the text is neither UTF-8, nor UTF-16 with a byte order mark, nor CP949")
+
+
+def key_values(text: str, separator: str = "=") -> dict[str, str]:
+    """Read `KEY<separator>value` lines into a dictionary with upper-case keys; other lines are skipped.
+
+    Raises:
+        ParameterTextError: a key stands twice with different values: the tail of an older, longer text.
+    """
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        key, mark, value = line.partition(separator)
+        key, value = key.strip().upper(), value.strip()
+        if not mark or not key:
+            continue
+        if found.setdefault(key, value) != value:
+            raise ParameterTextError(f"{key[:40]} stands twice with different values")
+    return found
