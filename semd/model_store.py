@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from semd.errors import ModelError
+from semd.files import write_atomic
 
 Role = Literal["scorer", "actor"]
 MANIFEST = "manifest.json"
@@ -129,13 +130,7 @@ def store_model(directory: Path, role: Role, data: bytes, entry: dict[str, Any])
     directory.mkdir(parents=True, exist_ok=True)
     known = read_manifest(directory).models if (directory / MANIFEST).exists() else {}
     made = ModelEntry.model_validate({**entry, "sha256": hashlib.sha256(data).hexdigest()})
-    _replace(directory / made.file, data)
+    write_atomic(directory / made.file, data)
     manifest = Manifest(models={**known, role: made})
-    _replace(directory / MANIFEST, (json.dumps(manifest.model_dump(), indent=2) + "\n").encode())
+    write_atomic(directory / MANIFEST, (json.dumps(manifest.model_dump(), indent=2) + "\n").encode())
     return made
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)

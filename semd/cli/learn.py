@@ -1,0 +1,109 @@
+"""Commands that learn: dataset build, train score, train control."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semd.cli.output import JsonOption, print_json
+from semd.errors import ConfigError
+
+dataset_app = typer.Typer(help="Labelled frames to train the scoring machine on.", no_args_is_help=True)
+train_app = typer.Typer(help="Train the scoring or the control machine.", no_args_is_help=True)
+
+PresetOption = Annotated[str, typer.Option(help="default, or paper: the published values.")]
+RunOption = Annotated[Path, typer.Option("--run", help="Where checkpoint, curve and weights go.")]
+SeedOption = Annotated[int | None, typer.Option(help="Default: the preset's.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
+PromoteOption = Annotated[
+    Path | None, typer.Option(help="A models folder: put the weights there and enter them in its manifest.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    dataset_app.command("build")(build)
+    app.add_typer(dataset_app, name="dataset")
+    train_app.command("score")(score)
+    train_app.command("control")(control)
+    app.add_typer(train_app, name="train")
+
+
+def build(
+    directory: Annotated[Path, typer.Argument(help="A new folder.")],
+    fields: Annotated[int, typer.Option(min=1, help="Fields of view.")] = 3000,
+    frames_per_field: Annotated[int, typer.Option(min=1, help="Frames of each field.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+) -> None:
+    """Simulate labelled frames."""
+    from semd.simulator.dataset import DatasetSpec, build_dataset
+
+    spec = DatasetSpec(fields=fields, frames_per_field=frames_per_field, seed=seed)
+    print(build_dataset(spec, directory, workers))
+
+
+def score(
+    data: Annotated[Path, typer.Option(help="A dataset; `semd dataset build` makes one.")],
+    run: RunOption,
+    preset: PresetOption = "default",
+    seed: SeedOption = None,
+    threads: ThreadsOption = 2,
+    promote: PromoteOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the scoring machine; goes on where an interrupted run in the same folder stopped."""
+    from semd.model_store import store_model
+    from semd.scoring.model_entry import scorer_entry
+    from semd.scoring.training import train_scorer
+    from semd.scoring.training_config import preset as scoring_preset
+
+    config = scoring_preset(preset, seed if seed is not None else 0, threads)
+    result = train_scorer(config, data, run)
+    if result.finished and promote is not None and result.weights is not None and result.report is not None:
+        entry = scorer_entry(config, data, result.report, preset)
+        store_model(promote, "scorer", result.weights.read_bytes(), entry)
+    if as_json:
+        print_json(
+            {
+                "finished": result.finished,
+                "epochs": result.epochs,
+                "report": result.report and asdict(result.report),
+            }
+        )
+    raise typer.Exit(0 if result.finished else 1)
+
+
+def control(
+    run: RunOption,
+    preset: PresetOption = "default",
+    frames: Annotated[int | None, typer.Option(min=1, help="Simulated frames in all.")] = None,
+    seed: SeedOption = None,
+    threads: ThreadsOption = 1,
+    promote: PromoteOption = None,
+    *,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --run.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the control machine on the feature-level twin of the simulator (Algorithm 1)."""
+    from semd.control.model_entry import actor_entry
+    from semd.control.settings import PRESETS
+    from semd.control.training import train_control
+    from semd.evaluation.twin import make_evaluation, make_twin
+    from semd.model_store import store_model
+
+    if preset not in ("default", "paper"):
+        raise ConfigError(f"preset {preset!r} is not known; there are default and paper")
+    config = replace(PRESETS["paper" if preset == "paper" else "default"], threads=threads)
+    config = replace(
+        config, **{key: value for key, value in (("max_frames", frames), ("seed", seed)) if value is not None}
+    )
+    result = train_control(config, make_twin(config), make_evaluation(config), run, resume=resume)
+    if promote is not None:
+        store_model(promote, "actor", result.best_path.read_bytes(), actor_entry(config, result, preset))
+    if as_json:
+        print_json({"frames": result.frames, "updates": result.updates, **asdict(result.last)})

@@ -1,0 +1,141 @@
+"""Commands of the lab: init, run, middle-client, inspect, health, model verify."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semd.cli.output import ConfigOption, JsonOption, print_json
+from semd.errors import FrameError, ModelError
+
+model_app = typer.Typer(help="The weights and their manifest.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(init)
+    app.command()(run)
+    app.command("middle-client")(middle_client)
+    app.command()(inspect)
+    app.command()(health)
+    model_app.command("verify")(verify)
+    app.add_typer(model_app, name="model")
+
+
+def init(directory: Annotated[Path, typer.Argument(help="Made if need be.")]) -> None:
+    """Write an annotated semd.toml and the folders it names."""
+    from semd.cli.template import write_template
+
+    path = write_template(directory)
+    print(f"{path} and its folders are written. Next: look through it, then `semd run --config {path}`")
+
+
+def run(config: ConfigOption) -> None:
+    """Run the daemon: watch for frames, answer each with an action file."""
+    from semd.config import load_config
+    from semd.daemon.process import run_daemon
+
+    raise typer.Exit(run_daemon(load_config(config)))
+
+
+def middle_client(config: ConfigOption) -> None:
+    """Run the Middle Client: forward action files to the microscope's socket."""
+    from semd.config import load_config
+    from semd.logs import configure_logs
+    from semd.middle_client.process import run_middle_client
+    from semd.middle_client.settings import MiddleClientSettings
+
+    settings = load_config(config)
+    configure_logs(
+        settings.state.directory / "logs" / "middle-client.log",
+        level=settings.log.level,
+        max_bytes=int(settings.log.max_mb * 1e6),
+    )
+    link = settings.link
+    raise typer.Exit(
+        run_middle_client(
+            MiddleClientSettings(
+                action_directory=settings.actions.directory,
+                state_directory=settings.state.directory,
+                host=link.host,
+                port=link.port,
+                dialect=link.dialect,
+                connect_timeout_s=link.connect_timeout_s,
+                answer_timeout_s=link.answer_timeout_s,
+                confirm_timeout_s=link.confirm_timeout_s,
+                brightness_command=link.brightness_command,
+                contrast_command=link.contrast_command,
+            )
+        )
+    )
+
+
+def inspect(
+    image: Annotated[Path, typer.Argument(help="A frame's image.")],
+    params: Annotated[Path | None, typer.Argument(help="Its parameter text.")] = None,
+    dialect: Annotated[str, typer.Option(help="Whose parameters: coxem, hitachi, jeol, ...")] = "coxem",
+    magnification: Annotated[float | None, typer.Option(help="When there is no text.")] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what semd sees in one frame: parameters, features, exposure, score."""
+    from semd.evaluation.inspection import inspect_frame
+
+    try:
+        report = inspect_frame(image, params, dialect, magnification)
+    except FrameError as error:
+        if as_json:
+            print_json({"error": error.code, "message": error.message})
+        else:
+            print(error)
+        raise typer.Exit(1) from None
+    if as_json:
+        print_json(report)
+        return
+    for key, value in report.items():
+        print(f"{key:22} {value:.4f}" if isinstance(value, float) else f"{key:22} {value}")
+
+
+def health(config: ConfigOption, *, as_json: JsonOption = False) -> None:
+    """Say whether daemon and Middle Client are well; exit status 1 with the reasons when not."""
+    import time
+
+    from semd.config import load_config
+    from semd.daemon.health import check_health
+
+    report = check_health(load_config(config).state.directory, time.time())
+    if as_json:
+        print_json(dataclasses.asdict(report))
+    else:
+        print("healthy" if report.healthy else "not healthy: " + "; ".join(report.reasons))
+    raise typer.Exit(0 if report.healthy else 1)
+
+
+def verify(
+    directory: Annotated[Path | None, typer.Option(help="Default: the weights that came with semd.")] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every model file against the manifest's SHA-256."""
+    from semd.model_store import default_directory, load_model, read_manifest
+
+    where = directory or default_directory()
+    found: dict[str, str] = {}
+    for role in read_manifest(where).models:
+        try:
+            load_model(where, role)
+            found[role] = "ok"
+        except ModelError as error:
+            found[role] = str(error)
+    missing = {"scorer", "actor"} - found.keys()
+    found |= dict.fromkeys(sorted(missing), f"{ModelError.code}: not in the manifest")
+    fine = all(state == "ok" for state in found.values())
+    if as_json:
+        print_json({"ok": fine, "directory": str(where), **found})
+    else:
+        for role, state in found.items():
+            print(f"{role}: {state}")
+    raise typer.Exit(0 if fine else 1)

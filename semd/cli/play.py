@@ -1,0 +1,140 @@
+"""Commands that play: simulate, demo, record, replay."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semd.cli.output import ConfigOption, JsonOption, print_json
+from semd.errors import ConfigError
+
+SampleOption = Annotated[str, typer.Option(help="tinball, grid or assorted.")]
+MagnificationOption = Annotated[float, typer.Option(help="500 to 10000.")]
+SeedOption = Annotated[int, typer.Option(help="Decides field, stage height and start.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(simulate)
+    app.command()(demo)
+    app.command()(record)
+    app.command()(replay)
+
+
+def simulate(
+    config: ConfigOption,
+    sample: SampleOption = "tinball",
+    magnification: MagnificationOption = 2000.0,
+    seed: SeedOption = 0,
+    manner: Annotated[
+        str, typer.Option(help="image-first, text-first, slow, preallocated or rename.")
+    ] = "image-first",
+    image_format: Annotated[str, typer.Option(help="jpg, png, bmp or tif.")] = "jpg",
+    encoding: Annotated[str, typer.Option(help="Of the text: utf-8, utf-8-sig, utf-16, cp949.")] = "utf-8",
+    pause_s: Annotated[float, typer.Option(help="Between the pieces a slow writer writes.")] = 0.02,
+) -> None:
+    """Be the microscope: write frames where the configuration says, listen on its link, obey."""
+    from semd.config import load_config
+    from semd.simulator.serve import SimulateSpec, serve_microscope
+
+    settings = load_config(config)
+    spec = SimulateSpec.checked(
+        sample=sample,
+        magnification=magnification,
+        seed=seed,
+        manner=manner,
+        image_format=image_format,
+        encoding=encoding,
+        pause_s=pause_s,
+    )
+    serve_microscope(settings, spec, print)
+
+
+def demo(
+    sample: SampleOption = "tinball",
+    magnification: MagnificationOption = 2000.0,
+    seed: SeedOption = 0,
+    layout: Annotated[str, typer.Option(help="series or single.")] = "series",
+    link: Annotated[
+        str, typer.Option(help="text, or aisem which moves the working distance alone.")
+    ] = "text",
+    directory: Annotated[
+        Path | None, typer.Option(help="Where files and report go; default: a new temporary folder.")
+    ] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Watch a virtual SEM get sharp: real daemon, real Middle Client, real files, real socket."""
+    from semd.domain.action import Status
+    from semd.domain.pairing import Layout
+    from semd.evaluation.demo import DemoSpec, DemoStep, run_demo
+    from semd.evaluation.report import render_report
+    from semd.simulator.serve import checked_sample
+
+    if layout not in set(Layout) or link not in ("text", "aisem"):
+        raise ConfigError("--layout is series or single, --link is text or aisem")
+    spec = DemoSpec(checked_sample(sample), magnification, seed, Layout(layout), link)
+    where = directory or Path(tempfile.mkdtemp(prefix="semd-demo-"))
+    print(f"{sample} at x{magnification:g}, seed {seed}; files in {where}", flush=True)
+
+    def live(step: DemoStep) -> None:
+        scan, action = step.scan, step.action
+        print(
+            f"frame {step.number:2d}  score {action.score:5.2f}  WD {scan.wd_mm:8.4f} mm  "
+            f"brightness {scan.brightness:6.2f}  contrast {scan.contrast:6.2f}  -> {action.status}",
+            flush=True,
+        )
+
+    result = run_demo(spec, where, live)
+    report = where / "report.html"
+    report.write_text(render_report(result), "utf-8")
+    print(f"report: {report}")
+    values = result.as_json()
+    if as_json:
+        print_json(values)
+    else:
+        print(", ".join(f"{key} {value}" for key, value in values.items()))
+    raise typer.Exit(0 if values["status"] == Status.DONE else 1)
+
+
+def record(
+    config: ConfigOption,
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the frames the daemon has answered, in their order, so that `semd replay` can play them."""
+    from semd.config import load_config
+    from semd.replay.record import record_frames
+
+    counts = record_frames(load_config(config), out)
+    if as_json:
+        print_json(counts)
+    else:
+        print(f"{counts['frames']} frames copied to {out}, {counts['missing']} no longer there")
+
+
+def replay(
+    directory: Annotated[Path, typer.Argument(help="A folder of recorded pairs.")],
+    config: ConfigOption,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the actions go; default: <DIR>-actions beside it.")
+    ] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Play recorded pairs through the same pipeline; the same models give the same actions."""
+    from semd.config import load_config
+    from semd.replay.player import replay_frames
+
+    settings = load_config(config)
+    target = out or directory.resolve().with_name(directory.resolve().name + "-actions")
+    summary = replay_frames(directory, settings, target, progress=sys.stderr.isatty())
+    if as_json:
+        print_json(summary)
+    else:
+        print(", ".join(f"{key} {value}" for key, value in summary.items()))

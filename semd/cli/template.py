@@ -1,0 +1,89 @@
+"""The annotated configuration that `semd init` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from semd.errors import ConfigError
+
+_TEMPLATE = """# Configuration of semd, for the daemon (`semd run`) and the Middle Client (`semd middle-client`).
+# Paths are relative to it. Only what is not commented out is set; the comments show the defaults.
+
+[watch]
+directory = "watch"        # where NanoStation saves image and parameter text
+layout = "series"          # "series": every frame a new name; "single": ResponseImage overwritten each time
+dialect = "coxem"          # coxem | hitachi | jeol | tescan | zeiss | fei
+# observer = "native"      # "polling" for network shares
+# rescan_s = 1.0           # the scan is the truth; events only make it sooner
+# quiet_s = 0.5            # without a close event files must rest this long before they are read
+# settle_s = 10.0          # half a frame is quarantined after this
+# width_px = 640           # size of a frame without its info bar
+# height_px = 480
+# max_image_mb = 64.0
+
+[actions]
+directory = "actions"      # action files; sent, refused, expired and uncertain lie in folders below
+# lifetime_s = 60.0        # an action is never sent later than this
+
+[state]
+directory = "state"        # ledger, archive, quarantine, health.json, logs
+
+[link]
+host = "127.0.0.1"
+port = 9025
+dialect = "text"           # "aisem" is Coxem's own link; it moves the working distance alone
+# connect_timeout_s = 5.0
+# answer_timeout_s = 30.0
+# confirm_timeout_s = 120.0
+# brightness_command = "BRIGHTNESS,{value}"   # aisem only, if your NanoStation knows such a command
+# contrast_command = "CONTRAST,{value}"
+
+[control]
+axes = ["wd", "brightness", "contrast"]
+accept_score = 9.0         # DONE needs a score above this, and an acceptable exposure
+max_steps = 50             # then GIVE-UP, back to the best frame
+# restart_margin = 1.0     # fall of the score after the end that starts a new run
+# readback_wd_um = 2.0     # a larger difference of commanded and read value means the operator took over
+# readback_percent = 0.6
+# max_clipped_percent = 4.0
+# min_level = 60.0
+# max_level = 195.0
+# min_contrast = 90.0
+
+[limits]                   # no action ever leaves these; set them to what is safe on your instrument
+wd_mm = [5.0, 20.0]
+brightness = [0.0, 100.0]
+contrast = [0.0, 100.0]
+
+# [optics]
+# aperture_half_angle_mrad = 3.0   # sets how far a step in working distance reaches
+# reference_width_mm = 127.0       # field width at x1, used when the text names no PIXEL
+
+# [models]
+# directory = "models"     # default: the weights that came with semd
+# threads = 1              # one thread survives a busy core best
+
+# [log]
+# level = "info"
+# max_mb = 20.0
+"""
+
+
+def write_template(directory: Path) -> Path:
+    """Write `semd.toml` and its folders; returns the file's path.
+
+    Raises:
+        ConfigError: there is a semd.toml already, or the directory cannot be written.
+    """
+    path = directory / "semd.toml"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(_TEMPLATE)
+        for name in ("watch", "actions", "state"):
+            (directory / name).mkdir(exist_ok=True)
+    except FileExistsError as error:
+        raise ConfigError(f"{error.filename} exists already and is left as it is") from error
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: cannot be written: {error.strerror}") from error
+    return path

@@ -1,0 +1,1 @@
+"""Box (d): the control machine."""

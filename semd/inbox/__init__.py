@@ -1,0 +1,1 @@
+"""Box (a): finds complete frames in the watch directory and decodes them."""

@@ -1,0 +1,1 @@
+"""Box (e): forwards action files to the microscope's socket. Loads neither torch nor cv2."""

@@ -1,0 +1,107 @@
+"""What the ledger keeps: claims, rejections and rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+Fingerprint = tuple[tuple[str | int, ...], ...]
+"""What a look at the directory tells of a frame's files: ((name, size, mtime_ns, ...), ...)."""
+
+
+class RowState(StrEnum):
+    """How far a frame has come."""
+
+    TAKEN = "TAKEN"
+    DECIDED = "DECIDED"
+    PUBLISHED = "PUBLISHED"
+    QUARANTINING = "QUARANTINING"
+    QUARANTINED = "QUARANTINED"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Where one of a frame's files goes; kept so that a crash half-way can be finished."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A frame that is to be answered.
+
+    Attributes:
+        stem: the frame's stem, as in the action's FRAME.
+        id: the action's id, 32 hex digits.
+        image_name: name of the image file in the watch directory.
+        text_name: name of the parameter file; None where the image carries the parameters.
+        image_digest: SHA-256 of the image file, hex.
+        text_digest: SHA-256 of the parameter file, hex; that of nothing where there is none.
+        fingerprint: of the files when they were read.
+        moves: where the files go on consumption; empty when they stay.
+        reason_code, reason_text: why the image was unusable (quarantined and answered with HOLD), or None.
+    """
+
+    stem: str
+    id: str
+    image_name: str
+    text_name: str | None
+    image_digest: str
+    text_digest: str
+    fingerprint: Fingerprint
+    moves: tuple[Move, ...] = ()
+    reason_code: str | None = None
+    reason_text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A frame that gets no answer: its parameters cannot be read, or half of it never came.
+
+    Attributes:
+        stem: common stem of the files.
+        image_name, text_name: the files' names; None for a half that is not there.
+        image_digest, text_digest: their SHA-256 in hex, likewise.
+        fingerprint: of the files that are there.
+        reason_code, reason_text: why.
+        moves: where the files go.
+    """
+
+    stem: str
+    image_name: str | None
+    text_name: str | None
+    image_digest: str | None
+    text_digest: str | None
+    fingerprint: Fingerprint
+    reason_code: str
+    reason_text: str
+    moves: tuple[Move, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One frame as the ledger knows it; see `Claim` and `Rejection` for the fields.
+
+    Attributes:
+        row: number of the row, in the order of taking.
+        state: how far the frame has come.
+        seq, id: of its action; None for a rejected frame.
+        observation_json, decision_json: as given to `Ledger.decide`; None before.
+    """
+
+    row: int
+    state: RowState
+    seq: int | None
+    id: str | None
+    stem: str
+    image_name: str | None
+    text_name: str | None
+    image_digest: str | None
+    text_digest: str | None
+    fingerprint: Fingerprint
+    moves: tuple[Move, ...]
+    reason_code: str | None
+    reason_text: str | None
+    observation_json: str | None
+    decision_json: str | None

@@ -1,0 +1,115 @@
+"""From a decoded frame to its answer: boxes (b), (c) and (d) of the paper's Fig. 5.
+
+The daemon and replay share this file, so that a recorded sequence is answered by the very same steps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semd.control.policy import ActorPolicy
+from semd.domain.axes import Parameters
+from semd.domain.exposure import measure_exposure
+from semd.domain.features import grey_histogram, measure_features
+from semd.domain.observation import Measurement, Observation
+from semd.domain.rules import RunRules
+from semd.domain.run import Decision, Policy, Run, decide
+from semd.model_store import default_directory, load_model, models_digest
+from semd.scoring.scorer import Scorer
+
+
+class ScoringMachine(Protocol):
+    """Box (b): gives a frame the score that an expert would."""
+
+    def score(self, image: NDArray[np.uint8], magnification: float) -> float:
+        """Score a grey frame, uint8 (H, W); returns 0..10."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the pipeline made of one frame, with what each part cost.
+
+    Attributes:
+        observation: the frame as measured.
+        decision: the answer.
+        scoring_ms: the network's time; 0 without an image.
+        features_ms: time for AVG, GRD, VAR and the exposure.
+        control_ms: time for state, actor and decision.
+    """
+
+    observation: Observation
+    decision: Decision
+    scoring_ms: float
+    features_ms: float
+    control_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The models and the rules; holds no memory of frames.
+
+    Attributes:
+        scorer: box (b).
+        policy: the actor of box (d).
+        rules: of the run.
+        models_digest: enters every action's id.
+    """
+
+    scorer: ScoringMachine
+    policy: Policy
+    rules: RunRules
+    models_digest: str
+
+    def answer(
+        self, run: Run | None, stem: str, parameters: Parameters, image: NDArray[np.uint8] | None
+    ) -> Answer:
+        """Measure a frame and decide, given the run so far; `image` is None when it was unusable."""
+        begun = time.perf_counter()
+        measurement, scored = None, begun
+        if image is not None:
+            score = self.scorer.score(image, parameters.magnification)
+            scored = time.perf_counter()
+            histogram = grey_histogram(image)
+            measurement = Measurement(score, measure_features(image, histogram), measure_exposure(histogram))
+        measured = time.perf_counter()
+        observation = Observation(stem, parameters, measurement)
+        decision = decide(run, observation, self.rules, self.policy)
+        decided = time.perf_counter()
+        return Answer(
+            observation=observation,
+            decision=decision,
+            scoring_ms=(scored - begun) * 1e3,
+            features_ms=(measured - scored) * 1e3,
+            control_ms=(decided - measured) * 1e3,
+        )
+
+
+def load_pipeline(
+    models: Path | None, threads: int, make_rules: Callable[[int, float], RunRules]
+) -> Pipeline:
+    """Load verified models and make the rules that fit them.
+
+    Args:
+        models: folder with the manifest; None for the weights that came with semd.
+        threads: of the scoring network.
+        make_rules: builds the rules from the actor's N and rho.
+
+    Raises:
+        ModelError: a model is missing, changed or of the wrong shape.
+    """
+    directory = models if models is not None else default_directory()
+    scorer = Scorer.load(load_model(directory, "scorer").data, threads=threads)
+    policy = ActorPolicy.load(load_model(directory, "actor").data)
+    return Pipeline(
+        scorer=scorer,
+        policy=policy,
+        rules=make_rules(policy.n_frames, policy.rho),
+        models_digest=models_digest(directory),
+    )

@@ -1,0 +1,1 @@
+"""Record and play back frame sequences through the very same pipeline."""

@@ -1,0 +1,1 @@
+"""Box (b): the scoring machine."""

@@ -1,0 +1,57 @@
+"""What training does to frames: random crops, flips, and changes of light that leave the score alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from semd.scoring.preprocess import MEAN, SPREAD
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def random_crops(
+    images: NDArray[np.uint8], rows: NDArray[np.int64], height_px: int, width_px: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Randomly placed and flipped crops of some frames, uint8 (B, height_px, width_px).
+
+    Args:
+        images: all frames, uint8 (N, H, W), possibly on disk.
+        rows: row numbers of the frames, (B,).
+        height_px: height of the crops.
+        width_px: width of the crops.
+        rng: source of randomness.
+    """
+    crops = np.empty((len(rows), height_px, width_px), np.uint8)
+    tops = rng.integers(0, images.shape[1] - height_px + 1, len(rows))
+    lefts = rng.integers(0, images.shape[2] - width_px + 1, len(rows))
+    flips = rng.integers(0, 2, (len(rows), 2))
+    for k, row in enumerate(rows):
+        crop = images[row, tops[k] : tops[k] + height_px, lefts[k] : lefts[k] + width_px]
+        crops[k] = crop[:: 1 - 2 * int(flips[k, 0]), :: 1 - 2 * int(flips[k, 1])]
+    return crops
+
+
+def photometric(crops: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Standardised crops with random gain, offset, gamma and noise, float32 of the same shape.
+
+    Seven in ten are changed. The changes are mild: strong ones would hide what the label speaks of.
+    """
+    count = len(crops)
+    shape = (count, 1, 1)
+    changed = rng.uniform(size=shape) < 0.7
+    gamma = np.where(changed, np.exp(rng.uniform(-0.3, 0.3, shape)), 1.0).astype(np.float32)
+    gain = np.where(changed, np.exp(rng.uniform(-0.35, 0.3, shape)), 1.0).astype(np.float32)
+    offset = np.where(changed, rng.uniform(-0.1, 0.1, shape), 0.0).astype(np.float32)
+    noise = np.where(changed & (rng.uniform(size=shape) < 0.5), rng.uniform(0.0, 0.035, shape), 0.0).astype(np.float32)
+    # Gamma by table: 256 powers a crop instead of one a pixel.
+    table = (np.arange(256, dtype=np.float32) / 255.0)[None, :] ** gamma[:, 0]
+    mean = table.mean(axis=1, keepdims=True)
+    table = np.clip((table - mean) * gain[:, 0] + mean + offset[:, 0], 0.0, 1.0).astype(np.float32)
+    light = np.stack([table[k][crops[k]] for k in range(count)])
+    for k in np.flatnonzero(noise[:, 0, 0]):
+        light[k] += noise[k] * rng.standard_normal(light.shape[1:], dtype=np.float32)
+    np.clip(light, 0.0, 1.0, out=light)
+    return np.asarray((light - np.float32(MEAN)) / np.float32(SPREAD), dtype=np.float32)

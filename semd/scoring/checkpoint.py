@@ -1,0 +1,91 @@
+"""Checkpoints of a training: safetensors for tensors, JSON for the rest, replaced in one step."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from semd.errors import TrainingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from torch import Tensor
+
+    from semd.scoring.training_config import TrainingConfig
+
+_NAME = "checkpoint.safetensors"
+_META_KEY = "semd"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        epoch: finished passes.
+        best_rmse: lowest validation error so far.
+    """
+
+    epoch: int
+    best_rmse: float
+
+
+def save_checkpoint(
+    run_dir: Path,
+    config: TrainingConfig,
+    progress: Progress,
+    network: dict[str, Tensor],
+    averaged: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+) -> None:
+    """Write a checkpoint in place of the last one; a kill at any moment leaves one or the other."""
+    tensors = {f"network.{name}": value.detach().contiguous().clone() for name, value in network.items()}
+    tensors |= {f"averaged.{name}": value.detach().contiguous().clone() for name, value in averaged.items()}
+    for index, entries in optimiser.state_dict()["state"].items():
+        for name, value in entries.items():
+            if value is not None:
+                tensors[f"optimiser.{index}.{name}"] = value.detach().contiguous().clone()
+    meta = {"config": asdict(config), "progress": asdict(progress)}
+    partial = run_dir / (_NAME + ".partial")
+    partial.write_bytes(save(tensors, {_META_KEY: json.dumps(meta)}))
+    partial.replace(run_dir / _NAME)
+
+
+def load_checkpoint(
+    run_dir: Path, config: TrainingConfig, network: torch.nn.Module, averaged: torch.nn.Module, optimiser: torch.optim.Optimizer
+) -> Progress | None:
+    """Restore a training from its directory; None where there is no checkpoint yet.
+
+    Raises:
+        TrainingError: the checkpoint is damaged, or belongs to another configuration.
+    """
+    path = run_dir / _NAME
+    if not path.is_file():
+        return None
+    data = path.read_bytes()
+    try:
+        tensors = load(data)
+        header_size = int.from_bytes(data[:8], "little")
+        meta: dict[str, Any] = json.loads(json.loads(data[8 : 8 + header_size])["__metadata__"][_META_KEY])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise TrainingError(f"{path} is no checkpoint: {error}") from error
+    if meta["config"] != json.loads(json.dumps(asdict(config))):
+        raise TrainingError(f"{path} belongs to another configuration; use another run directory or remove it")
+    network.load_state_dict(_part(tensors, "network."))
+    averaged.load_state_dict(_part(tensors, "averaged."))
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _part(tensors, "optimiser.").items():
+        index, _, entry = name.partition(".")
+        state.setdefault(int(index), {})[entry] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    return Progress(**meta["progress"])
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

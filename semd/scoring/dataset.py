@@ -1,0 +1,120 @@
+"""The form in which labelled frames lie on disk, and its reader.
+
+A dataset directory holds `images.npy` (uint8, (N, 480, 640)), `table.csv` with one row per frame (columns of
+`COLUMNS`) and `spec.json` with what it was made from. The table is written last: a directory without it is
+unfinished. Frames of one field always lie on the same side of the split.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semd.errors import DatasetError
+
+COLUMNS = (
+    "index",
+    "field_id",
+    "split",
+    "sample",
+    "magnification",
+    "label",
+    "score",
+    "quality",
+    "recognisability",
+    "variant",
+    "blur_px",
+    "brightness_contrast_ok",
+)
+IMAGES_NAME = "images.npy"
+TABLE_NAME = "table.csv"
+SPEC_NAME = "spec.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFrames:
+    """A dataset, its images left on disk.
+
+    Attributes:
+        images: uint8 (N, 480, 640), memory-mapped, read-only.
+        field_id: int64 (N,): frames of one field share it.
+        split: str (N,): `train` or `test`, the same for all frames of a field.
+        sample: str (N,): kind of sample.
+        magnification: float32 (N,).
+        label: int64 (N,): the expert's integer score, 0..10.
+        score: float32 (N,): the same rule without rounding.
+        variant: str (N,): exposure variant, such as `normal`, `dark`, `bright`.
+        blur_px: float32 (N,): effective blur diameter in pixels.
+        spec: what the dataset was made from.
+    """
+
+    images: NDArray[np.uint8]
+    field_id: NDArray[np.int64]
+    split: NDArray[np.str_]
+    sample: NDArray[np.str_]
+    magnification: NDArray[np.float32]
+    label: NDArray[np.int64]
+    score: NDArray[np.float32]
+    variant: NDArray[np.str_]
+    blur_px: NDArray[np.float32]
+    spec: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Row numbers of one side of the split, ascending."""
+        return np.flatnonzero(self.split == split).astype(np.int64)
+
+
+def read_dataset(directory: Path) -> LabelledFrames:
+    """Open a dataset directory; images stay on disk until they are indexed.
+
+    Raises:
+        DatasetError: a file is missing, the table and the images disagree, or a field lies on both sides of the split.
+    """
+    table, images_path = directory / TABLE_NAME, directory / IMAGES_NAME
+    if not table.is_file() or not images_path.is_file():
+        raise DatasetError(f"{directory} holds no finished dataset: {IMAGES_NAME} and {TABLE_NAME} are needed")
+    with table.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = set(COLUMNS) - set(reader.fieldnames or ())
+        if missing:
+            raise DatasetError(f"{table} lacks the columns {', '.join(sorted(missing))}")
+        rows = list(reader)
+    images = np.load(images_path, mmap_mode="r", allow_pickle=False)
+    if images.ndim != 3 or images.dtype != np.uint8 or len(images) != len(rows):
+        raise DatasetError(f"{images_path} is {images.dtype} {images.shape}, the table has {len(rows)} rows of uint8")
+    try:
+        frames = LabelledFrames(
+            images=images,
+            field_id=np.array([int(row["field_id"]) for row in rows], np.int64),
+            split=np.array([row["split"] for row in rows]),
+            sample=np.array([row["sample"] for row in rows]),
+            magnification=np.array([float(row["magnification"]) for row in rows], np.float32),
+            label=np.array([int(row["label"]) for row in rows], np.int64),
+            score=np.array([float(row["score"]) for row in rows], np.float32),
+            variant=np.array([row["variant"] for row in rows]),
+            blur_px=np.array([float(row["blur_px"]) for row in rows], np.float32),
+            spec=_read_spec(directory),
+        )
+    except ValueError as error:
+        raise DatasetError(f"{table} holds a value that is no number: {error}") from error
+    leaked = np.intersect1d(frames.field_id[frames.split == "train"], frames.field_id[frames.split == "test"])
+    if leaked.size:
+        raise DatasetError(f"{table}: field {leaked[0]} lies on both sides of the split")
+    return frames
+
+
+def _read_spec(directory: Path) -> dict[str, Any]:
+    path = directory / SPEC_NAME
+    if not path.is_file():
+        return {}
+    spec = json.loads(path.read_text(encoding="utf-8"))
+    return spec if isinstance(spec, dict) else {}

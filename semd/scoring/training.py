@@ -1,0 +1,254 @@
+"""Training the scoring machine: loss (1) of the paper, resumable, with a curve and a progress bar."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+
+from semd.errors import TrainingError
+from semd.scoring.augment import photometric, random_crops
+from semd.scoring.checkpoint import Progress, load_checkpoint, save_checkpoint
+from semd.scoring.dataset import LabelledFrames, read_dataset
+from semd.scoring.evaluation import ScoringReport, predict, report
+from semd.scoring.network import ScoringNetwork, magnification_input
+from semd.scoring.preprocess import standardise
+from semd.scoring.weights import load_weights, weights_to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from semd.scoring.training_config import Stage, TrainingConfig
+
+WEIGHTS_NAME = "scorer.safetensors"
+CURVE_NAME = "curve.csv"
+REPORT_NAME = "report.json"
+CURVE_COLUMNS = ("epoch", "height_px", "train_rmse", "test_rmse", "test_rmse_score", "sharp_mean", "soft_accepted", "rate")
+_PREPARED_BATCHES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a training leaves behind.
+
+    Attributes:
+        finished: False when it was interrupted; it goes on from the last pass when called again.
+        epochs: passes done.
+        weights: file with the weights, half precision safetensors; None before the first pass is through.
+        report: figures on all test frames; None when interrupted.
+    """
+
+    finished: bool
+    epochs: int
+    weights: Path | None
+    report: ScoringReport | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    images: Tensor
+    magnification: Tensor
+    target: Tensor
+
+
+def rmse_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Root mean square error over a batch, equation (1); a small constant keeps its slope finite at 0."""
+    return torch.sqrt(torch.mean((predicted - target) ** 2) + 1e-8)
+
+
+def train_scorer(config: TrainingConfig, dataset_dir: Path, run_dir: Path, *, progress: bool = True) -> TrainingResult:
+    """Train on a dataset, or go on with a training that was interrupted or killed.
+
+    Args:
+        config: the training.
+        dataset_dir: a finished dataset.
+        run_dir: where checkpoint, curve, weights and report go; created. What is there already is continued.
+        progress: whether to show a progress bar.
+
+    Raises:
+        DatasetError: the dataset is missing or malformed.
+        TrainingError: the directory holds another configuration's checkpoint, or the loss is not finite.
+    """
+    torch.set_num_threads(config.threads)
+    frames = read_dataset(dataset_dir)
+    train_rows, test_rows = frames.rows("train"), frames.rows("test")
+    if not len(train_rows) or not len(test_rows):
+        raise TrainingError(f"{dataset_dir} needs frames on both sides of the split")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    # torch draws initial weights from its own global stream; put it back afterwards.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = ScoringNetwork().to(memory_format=torch.channels_last)
+    averaged = copy.deepcopy(network)
+    optimiser = _make_optimiser(config, network)
+    done = load_checkpoint(run_dir, config, network, averaged, optimiser) or Progress(0, math.inf)
+    validation_rows = _thinned(test_rows, config.validation_frames)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with ProgressBar(*columns, disable=not progress) as bar:
+            for epoch in range(done.epoch, config.epochs):
+                task = bar.add_task(f"pass {epoch + 1}/{config.epochs}", total=len(train_rows))
+                loss = _run_epoch(config, epoch, network, averaged, optimiser, frames, train_rows, bar, task)
+                figures = report(frames, validation_rows, predict(averaged, frames, validation_rows, bf16=config.bf16))
+                bar.remove_task(task)
+                bar.console.print(f"pass {epoch + 1}: train {loss:.3f}, test {figures.rmse:.3f}, sharp {figures.sharp_mean:.2f}")
+                _add_to_curve(run_dir / CURVE_NAME, epoch, config, loss, figures)
+                done = Progress(epoch + 1, min(done.best_rmse, figures.rmse))
+                save_checkpoint(run_dir, config, done, network.state_dict(), averaged.state_dict(), optimiser)
+                _write_weights(run_dir / WEIGHTS_NAME, averaged)
+    except KeyboardInterrupt:
+        return TrainingResult(False, done.epoch, run_dir / WEIGHTS_NAME if done.epoch else None, None)
+    final = report(frames, test_rows, predict(averaged, frames, test_rows))
+    (run_dir / REPORT_NAME).write_text(json.dumps(asdict(final), indent=2) + "\n", encoding="utf-8")
+    return TrainingResult(True, done.epoch, run_dir / WEIGHTS_NAME, final)
+
+
+def evaluate_scorer(weights: bytes, dataset_dir: Path, split: str = "test", threads: int = 1) -> ScoringReport:
+    """Measure stored weights on one side of a dataset's split, in single precision.
+
+    Raises:
+        ModelError: the weights are not this network's.
+        DatasetError: the dataset is missing or malformed.
+    """
+    torch.set_num_threads(threads)
+    network = ScoringNetwork().to(memory_format=torch.channels_last)
+    load_weights(network, weights)
+    frames = read_dataset(dataset_dir)
+    rows = frames.rows(split)
+    return report(frames, rows, predict(network, frames, rows))
+
+
+def rate_at(config: TrainingConfig, share_done: float) -> float:
+    """Learning rate after a share (0..1) of the run: constant for SGD, one cycle for AdamW."""
+    if config.optimiser == "sgd":
+        return config.learning_rate
+    if share_done < config.warm_up:
+        return config.learning_rate * (0.05 + 0.95 * share_done / config.warm_up)
+    fallen = (share_done - config.warm_up) / max(1.0 - config.warm_up, 1e-9)
+    return config.learning_rate * (0.002 + 0.998 * 0.5 * (1.0 + math.cos(math.pi * min(fallen, 1.0))))
+
+
+def _make_optimiser(config: TrainingConfig, network: ScoringNetwork) -> torch.optim.Optimizer:
+    parameters = list(network.parameters())
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(parameters, lr=config.learning_rate, momentum=config.momentum)
+    # Shrinking gains and biases only hurts; decay is for the matrices.
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+def _run_epoch(
+    config: TrainingConfig,
+    epoch: int,
+    network: ScoringNetwork,
+    averaged: ScoringNetwork,
+    optimiser: torch.optim.Optimizer,
+    frames: LabelledFrames,
+    train_rows: np.ndarray,
+    bar: ProgressBar,
+    task: int,
+) -> float:
+    """One pass over the training frames; the mean loss. Everything random in it follows from seed and epoch."""
+    stage = config.stage_of(epoch)
+    network.train()
+    losses: list[float] = []
+    steps = math.ceil(len(train_rows) / stage.batch)
+    for step, batch in enumerate(_batches(config, epoch, stage, frames, train_rows)):
+        rate = rate_at(config, (epoch + step / steps) / config.epochs)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+            predicted = network(batch.images, batch.magnification)
+        loss = rmse_loss(predicted, batch.target)
+        value = float(loss)
+        if not math.isfinite(value):
+            raise TrainingError(f"the loss became {value} in pass {epoch + 1}, step {step}; lower the learning rate")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimiser.step()
+        _average(averaged, network, min(config.ema_decay, (1 + epoch * steps + step) / (10 + epoch * steps + step)))
+        losses.append(value)
+        bar.advance(task, len(batch.target))  # type: ignore[arg-type]
+    return float(np.sqrt(np.mean(np.square(losses))))
+
+
+@torch.no_grad()
+def _average(averaged: ScoringNetwork, network: ScoringNetwork, decay: float) -> None:
+    """Move the averaged weights towards the present ones (decay 0 copies them)."""
+    for old, new in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
+        if old.is_floating_point():
+            old.lerp_(new, 1.0 - decay)
+        else:
+            old.copy_(new)
+
+
+def _batches(
+    config: TrainingConfig, epoch: int, stage: Stage, frames: LabelledFrames, train_rows: np.ndarray
+) -> Iterator[_Batch]:
+    """Batches of one pass, prepared ahead by another thread; each has its own random stream."""
+    order = np.random.default_rng([config.seed, epoch]).permutation(train_rows)
+    parts = [order[k : k + stage.batch] for k in range(0, len(order), stage.batch)]
+    # Batch statistics of a lone leftover frame are useless; the paper's batch of 1 is meant, a remainder is not.
+    if len(parts) > 1 and len(parts[-1]) < min(stage.batch, 4):
+        parts.pop()
+    with ThreadPoolExecutor(1) as pool:
+        prepared = [pool.submit(_prepare, config, epoch, k, stage, frames, parts[k]) for k in range(min(_PREPARED_BATCHES, len(parts)))]
+        for k in range(len(parts)):
+            following = k + _PREPARED_BATCHES
+            if following < len(parts):
+                prepared.append(pool.submit(_prepare, config, epoch, following, stage, frames, parts[following]))
+            yield prepared.pop(0).result()
+
+
+def _prepare(
+    config: TrainingConfig, epoch: int, number: int, stage: Stage, frames: LabelledFrames, rows: np.ndarray
+) -> _Batch:
+    rng = np.random.default_rng([config.seed, epoch, number])
+    crops = random_crops(frames.images, rows, stage.height_px, stage.width_px, rng)
+    light = photometric(crops, rng) if config.photometric else standardise(crops)
+    target = frames.score[rows] if config.target == "score" else frames.label[rows].astype(np.float32)
+    return _Batch(
+        images=torch.from_numpy(light)[:, None].contiguous(memory_format=torch.channels_last),
+        magnification=torch.tensor([magnification_input(float(frames.magnification[row])) for row in rows]),
+        target=torch.from_numpy(np.ascontiguousarray(target)),
+    )
+
+
+def _thinned(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` rows, evenly spread; 0 means all."""
+    if most == 0 or len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+
+
+def _write_weights(path: Path, network: ScoringNetwork) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(weights_to_bytes(network.state_dict()))
+    partial.replace(path)
+
+
+def _add_to_curve(path: Path, epoch: int, config: TrainingConfig, loss: float, figures: ScoringReport) -> None:
+    fresh = not path.is_file()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if fresh:
+            writer.writerow(CURVE_COLUMNS)
+        numbers = (loss, figures.rmse, figures.rmse_score, figures.sharp_mean, figures.soft_accepted)
+        rate = rate_at(config, (epoch + 1) / config.epochs)
+        writer.writerow([epoch + 1, config.stage_of(epoch).height_px, *(f"{n:.4f}" for n in numbers), f"{rate:.3g}"])

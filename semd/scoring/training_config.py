@@ -1,0 +1,131 @@
+"""What a training of the scoring machine is made of, and its presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from semd.errors import ConfigError
+
+Optimiser = Literal["sgd", "adamw"]
+Target = Literal["score", "label"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the training at one crop size.
+
+    Attributes:
+        height_px: height of the random crops.
+        width_px: width of the random crops.
+        batch: frames per step.
+        epochs: passes over the training frames.
+    """
+
+    height_px: int
+    width_px: int
+    batch: int
+    epochs: int
+
+
+# Blur is local: small crops at native resolution teach about as much a pass, several times faster.
+_DEFAULT_STAGES = (Stage(112, 160, 64, 20), Stage(240, 320, 32, 6))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """A training run; the same configuration and dataset give the same run on the same machine and thread count.
+
+    Attributes:
+        stages: crop sizes and passes, in order.
+        optimiser: `adamw` under a one-cycle schedule, or plain `sgd` at a constant rate.
+        learning_rate: peak learning rate.
+        momentum: momentum of `sgd`.
+        weight_decay: decoupled weight decay of `adamw`.
+        warm_up: share of the run in which the rate rises (`adamw`).
+        target: learn the continuous `score` or the integer `label`.
+        photometric: vary gain, offset, gamma and noise of training frames.
+        ema_decay: decay of the averaged weights that are evaluated and exported; 0 uses the last ones.
+        bf16: compute in bfloat16 where that is safe.
+        threads: torch threads.
+        seed: seed of initial weights, order and augmentation.
+        validation_frames: at most this many test frames are scored after each pass; 0 means all.
+    """
+
+    stages: tuple[Stage, ...] = _DEFAULT_STAGES
+    optimiser: Optimiser = "adamw"
+    learning_rate: float = 2e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.02
+    warm_up: float = 0.06
+    target: Target = "score"
+    photometric: bool = True
+    ema_decay: float = 0.998
+    bf16: bool = True
+    threads: int = 2
+    seed: int = 0
+    validation_frames: int = 600
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained with.
+
+        Raises:
+            ConfigError: no stage, a size, count or rate out of range.
+        """
+        if not self.stages:
+            raise ConfigError("a training needs at least one stage")
+        for stage in self.stages:
+            if min(stage.batch, stage.epochs) < 1 or stage.height_px < 32 or stage.width_px < 32:
+                raise ConfigError(f"a stage needs crops of at least 32 pixels, a batch and epochs of at least 1: {stage}")
+        if not self.learning_rate > 0.0 or not 0.0 <= self.ema_decay < 1.0 or self.threads < 1:
+            raise ConfigError("learning_rate must be positive, ema_decay within 0..1 (1 excluded), threads at least 1")
+
+    @property
+    def epochs(self) -> int:
+        """Passes in all stages together."""
+        return sum(stage.epochs for stage in self.stages)
+
+    def stage_of(self, epoch: int) -> Stage:
+        """The stage that an epoch, counted from 0, belongs to."""
+        for stage in self.stages:
+            if epoch < stage.epochs:
+                return stage
+            epoch -= stage.epochs
+        raise IndexError("epoch beyond the last stage")
+
+
+def paper_preset(epochs: int = 100, seed: int = 0, threads: int = 2) -> TrainingConfig:
+    """The published training: SGD 2e-4, momentum 0.9, batch 1, random 240x320 crops and flips, integer labels.
+
+    The two papers give 100 and 1000 epochs.
+    """
+    return TrainingConfig(
+        stages=(Stage(240, 320, 1, epochs),),
+        optimiser="sgd",
+        learning_rate=2e-4,
+        momentum=0.9,
+        weight_decay=0.0,
+        warm_up=0.0,
+        target="label",
+        photometric=False,
+        ema_decay=0.0,
+        bf16=False,
+        threads=threads,
+        seed=seed,
+    )
+
+
+PRESETS = ("default", "paper")
+
+
+def preset(name: str, seed: int = 0, threads: int = 2) -> TrainingConfig:
+    """A preset by name.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if name == "default":
+        return TrainingConfig(seed=seed, threads=threads)
+    if name == "paper":
+        return paper_preset(seed=seed, threads=threads)
+    raise ConfigError(f"unknown preset {name!r}, known are: {', '.join(PRESETS)}")

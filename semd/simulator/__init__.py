@@ -1,0 +1,1 @@
+"""A virtual tabletop SEM behind the real files and the real socket."""

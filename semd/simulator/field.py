@@ -1,0 +1,70 @@
+"""A field of view: what the sample emits at one place and magnification, before optics, detector and noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+
+from semd.errors import ConfigError
+from semd.simulator.assorted import assorted_emission
+from semd.simulator.grid import HollowPolicy, grid_emission
+from semd.simulator.optics import FRAME_HEIGHT_PX, FRAME_WIDTH_PX, lenient_blur_px, pixel_nm
+from semd.simulator.texture import Picture
+from semd.simulator.tinball import tinball_emission
+
+Sample = Literal["tinball", "grid", "assorted"]
+SAMPLES: tuple[Sample, ...] = get_args(Sample)
+MARGIN_PX = 64
+"""Border around the frame that blur may draw from; multiples of 8 keep reduced pictures aligned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of view.
+
+    Attributes:
+        emission: float32 (608, 768), 0..1: the frame and `MARGIN_PX` pixels around it.
+        sample: kind of sample.
+        magnification: magnification.
+        pixel_size_nm: pixel size in nm.
+    """
+
+    emission: Picture
+    sample: Sample
+    magnification: float
+    pixel_size_nm: float
+
+
+def crop_margin(picture: Picture) -> Picture:
+    """The frame within a field-sized picture: (608, 768) to (480, 640)."""
+    return picture[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
+
+
+def make_field(sample: Sample, magnification: float, seed: int, hollow: HollowPolicy = "avoid") -> Field:
+    """Make the field that (sample, magnification, seed) stands for; the same three give the same field.
+
+    Raises:
+        ConfigError: unknown sample, or a magnification that is not positive.
+    """
+    if sample not in SAMPLES:
+        raise ConfigError(f"unknown sample {sample!r}, known are: {', '.join(SAMPLES)}")
+    if not magnification > 0.0:
+        raise ConfigError(f"magnification must be positive, not {magnification}")
+    rng = np.random.default_rng([seed, round(magnification), SAMPLES.index(sample)])
+    shape = (FRAME_HEIGHT_PX + 2 * MARGIN_PX, FRAME_WIDTH_PX + 2 * MARGIN_PX)
+    size_nm = pixel_nm(magnification)
+    if sample == "tinball":
+        emission = tinball_emission(rng, shape, size_nm)
+    elif sample == "grid":
+        emission = grid_emission(rng, shape, size_nm, hollow)
+    else:
+        emission = assorted_emission(rng, shape, size_nm)
+    # Electrons leave from a volume, not a point: at high magnification even the sample itself is a little soft.
+    sigma_px = 0.25 * lenient_blur_px(magnification) * rng.uniform(0.3, 0.6)
+    emission = np.asarray(cv2.GaussianBlur(emission, (0, 0), max(sigma_px, 0.3)), dtype=np.float32)
+    gamma = float(np.exp(rng.uniform(-0.35, 0.35)))
+    emission = np.clip(emission, 0.0, 1.25) / np.float32(1.25)
+    return Field(np.asarray(emission**gamma, dtype=np.float32), sample, magnification, size_nm)

@@ -1,0 +1,203 @@
+"""A virtual tabletop SEM: three knobs, one field of view, and a scan button."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from semd.errors import ConfigError
+from semd.simulator.detector import Detector, Frame
+from semd.simulator.field import Field, Sample, crop_margin, make_field
+from semd.simulator.grid import HollowPolicy
+from semd.simulator.optics import ElectronOptics, wd_unit_mm
+from semd.simulator.texture import Picture
+from semd.simulator.truth import Truth, judge
+
+_NEAREST_START_U = 3.0
+_FARTHEST_START_U = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class KnobLimits:
+    """Where the knobs end.
+
+    Attributes:
+        wd_mm: lowest and highest working distance in mm.
+        brightness: lowest and highest brightness setting.
+        contrast: lowest and highest contrast setting.
+    """
+
+    wd_mm: tuple[float, float] = (3.0, 20.0)
+    brightness: tuple[float, float] = (0.0, 100.0)
+    contrast: tuple[float, float] = (0.0, 100.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Imperfections:
+    """What keeps a real instrument from doing exactly as told.
+
+    Attributes:
+        backlash_u: lens hysteresis: the working distance lags by this much behind the last direction of travel, in
+            units of `wd_unit_mm`.
+        focus_drift_u: standard deviation of the focus' walk from scan to scan, in the same unit.
+        astigmatism_u: half the distance between the two foci, in the same unit.
+        jitter_px: line jitter in pixels.
+        charging_grey: charging stripes in grey levels.
+    """
+
+    backlash_u: float = 0.0
+    focus_drift_u: float = 0.0
+    astigmatism_u: float = 0.15
+    jitter_px: float = 0.1
+    charging_grey: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One scanned frame.
+
+    Attributes:
+        image: uint8 (480, 640), grey.
+        truth: what is true about it.
+        wd_mm: working distance setting at which it was taken.
+        brightness: brightness setting.
+        contrast: contrast setting.
+    """
+
+    image: Frame
+    truth: Truth
+    wd_mm: float
+    brightness: float
+    contrast: float
+
+
+class VirtualMicroscope:
+    """A microscope over one field of view; everything about it follows from its arguments.
+
+    Stage height (7..13 mm), start settings, the detector's optimum, dose and the field are drawn from `seed`. The
+    start is out of focus by 3 to 25 WD units (`wd_unit_mm`), with brightness and contrast anywhere in 10..90. The
+    field stays the same through a session; the noise differs from scan to scan.
+
+    Attributes:
+        sample: kind of sample.
+        magnification: magnification.
+        focus_wd_mm: working distance in focus now (it walks when `focus_drift_u` is set).
+        limits: where the knobs end.
+        optics: the column.
+        detector: the detector, tuned to the field.
+        field: the field.
+    """
+
+    def __init__(
+        self,
+        sample: Sample,
+        magnification: float,
+        seed: int,
+        *,
+        limits: KnobLimits | None = None,
+        imperfections: Imperfections | None = None,
+        hollow: HollowPolicy = "avoid",
+    ) -> None:
+        """Set up the microscope at its random start.
+
+        Raises:
+            ConfigError: unknown sample, or a magnification that is not positive.
+        """
+        self.sample: Sample = sample
+        self.magnification = magnification
+        self.limits = limits or KnobLimits()
+        self._imperfections = imperfections or Imperfections()
+        self.field: Field = make_field(sample, magnification, seed, hollow)
+        # Two streams: what the microscope is, and what it does; a session's length must not change its start.
+        rng = np.random.default_rng([seed, round(magnification), 7001])
+        self._noise_rng = np.random.default_rng([seed, round(magnification), 7002])
+
+        self._unit_mm = wd_unit_mm(magnification)
+        self.focus_wd_mm = float(rng.uniform(7.0, 13.0))
+        self.optics = ElectronOptics(
+            source_nm=float(rng.uniform(25.0, 45.0)),
+            astigmatism_mm=self._imperfections.astigmatism_u * self._unit_mm * float(rng.uniform(0.0, 1.0)),
+            astigmatism_rad=float(rng.uniform(0.0, np.pi)),
+            rim=float(rng.uniform(0.15, 0.5)),
+        )
+        focus_blur = self.optics.blur(self.focus_wd_mm, self.focus_wd_mm, self.field.pixel_size_nm)
+        self._focused: Picture = np.ascontiguousarray(crop_margin(focus_blur.apply(self.field.emission)))
+        self.detector = Detector(
+            brightness_optimum=float(rng.uniform(35.0, 65.0)),
+            contrast_optimum=float(rng.uniform(35.0, 65.0)),
+            electrons=float(np.exp(rng.uniform(np.log(80.0), np.log(800.0)))),
+            readout_grey=float(rng.uniform(0.8, 2.5)),
+            smear=float(rng.uniform(0.0, 0.4)),
+            jitter_px=self._imperfections.jitter_px,
+            charging_grey=self._imperfections.charging_grey,
+        ).tuned_to(self._focused)
+
+        self.wd_mm = self._start_wd_mm(rng)
+        self.brightness = float(rng.uniform(10.0, 90.0))
+        self.contrast = float(rng.uniform(10.0, 90.0))
+        self._lag_mm = 0.0
+
+    @property
+    def wd_unit_mm(self) -> float:
+        """Defocus in mm that experts hardly mind at this magnification: the natural unit of steps."""
+        return self._unit_mm
+
+    def apply(
+        self, *, wd_mm: float | None = None, brightness: float | None = None, contrast: float | None = None
+    ) -> None:
+        """Turn knobs; what is not given stays, what lies beyond the limits stops at them.
+
+        Raises:
+            ConfigError: a value is not a finite number.
+        """
+        for name, value in (("wd_mm", wd_mm), ("brightness", brightness), ("contrast", contrast)):
+            if value is not None and not math.isfinite(value):
+                raise ConfigError(f"{name} must be a finite number, not {value}")
+        if wd_mm is not None:
+            target_mm = _clamp(wd_mm, self.limits.wd_mm)
+            if target_mm != self.wd_mm:
+                self._lag_mm = -math.copysign(self._imperfections.backlash_u * self._unit_mm, target_mm - self.wd_mm)
+            self.wd_mm = target_mm
+        if brightness is not None:
+            self.brightness = _clamp(brightness, self.limits.brightness)
+        if contrast is not None:
+            self.contrast = _clamp(contrast, self.limits.contrast)
+
+    def scan(self) -> Scan:
+        """Scan a frame with the present settings, and judge it."""
+        if self._imperfections.focus_drift_u > 0.0:
+            self.focus_wd_mm += self._imperfections.focus_drift_u * self._unit_mm * self._noise_rng.standard_normal()
+        lens_wd_mm = self.wd_mm + self._lag_mm
+        blur = self.optics.blur(lens_wd_mm, self.focus_wd_mm, self.field.pixel_size_nm)
+        signal = np.ascontiguousarray(crop_margin(blur.apply(self.field.emission)))
+        image = self.detector.digitise(signal, self.brightness, self.contrast, self._noise_rng)
+        truth = judge(
+            signal,
+            self._focused,
+            self.detector,
+            self.magnification,
+            self.brightness,
+            self.contrast,
+            blur.effective_px,
+            lens_wd_mm - self.focus_wd_mm,
+        )
+        return Scan(image, truth, self.wd_mm, self.brightness, self.contrast)
+
+    def set_dose(self, electrons: float) -> None:
+        """Change the detected electrons per pixel at emission 1: slower or faster scanning."""
+        self.detector = replace(self.detector, electrons=electrons)
+
+    def _start_wd_mm(self, rng: np.random.Generator) -> float:
+        """A start at a random distance either side; the other side where a limit is in the way."""
+        distance_mm = float(rng.uniform(_NEAREST_START_U, _FARTHEST_START_U)) * self._unit_mm
+        side = 1.0 if rng.uniform() < 0.5 else -1.0
+        low, high = self.limits.wd_mm
+        if not low <= self.focus_wd_mm + side * distance_mm <= high:
+            side = -side
+        return _clamp(self.focus_wd_mm + side * distance_mm, self.limits.wd_mm)
+
+
+def _clamp(value: float, limits: tuple[float, float]) -> float:
+    return min(max(float(value), limits[0]), limits[1])

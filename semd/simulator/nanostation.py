@@ -1,0 +1,92 @@
+"""The virtual NanoStation: a virtual microscope behind the real files and the real socket."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from semd.domain.action import Action, Status
+from semd.domain.axes import Axis, Parameters
+from semd.domain.parameter_text import format_parameters
+from semd.simulator.frame_writer import FrameWriter
+from semd.simulator.microscope import Scan, VirtualMicroscope
+from semd.simulator.sem_link import SemLink
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One frame that the virtual SEM scanned and saved."""
+
+    number: int
+    stem: str
+    scan: Scan
+
+
+@dataclass(slots=True)
+class NanoStation:
+    """Scans, saves pairs, obeys commands and scans again, until told to stop.
+
+    Attributes:
+        microscope: the physics.
+        writer: how pairs are saved.
+        dialect: wire dialect of the link.
+        on_frame: told of every frame saved, with its ground truth.
+        on_applied: told of every action applied (text dialect).
+        taken: all frames saved.
+        ended: set by DONE or GIVE-UP.
+        stopping: set to end `run`.
+    """
+
+    microscope: VirtualMicroscope
+    writer: FrameWriter
+    dialect: str = "text"
+    on_frame: Callable[[Taken], None] = lambda _: None
+    on_applied: Callable[[Action], None] = lambda _: None
+    taken: list[Taken] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _last_action: str | None = None
+
+    def run(self, listener: socket.socket) -> None:
+        """Save the first frame, then serve the link until `stopping` is set."""
+        self.writer.stopped = self.stopping.is_set
+        self.scan_and_save()
+        SemLink(self, self.stopping.is_set).serve(listener, self.dialect)
+
+    def scan_and_save(self) -> None:
+        """Scan a frame with the present settings and save its pair."""
+        scan = self.microscope.scan()
+        parameters = Parameters(
+            magnification=self.microscope.magnification,
+            wd_mm=scan.wd_mm,
+            brightness=scan.brightness,
+            contrast=scan.contrast,
+            hv_kv=15.0,
+            sample=self.microscope.sample,
+            action_id=self._last_action,
+        )
+        number = len(self.taken)
+        stem = self.writer.write(number, scan.image, format_parameters(parameters))
+        if stem is not None:
+            self.taken.append(Taken(number, stem, scan))
+            self.on_frame(self.taken[-1])
+
+    def on_action(self, action: Action) -> Callable[[], None]:
+        """Move the knobs to the action's targets; scan again unless it ends the run."""
+        self.microscope.apply(
+            wd_mm=action.targets.get(Axis.WD),
+            brightness=action.targets.get(Axis.BRIGHTNESS),
+            contrast=action.targets.get(Axis.CONTRAST),
+        )
+        self._last_action = action.id
+        self.on_applied(action)
+        if action.status in (Status.DONE, Status.GIVE_UP):
+            return self.ended.set
+        return self.scan_and_save
+
+    def on_working_distance(self, wd_mm: float) -> Callable[[], None]:
+        """Move the working distance and scan again; the aisem link has no command that does not scan."""
+        self.microscope.apply(wd_mm=wd_mm)
+        return self.scan_and_save

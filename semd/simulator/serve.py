@@ -1,0 +1,105 @@
+"""`semd simulate`: the virtual NanoStation as a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast, get_args
+
+from semd.config import Config
+from semd.errors import ConfigError, LinkError
+from semd.simulator.field import Sample
+from semd.simulator.frame_writer import FrameWriter, ImageFormat, Manner
+from semd.simulator.microscope import KnobLimits, VirtualMicroscope
+from semd.simulator.nanostation import NanoStation, Taken
+
+
+@dataclass(frozen=True, slots=True)
+class SimulateSpec:
+    """The virtual microscope and its writer's habits (see `FrameWriter`)."""
+
+    sample: Sample
+    magnification: float
+    seed: int
+    manner: Manner
+    image_format: ImageFormat
+    encoding: str
+    pause_s: float
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        sample: str,
+        magnification: float,
+        seed: int,
+        manner: str,
+        image_format: str,
+        encoding: str,
+        pause_s: float,
+    ) -> SimulateSpec:
+        """Build from words typed by a person.
+
+        Raises:
+            ConfigError: a word is not known; names those that are.
+        """
+        try:
+            "µ".encode(encoding)
+            habits = Manner(manner), ImageFormat(image_format)
+        except (ValueError, LookupError) as error:
+            raise ConfigError(
+                f"{error}; manners: {', '.join(Manner)}; formats: {', '.join(ImageFormat)}"
+            ) from error
+        return cls(checked_sample(sample), magnification, seed, *habits, encoding, pause_s)
+
+
+def checked_sample(word: str) -> Sample:
+    """Return the sample of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if word not in get_args(Sample):
+        raise ConfigError(f"sample {word!r} is not known; there are {', '.join(get_args(Sample))}")
+    return cast("Sample", word)
+
+
+def serve_microscope(config: Config, spec: SimulateSpec, show: Callable[[str], None]) -> None:
+    """Write frames into the watch directory and obey the link until Ctrl+C.
+
+    Raises:
+        LinkError: the port cannot be listened on.
+    """
+    limits = KnobLimits(config.limits.wd_mm, config.limits.brightness, config.limits.contrast)
+    microscope = VirtualMicroscope(spec.sample, spec.magnification, spec.seed, limits=limits)
+    writer = FrameWriter(
+        config.watch.directory,
+        config.watch.layout,
+        manner=spec.manner,
+        image_format=spec.image_format,
+        encoding=spec.encoding,
+        pause_s=spec.pause_s,
+    )
+
+    def told(taken: Taken) -> None:
+        truth = taken.scan.truth
+        show(f"{taken.stem}: true score {truth.true_score:.2f}, WD error {truth.wd_error_mm * 1e3:+.1f} um")
+
+    station = NanoStation(
+        microscope,
+        writer,
+        config.link.dialect,
+        on_frame=told,
+        on_applied=lambda action: show(f"{action.frame}: {action.status} applied"),
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: station.stopping.set())
+    address = (config.link.host, config.link.port)
+    try:
+        listener = socket.create_server(address)
+    except OSError as error:
+        raise LinkError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror}") from error
+    with listener:
+        station.run(listener)

@@ -1,0 +1,55 @@
+"""Random texture at every scale: the grain, scratches and dust that give a field detail at each magnification."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.float32]
+
+
+def fractal(
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    finest_px: float,
+    coarsest_px: float,
+    roughness: float = 0.3,
+) -> Picture:
+    """Noise with the same look at every scale, float32 of `shape`, mean 0, standard deviation 1.
+
+    Args:
+        rng: source of randomness.
+        shape: height and width in pixels.
+        finest_px: grain size of the finest octave.
+        coarsest_px: grain size of the coarsest octave.
+        roughness: amplitude of an octave is `size ** roughness`; 0 gives every octave the same.
+    """
+    height, width = shape
+    total = np.zeros(shape, np.float32)
+    size_px = float(coarsest_px)
+    while size_px >= finest_px * 0.999:
+        rows, cols = int(height / size_px) + 4, int(width / size_px) + 4
+        coarse = rng.standard_normal((rows, cols), dtype=np.float32)
+        if size_px > 1.0:
+            # Sub-cell offset: otherwise the octaves' lattices coincide and show.
+            dy, dx = rng.uniform(0.0, 1.0, 2)
+            matrix = np.array([[1 / size_px, 0.0, dx + 1.0], [0.0, 1 / size_px, dy + 1.0]])
+            flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+            coarse = cv2.warpAffine(coarse, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT)
+        total += coarse[:height, :width] * np.float32((size_px / coarsest_px) ** roughness)
+        size_px /= 2.0
+    total -= total.mean()
+    return np.asarray(total / (total.std() + 1e-6), dtype=np.float32)
+
+
+def scratches(rng: np.random.Generator, shape: tuple[int, int], angle_rad: float, width_px: float) -> Picture:
+    """Parallel grinding marks along `angle_rad`, float32 of `shape`, mean 0, standard deviation 1."""
+    side = int(np.hypot(*shape)) + 8
+    stretched = fractal(rng, (side, max(side // 24, 8)), width_px, max(width_px * 8.0, 8.0), 0.2)
+    lines = cv2.resize(stretched, (side, side), interpolation=cv2.INTER_CUBIC)
+    centre = (side / 2.0, side / 2.0)
+    matrix = cv2.getRotationMatrix2D(centre, float(np.degrees(angle_rad)), 1.0)
+    turned = cv2.warpAffine(lines, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    top, left = (side - shape[0]) // 2, (side - shape[1]) // 2
+    return np.ascontiguousarray(turned[top : top + shape[0], left : left + shape[1]], dtype=np.float32)

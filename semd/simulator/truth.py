@@ -1,0 +1,150 @@
+"""Ground truth: the expert's score as a rule about what is visible in the frame, and, apart from it, good exposure.
+
+The rule (FACTS 1: a focus score, lenient at high magnification, indifferent to ordinary brightness):
+
+1. Focus quality from the effective blur diameter `b` in pixels and the experts' leniency `b0 = 2 sqrt(M / 500)`:
+   `q = 10 - (9 / 5.2) * 0.5 * log2(1 + (b / b0)**2)`, not below 1.
+2. Recognisability `r` in 0..1: what is left of the blurred field after clipping must stand at least about one grey
+   level high, and above the noise as the eye averages it over the size of the blur disc.
+3. `true_score = q * r`, `label = round(true_score)`, 0 only where nothing can be recognised.
+
+Brightness, contrast and noise move the score only through step 2. Whether they are well set is said separately.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from semd.simulator.detector import FULL_SCALE, Detector
+from semd.simulator.optics import lenient_blur_px
+from semd.simulator.texture import Picture
+
+QUALITY_SLOPE = 9.0 / 5.2 * 0.5
+_WIDEST_AVERAGING_PX = 48.0
+_SIGNAL_RAMP_GREY = (0.6, 1.4)
+_SNR_RAMP = (0.5, 1.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What is true about a frame.
+
+    Attributes:
+        true_score: continuous expert score, 0..10.
+        label: the integer an expert would write, 0..10.
+        quality: focus quality alone, 1..10, whether or not anything can be recognised.
+        recognisability: 0 (nothing to see) to 1.
+        blur_px: effective blur diameter in pixels.
+        wd_error_mm: working distance minus the focused one, signed.
+        brightness_contrast_ok: the settings suit this field.
+    """
+
+    true_score: float
+    label: int
+    quality: float
+    recognisability: float
+    blur_px: float
+    wd_error_mm: float
+    brightness_contrast_ok: bool
+
+
+def focus_quality(blur_px: float, magnification: float) -> float:
+    """Focus quality 1..10 of a frame whose effective blur diameter is `blur_px` (step 1 of the rule)."""
+    relative = blur_px / lenient_blur_px(magnification)
+    return max(1.0, 10.0 - QUALITY_SLOPE * math.log2(1.0 + relative * relative))
+
+
+def blur_for_quality(quality: float, magnification: float) -> float:
+    """The effective blur diameter in pixels that gives `quality` (1..10): the inverse of `focus_quality`."""
+    return lenient_blur_px(magnification) * math.sqrt(max(2.0 ** ((10.0 - quality) / QUALITY_SLOPE) - 1.0, 0.0))
+
+
+def recognisability(
+    signal: Picture, detector: Detector, brightness: float, contrast: float, blur_px: float
+) -> float:
+    """How far the frame can be recognised at all, 0..1 (step 2 of the rule).
+
+    Args:
+        signal: blurred, noise-free emission of the frame, float32 (480, 640).
+        detector: the detector.
+        brightness: brightness setting.
+        contrast: contrast setting.
+        blur_px: effective blur diameter in pixels: over its area the eye averages noise.
+    """
+    # Every other pixel is plenty for two standard deviations.
+    thin = signal[::2, ::2]
+    ideal = detector.ideal(thin, brightness, contrast)
+    visible = np.clip(ideal, 0.0, FULL_SCALE)
+    open_pixels = (ideal > 0.0) & (ideal < FULL_SCALE)
+    variance = np.where(open_pixels, detector.noise_sigma(thin, contrast) ** 2, 0.0)
+    noise_grey = math.sqrt(float(variance.mean()) + 1.0 / 12.0)
+    signal_grey = float(visible.std())
+    averaged_px = max(1.0, 0.25 * math.pi * min(max(blur_px, 2.0), _WIDEST_AVERAGING_PX) ** 2)
+    snr = signal_grey * math.sqrt(averaged_px) / noise_grey
+    return _ramp(signal_grey, *_SIGNAL_RAMP_GREY) * _ramp(snr, *_SNR_RAMP)
+
+
+def brightness_contrast_ok(focused: Picture, detector: Detector, brightness: float, contrast: float) -> bool:
+    """Whether brightness and contrast suit the field, judged on its noise-free rendering in focus.
+
+    Good means: at most 3 % of the pixels clipped, mean level within 60..195, the 2nd to 98th percentile at least 80
+    grey levels apart, and that at least 3 times the noise.
+
+    Args:
+        focused: in-focus, noise-free emission of the frame, float32 (480, 640).
+        detector: the detector.
+        brightness: brightness setting.
+        contrast: contrast setting.
+    """
+    thin = focused[::2, ::2]
+    ideal = detector.ideal(thin, brightness, contrast)
+    clipped = float(((ideal <= 0.0) | (ideal >= FULL_SCALE)).mean())
+    shown = np.clip(ideal, 0.0, FULL_SCALE)
+    low, high = np.percentile(shown, (2.0, 98.0))
+    spread = float(high - low)
+    noise_grey = float(np.sqrt((detector.noise_sigma(thin, contrast) ** 2).mean()))
+    return clipped <= 0.03 and 60.0 <= float(shown.mean()) <= 195.0 and spread >= 80.0 and spread >= 3.0 * noise_grey
+
+
+def judge(
+    signal: Picture,
+    focused: Picture,
+    detector: Detector,
+    magnification: float,
+    brightness: float,
+    contrast: float,
+    blur_px: float,
+    wd_error_mm: float,
+) -> Truth:
+    """Apply the whole rule to one frame.
+
+    Args:
+        signal: blurred, noise-free emission of the frame, float32 (480, 640).
+        focused: the same in focus.
+        detector: the detector.
+        magnification: magnification.
+        brightness: brightness setting.
+        contrast: contrast setting.
+        blur_px: effective blur diameter in pixels.
+        wd_error_mm: working distance minus the focused one.
+    """
+    quality = focus_quality(blur_px, magnification)
+    seen = recognisability(signal, detector, brightness, contrast, blur_px)
+    score = quality * seen
+    return Truth(
+        true_score=score,
+        label=round(score),
+        quality=quality,
+        recognisability=seen,
+        blur_px=blur_px,
+        wd_error_mm=wd_error_mm,
+        brightness_contrast_ok=brightness_contrast_ok(focused, detector, brightness, contrast),
+    )
+
+
+def _ramp(value: float, low: float, high: float) -> float:
+    """0 below `low`, 1 above `high`, straight between."""
+    return min(max((value - low) / (high - low), 0.0), 1.0)

@@ -1,0 +1,175 @@
+"""From a scene and three knobs to what would be measured on the frame: score, AVG, GRD, VAR and exposure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semd.domain.exposure import ExposureRange
+from semd.simulator.truth import QUALITY_SLOPE
+from semd.simulator.twin_scene import SAMPLES, Column, Scenes
+
+_FULL_SCALE = 255.0
+_WIDEST_AVERAGING_PX = 48.0
+# The grey values that `domain.exposure.measure_exposure` takes, as places in 256 sorted samples.
+_LOW_PLACE = int(np.ceil(0.02 * SAMPLES)) - 1
+_HIGH_PLACE = int(np.ceil(0.98 * SAMPLES)) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """What is measured on B frames, and what is true about them; float64 (B,) each unless said.
+
+    Attributes:
+        score: as the scoring machine would say, 0..10.
+        avg, grd, var: the image features, normalised as in `domain.features`.
+        black, white, level, contrast: the exposure, as in `domain.exposure`.
+        quality: true focus quality, 1..10.
+        exposure_ok: bool, whether brightness and contrast suit the field, by the truth.
+    """
+
+    score: Column
+    avg: Column
+    grd: Column
+    var: Column
+    black: Column
+    white: Column
+    level: Column
+    contrast: Column
+    quality: Column
+    exposure_ok: NDArray[np.bool_]
+
+
+def take_frames(
+    scenes: Scenes,
+    lens_u: Column,
+    brightness: Column,
+    contrast: Column,
+    good: ExposureRange,
+    rng: np.random.Generator,
+) -> Frames:
+    """Scan B frames.
+
+    Args:
+        scenes: B scenes.
+        lens_u: where the lens stands, hysteresis included, in u from the start.
+        brightness: settings, 0..100.
+        contrast: settings, 0..100.
+        good: the exposure's good range: the scorer errs more outside it.
+        rng: of the scorer's noise.
+    """
+    defocus_u = lens_u - scenes.focus_u
+    blur = np.hypot(scenes.least_blur, scenes.blur_per_u * defocus_u)
+    quality = np.maximum(1.0, 10.0 - QUALITY_SLOPE * np.log2(1.0 + blur**2))
+
+    gain = scenes.gain_grey * 2.0 ** ((contrast - scenes.contrast_at) / scenes.contrast_per_octave)
+    offset = 0.5 * _FULL_SCALE + scenes.grey_per_brightness * (brightness - scenes.brightness_at)
+    kept = scenes.shrink_floor + (1.0 - scenes.shrink_floor) / (
+        1.0 + (blur / scenes.shrink_at) ** scenes.shrink_power
+    )
+    mean = scenes.emission.mean(axis=1, keepdims=True)
+    blurred = mean + (scenes.emission - mean) * kept[:, None]
+    ideal = gain[:, None] * (blurred - scenes.mid[:, None]) + offset[:, None]
+    sigma = _noise_grey(scenes, blurred, gain)
+    grey = np.clip(np.rint(ideal + sigma * scenes.noise_shape), 0.0, _FULL_SCALE)
+
+    level = grey.mean(axis=1)
+    ordered = np.partition(grey, (_LOW_PLACE, _HIGH_PLACE), axis=1)
+    black, white = (grey == 0.0).mean(axis=1), (grey == _FULL_SCALE).mean(axis=1)
+    spread = ordered[:, _HIGH_PLACE] - ordered[:, _LOW_PLACE]
+    open_share = 1.0 - black - white
+    defect = exposure_defect(black, white, level, spread, good)
+    return Frames(
+        score=_score(scenes, quality, defocus_u, blur, ideal, sigma, defect, rng),
+        avg=level / 127.5 - 1.0,
+        grd=np.sqrt(open_share * _gradient(scenes, blur, gain, sigma) / _FULL_SCALE),
+        var=grey.std(axis=1) / 127.5,
+        black=black,
+        white=white,
+        level=level,
+        contrast=spread,
+        quality=quality,
+        exposure_ok=_exposure_ok(scenes, gain, offset),
+    )
+
+
+def exposure_defect(
+    black: Column, white: Column, level: Column, contrast: Column, good: ExposureRange
+) -> Column:
+    """`ExposureRange.defect` for B frames at once."""
+    clipped = np.maximum(0.0, black + white - good.max_clipped)
+    off_level = np.maximum(0.0, np.maximum(good.min_level - level, level - good.max_level)) / 60.0
+    low_contrast = np.maximum(0.0, 1.0 - contrast / good.min_contrast)
+    defect: Column = np.minimum(1.0, 4.0 * clipped) + np.minimum(1.0, off_level) + low_contrast
+    return defect
+
+
+def _noise_grey(scenes: Scenes, emission: Column, gain: Column) -> Column:
+    """Standard deviation of the noise in grey levels, (B, 256): shot noise through the gain, and readout."""
+    shot = (gain**2 / scenes.electrons)[:, None] * np.maximum(emission, 0.005)
+    sigma: Column = np.sqrt(shot + (scenes.readout_grey**2)[:, None])
+    return sigma
+
+
+def _gradient(scenes: Scenes, blur: Column, gain: Column, sigma: Column) -> Column:
+    """Mean of |I(x+1) - I(x)| + |I(y+1) - I(y)| without clipping: structure and noise in quadrature.
+
+    A normal deviate's mean size is sqrt(2 / pi) of its deviation; neighbours in a line share part of the noise.
+    """
+    structure = (gain * scenes.gradient / (1.0 + (blur / scenes.gradient_at) ** 1.3)) ** 2
+    noise = 2.0 * (sigma**2).mean(axis=1)
+    across = np.sqrt(structure + noise * (1.0 - scenes.smear))
+    down = np.sqrt(structure + noise)
+    gradient: Column = np.sqrt(2.0 / np.pi) * (across + down)
+    return gradient
+
+
+def _score(
+    scenes: Scenes,
+    quality: Column,
+    defocus_u: Column,
+    blur: Column,
+    ideal: Column,
+    sigma: Column,
+    defect: Column,
+    rng: np.random.Generator,
+) -> Column:
+    """The scoring machine's answer: the truth's rule (see `truth`) with a trained network's errors.
+
+    Errors grow away from focus; they have a part that stays with the field, a part that changes along the
+    defocus, a part for bad exposure and one from frame to frame.
+    """
+    shown = np.clip(ideal, 0.0, _FULL_SCALE)
+    is_open = (ideal > 0.0) & (ideal < _FULL_SCALE)
+    noise_grey = np.sqrt((np.where(is_open, sigma, 0.0) ** 2).mean(axis=1) + 1.0 / 12.0)
+    signal_grey = shown.std(axis=1)
+    disc_px = np.clip(blur * scenes.tolerated_px, 2.0, _WIDEST_AVERAGING_PX)
+    snr = signal_grey * np.sqrt(np.maximum(1.0, 0.25 * np.pi * disc_px**2)) / noise_grey
+    seen = np.clip((signal_grey - 0.6) / 0.8, 0.0, 1.0) * np.clip(snr - 0.5, 0.0, 1.0)
+
+    far = np.clip((10.0 - quality) / 5.0, 0.0, 1.0)
+    error = scenes.score_bias + far * (
+        scenes.score_bias_low
+        + scenes.score_wave * np.sin(scenes.score_wave_k * defocus_u + scenes.score_wave_phase)
+    )
+    error -= scenes.score_exposure * defect
+    error += scenes.score_noise * (0.7 + 0.6 * far) * rng.standard_normal(len(quality))
+    score: Column = np.clip((quality + error) * seen, 0.0, 10.0)
+    return score
+
+
+def _exposure_ok(scenes: Scenes, gain: Column, offset: Column) -> NDArray[np.bool_]:
+    """`truth.brightness_contrast_ok` for B scenes: judged in focus and without noise."""
+    ideal = gain[:, None] * (scenes.emission - scenes.mid[:, None]) + offset[:, None]
+    clipped = ((ideal <= 0.0) | (ideal >= _FULL_SCALE)).mean(axis=1)
+    shown = np.clip(ideal, 0.0, _FULL_SCALE)
+    ordered = np.partition(shown, (_LOW_PLACE, _HIGH_PLACE), axis=1)
+    spread = ordered[:, _HIGH_PLACE] - ordered[:, _LOW_PLACE]
+    noise = np.sqrt((_noise_grey(scenes, scenes.emission, gain) ** 2).mean(axis=1))
+    level = shown.mean(axis=1)
+    suits: NDArray[np.bool_] = (
+        (clipped <= 0.03) & (level >= 60.0) & (level <= 195.0) & (spread >= 80.0) & (spread >= 3.0 * noise)
+    )
+    return suits

@@ -1,0 +1,186 @@
+"""The hidden side of the feature-level twin: what B microscopes look at, drawn anew for every episode.
+
+Emission is a set of 256 samples of a noise-free picture (its quantiles, so to speak), in the units of the field
+simulator. Lengths along the working distance are in focus units u (`domain.limits.Optics.focus_unit_mm`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+Column = NDArray[np.float64]
+
+SAMPLES = 256
+
+
+@dataclass(slots=True)
+class Scenes:
+    """B scenes; every array has shape (B,) but the first two, (B, 256).
+
+    Attributes:
+        emission: samples of the in-focus emission, 0..1.
+        noise_shape: a standard normal deviate for each sample: the noise of its pixels.
+        focus_u: focus, in u from the start's working distance.
+        blur_per_u: true aperture half angle over the nominal one: relative blur per u of defocus.
+        least_blur: relative blur in focus (spot, astigmatism).
+        tolerated_px: the blur disc that experts hardly mind, in pixels.
+        shrink_at: relative blur at which the picture's contrast starts to go.
+        shrink_power: how sharply it goes.
+        shrink_floor: share of the contrast that no blur takes.
+        gradient: in-focus gradient of the emission, per pixel.
+        gradient_at: relative blur at which the gradient starts to go.
+        brightness_at: setting at which `mid` is middle grey.
+        contrast_at: setting at which the gain is `gain_grey`.
+        grey_per_brightness: grey levels per unit of brightness.
+        contrast_per_octave: units of contrast that double the gain.
+        mid: emission the gain turns about.
+        gain_grey: grey levels per unit of emission at `contrast_at`.
+        electrons: detected electrons per pixel at emission 1.
+        readout_grey: noise behind the gain.
+        smear: share of the noise shared by neighbours in a line.
+        backlash_u: lens hysteresis.
+        drift_u: walk of the focus from scan to scan.
+        score_bias: the scorer's error on this field near focus.
+        score_bias_low: its further error far from focus.
+        score_wave: amplitude of its error's change along the defocus.
+        score_wave_k: wave number of that, per u.
+        score_wave_phase: its phase.
+        score_noise: standard deviation from frame to frame.
+        score_exposure: points it takes off per unit of the exposure's defect.
+        low_u: lower limit of the working distance, in u from the start.
+        high_u: upper limit.
+        wd_only: whether only the working distance is controlled.
+    """
+
+    emission: Column
+    noise_shape: Column
+    focus_u: Column
+    blur_per_u: Column
+    least_blur: Column
+    tolerated_px: Column
+    shrink_at: Column
+    shrink_power: Column
+    shrink_floor: Column
+    gradient: Column
+    gradient_at: Column
+    brightness_at: Column
+    contrast_at: Column
+    grey_per_brightness: Column
+    contrast_per_octave: Column
+    mid: Column
+    gain_grey: Column
+    electrons: Column
+    readout_grey: Column
+    smear: Column
+    backlash_u: Column
+    drift_u: Column
+    score_bias: Column
+    score_bias_low: Column
+    score_wave: Column
+    score_wave_k: Column
+    score_wave_phase: Column
+    score_noise: Column
+    score_exposure: Column
+    low_u: Column
+    high_u: Column
+    wd_only: Column
+
+    def replace_rows(self, rows: NDArray[np.int64], fresh: Scenes) -> None:
+        """Put the scenes of `fresh` in place of those at `rows`."""
+        for column in fields(self):
+            getattr(self, column.name)[rows] = getattr(fresh, column.name)
+
+
+@dataclass(frozen=True, slots=True)
+class SceneRanges:
+    """How varied the scenes are; the rest of the ranges stands beside each draw.
+
+    Attributes:
+        nearest_start_u: smallest distance of the start from focus.
+        farthest_start_u: largest.
+        alpha_mrad: true aperture half angle; the nominal one is `nominal_alpha_mrad`.
+        nominal_alpha_mrad: what the daemon assumes.
+        score_noise: largest standard deviation of the score from frame to frame.
+        score_bias: standard deviation of the scorer's error on a field near focus.
+        score_bias_low: the same far from focus.
+        wd_only_share: share of episodes that control the working distance alone.
+    """
+
+    nearest_start_u: float = 3.0
+    farthest_start_u: float = 25.0
+    alpha_mrad: tuple[float, float] = (1.0, 5.0)
+    nominal_alpha_mrad: float = 3.0
+    score_noise: float = 0.3
+    score_bias: float = 0.2
+    score_bias_low: float = 0.6
+    wd_only_share: float = 0.1
+
+
+def draw_scenes(count: int, ranges: SceneRanges, rng: np.random.Generator) -> Scenes:
+    """Draw `count` scenes."""
+    emission = _draw_emission(count, rng)
+    low, high = np.percentile(emission, (2.0, 98.0), axis=1)
+    spread = np.maximum(high - low, 0.1)
+    share = rng.uniform(0.3, 0.7, count)
+    side = np.where(rng.random(count) < 0.5, -1.0, 1.0)
+    focus_u = side * rng.uniform(ranges.nearest_start_u, ranges.farthest_start_u, count)
+    return Scenes(
+        emission=emission,
+        noise_shape=rng.standard_normal((count, SAMPLES)),
+        focus_u=focus_u,
+        blur_per_u=rng.uniform(*ranges.alpha_mrad, count) / ranges.nominal_alpha_mrad,
+        least_blur=rng.uniform(0.05, 0.5, count),
+        tolerated_px=2.0 * np.sqrt(rng.choice([500.0, 1000.0, 2000.0, 5000.0, 10000.0], count) / 500.0),
+        shrink_at=_log_uniform(rng, 1.0, 60.0, count),
+        shrink_power=rng.uniform(0.5, 1.6, count),
+        shrink_floor=rng.uniform(0.0, 0.35, count),
+        gradient=spread * _log_uniform(rng, 0.015, 0.2, count),
+        gradient_at=_log_uniform(rng, 0.5, 5.0, count),
+        brightness_at=rng.uniform(30.0, 70.0, count),
+        contrast_at=rng.uniform(30.0, 70.0, count),
+        grey_per_brightness=rng.uniform(2.5, 6.0, count),
+        contrast_per_octave=rng.uniform(11.0, 24.0, count),
+        mid=share * 0.5 * (low + high) + (1.0 - share) * emission.mean(axis=1),
+        gain_grey=rng.uniform(135.0, 180.0, count) / spread,
+        electrons=_log_uniform(rng, 60.0, 1000.0, count),
+        readout_grey=rng.uniform(0.5, 3.0, count),
+        smear=rng.uniform(0.0, 0.4, count),
+        backlash_u=rng.uniform(0.0, 0.25, count) * (rng.random(count) < 0.5),
+        drift_u=rng.uniform(0.0, 0.04, count) * (rng.random(count) < 0.5),
+        score_bias=ranges.score_bias * rng.standard_normal(count),
+        score_bias_low=ranges.score_bias_low * rng.standard_normal(count),
+        score_wave=rng.uniform(0.0, 0.5, count),
+        score_wave_k=rng.uniform(0.2, 1.0, count),
+        score_wave_phase=rng.uniform(0.0, 2.0 * np.pi, count),
+        score_noise=rng.uniform(0.3, 1.0, count) * ranges.score_noise,
+        score_exposure=rng.uniform(0.0, 0.6, count),
+        low_u=np.minimum(focus_u, 0.0) - _log_uniform(rng, 5.0, 200.0, count),
+        high_u=np.maximum(focus_u, 0.0) + _log_uniform(rng, 5.0, 200.0, count),
+        wd_only=(rng.random(count) < ranges.wd_only_share).astype(np.float64),
+    )
+
+
+def _draw_emission(count: int, rng: np.random.Generator) -> Column:
+    """Mixtures of a background, a body and a few highlights: balls on carbon, bars and hollows, and between.
+
+    Shares and levels are free, so the skew runs from mostly dark with bright spots to mostly bright with dark ones.
+    """
+    background = rng.uniform(0.05, 0.3, (count, 1))
+    body = background + rng.uniform(0.1, 0.5, (count, 1))
+    highlight = np.minimum(body + rng.uniform(0.1, 0.5, (count, 1)), 1.0)
+    body_share = rng.uniform(0.1, 0.9, (count, 1))
+    highlight_share = rng.uniform(0.0, 0.15, (count, 1))
+    pick = rng.random((count, SAMPLES))
+    level = np.where(pick < body_share, body, background)
+    level = np.where(pick > 1.0 - highlight_share, highlight, level)
+    level += rng.uniform(0.01, 0.12, (count, 1)) * rng.standard_normal((count, SAMPLES))
+    emission: Column = np.clip(level, 0.0, 1.0)
+    return emission
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float, count: int) -> Column:
+    drawn: Column = np.exp(rng.uniform(np.log(low), np.log(high), count))
+    return drawn

@@ -1,0 +1,137 @@
+"""The configuration: keys of the protocol keep their meaning, mistakes get one line that says what and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semd.cli.template import write_template
+from semd.config import load_config
+from semd.domain.axes import AXES, Axis
+from semd.errors import ConfigError
+
+MINIMAL = """
+[watch]
+directory = "in"
+[actions]
+directory = "out"
+[state]
+directory = "state"
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "semd.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_three_directories_are_enough_and_relative_to_the_file(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, MINIMAL))
+    assert config.watch.directory == tmp_path / "in"
+    assert config.actions.directory == tmp_path / "out"
+    assert (config.watch.layout, config.watch.dialect, config.link.dialect) == ("series", "coxem", "text")
+    assert (config.control.axes, config.control.accept_score, config.control.max_steps) == (AXES, 9.0, 50)
+
+
+def test_all_keys_of_the_protocol(tmp_path: Path) -> None:
+    text = """
+[watch]
+directory = "in"
+layout = "single"
+dialect = "zeiss"
+[actions]
+directory = "out"
+[state]
+directory = "state"
+[link]
+host = "10.0.0.5"
+port = 9000
+dialect = "aisem"
+[control]
+axes = ["wd"]
+accept_score = 8.5
+max_steps = 30
+[limits]
+wd_mm = [5.0, 12.0]
+brightness = [-3, 7]
+contrast = [0, 1000]
+"""
+    config = load_config(write(tmp_path, text))
+    rules = config.rules(n_frames=4, rho=0.1)
+    assert rules.axes == (Axis.WD,)
+    assert (rules.limits[Axis.WD].low, rules.limits[Axis.WD].high) == (5.0, 12.0)
+    assert (rules.limits[Axis.BRIGHTNESS].low, rules.limits[Axis.CONTRAST].high) == (-3.0, 1000.0)
+    assert (rules.accept_score, rules.max_steps, rules.n_frames, rules.rho) == (8.5, 30, 4, 0.1)
+    assert (config.link.host, config.link.port) == ("10.0.0.5", 9000)
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("[contrl]\naxes = ['wd']", ["[contrl]", "'control'"]),
+        ("[control]\naccept_scor = 9", ["[control] accept_scor", "'accept_score'"]),
+        ("[link]\nprt = 1", ["[link] prt", "'port'"]),
+        ("[link]\nport = 'x'", ["[link] port"]),
+        ("[link]\nport = 70000", ["[link] port"]),
+        ("[limits]\nwd_mm = [9.0, 5.0]", ["[limits]", "wd_mm"]),
+        ("[limits]\nwd_mm = [nan, 5.0]", ["[limits] wd_mm"]),
+        ("[limits]\nwd_mm = 5.0", ["[limits] wd_mm"]),
+        ("[control]\naxes = ['wd', 'wd']", ["[control]", "twice"]),
+        ("[control]\naxes = []", ["[control] axes"]),
+        ("[control]\naxes = ['focus']", ["[control] axes"]),
+        ("[control]\naccept_score = 11", ["[control] accept_score"]),
+        ("[link]\ndialect = 'aisem'", ["aisem", "brightness"]),
+        ("[control\n", ["not TOML", "line"]),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, extra: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, MINIMAL + extra))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"SEMD-C01: {tmp_path / 'semd.toml'}")
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MINIMAL.replace('"out"', '"in"'),
+        MINIMAL.replace('"out"', '"in/actions"'),
+        MINIMAL.replace('"state"', '"out/../in/state"'),
+        MINIMAL.replace('"state"', '"."'),
+    ],
+)
+def test_overlapping_directories_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="overlap"):
+        load_config(write(tmp_path, text))
+
+
+def test_a_missing_directory_key_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[state\] is missing"):
+        load_config(write(tmp_path, MINIMAL.replace('[state]\ndirectory = "state"\n', "")))
+
+
+def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="semd init"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_the_template_is_valid_and_never_overwritten(tmp_path: Path) -> None:
+    path = write_template(tmp_path / "lab")
+    config = load_config(path)
+    assert all(directory.is_dir() for directory in (config.watch.directory, config.actions.directory))
+    with pytest.raises(ConfigError, match="exists already"):
+        write_template(tmp_path / "lab")
+    # Every key that the comments mention is one the file may hold.
+    shown = path.read_text()
+    for line in ("# quiet_s = 0.5", "# lifetime_s = 60.0", "# restart_margin = 1.0", "# threads = 1"):
+        assert line in shown
+    uncommented = "\n".join(
+        line.removeprefix("# ") if line.startswith("# ") and " = " in line.split("#")[1] else line
+        for line in shown.replace("# [", "[").splitlines()
+    )
+    load_config(write(tmp_path, uncommented.replace('# directory = "models"', "")))
