@@ -40,6 +40,7 @@ class WatchConfig(_Section):
         quiet_s: how long files must not have changed when no event says that they were closed.
         settle_s: how long half a frame may wait for the rest before it is quarantined.
         width_px, height_px: size of a frame without its info bar.
+        info_bar_px: rows of the info bar at the bottom of an image file.
         max_image_mb: larger image files are refused undecoded.
     """
 
@@ -52,6 +53,7 @@ class WatchConfig(_Section):
     settle_s: Seconds = 10.0
     width_px: int = Field(default=640, ge=320, le=8192)
     height_px: int = Field(default=480, ge=240, le=8192)
+    info_bar_px: int = Field(default=0, ge=0, le=4096)
     max_image_mb: float = Field(default=64.0, gt=0, le=1024)
 
 

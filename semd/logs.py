@@ -45,9 +45,7 @@ def configure_logs(
     handlers[0].setFormatter(_formatter(people=stream.isatty()))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(
-            logging.handlers.RotatingFileHandler(path, maxBytes=max_bytes, backupCount=3, encoding="utf-8")
-        )
+        handlers.append(logging.handlers.RotatingFileHandler(path, maxBytes=max_bytes, backupCount=3, encoding="utf-8"))
         handlers[1].setFormatter(_formatter(people=False))
     root = logging.getLogger()
     for old in root.handlers[:]:

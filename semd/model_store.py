@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from semd.errors import ModelError
-from semd.files import write_atomic
+from semd.storage import write_atomically
 
 Role = Literal["scorer", "actor"]
 MANIFEST = "manifest.json"
@@ -113,9 +113,7 @@ def load_model(directory: Path, role: Role) -> StoredModel:
 def models_digest(directory: Path) -> str:
     """One digest over both models, from the manifest; part of every action's id."""
     models = read_manifest(directory).models
-    return hashlib.sha256(
-        "\n".join(f"{role}={models[role].sha256}" for role in sorted(models)).encode()
-    ).hexdigest()
+    return hashlib.sha256("\n".join(f"{role}={models[role].sha256}" for role in sorted(models)).encode()).hexdigest()
 
 
 def store_model(directory: Path, role: Role, data: bytes, entry: dict[str, Any]) -> ModelEntry:
@@ -130,7 +128,7 @@ def store_model(directory: Path, role: Role, data: bytes, entry: dict[str, Any])
     directory.mkdir(parents=True, exist_ok=True)
     known = read_manifest(directory).models if (directory / MANIFEST).exists() else {}
     made = ModelEntry.model_validate({**entry, "sha256": hashlib.sha256(data).hexdigest()})
-    write_atomic(directory / made.file, data)
+    write_atomically(directory / made.file, data)
     manifest = Manifest(models={**known, role: made})
-    write_atomic(directory / MANIFEST, (json.dumps(manifest.model_dump(), indent=2) + "\n").encode())
+    write_atomically(directory / MANIFEST, (json.dumps(manifest.model_dump(), indent=2) + "\n").encode())
     return made

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semd.control.policy import ActorPolicy
+from semd.domain.action import Action
 from semd.domain.axes import Parameters
 from semd.domain.exposure import measure_exposure
 from semd.domain.features import grey_histogram, measure_features
@@ -67,9 +69,7 @@ class Pipeline:
     rules: RunRules
     models_digest: str
 
-    def answer(
-        self, run: Run | None, stem: str, parameters: Parameters, image: NDArray[np.uint8] | None
-    ) -> Answer:
+    def answer(self, run: Run | None, stem: str, parameters: Parameters, image: NDArray[np.uint8] | None) -> Answer:
         """Measure a frame and decide, given the run so far; `image` is None when it was unusable."""
         begun = time.perf_counter()
         measurement, scored = None, begun
@@ -91,9 +91,27 @@ class Pipeline:
         )
 
 
-def load_pipeline(
-    models: Path | None, threads: int, make_rules: Callable[[int, float], RunRules]
-) -> Pipeline:
+def make_action(
+    identity: str, seq: int, observation: Observation, decision: Decision, now: datetime, lifetime: timedelta
+) -> Action:
+    """The record of an answer, stamped with the present time."""
+    return Action(
+        id=identity,
+        seq=seq,
+        frame=observation.frame,
+        status=decision.status,
+        magnification=observation.parameters.magnification,
+        targets=decision.targets,
+        deltas=decision.deltas,
+        score=observation.measurement.score if observation.measurement is not None else 0.0,
+        reward=decision.reward,
+        step=decision.step,
+        issued=now,
+        expires=now + lifetime,
+    )
+
+
+def load_pipeline(models: Path | None, threads: int, make_rules: Callable[[int, float], RunRules]) -> Pipeline:
     """Load verified models and make the rules that fit them.
 
     Args:

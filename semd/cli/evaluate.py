@@ -12,13 +12,9 @@ import typer
 from semd.cli.output import JsonOption, print_json
 from semd.errors import ConfigError
 
-evaluate_app = typer.Typer(
-    help="Measure against ground truth, with the papers' figures beside.", no_args_is_help=True
-)
+evaluate_app = typer.Typer(help="Measure against ground truth, with the papers' figures beside.", no_args_is_help=True)
 
-ModelsOption = Annotated[
-    Path | None, typer.Option("--models", help="Default: the weights that came with semd.")
-]
+ModelsOption = Annotated[Path | None, typer.Option("--models", help="Default: the weights that came with semd.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -79,15 +75,16 @@ def control(
 
 
 def loop(
-    frames: Annotated[int, typer.Option(min=10, help="Pairs to time and to replay.")] = 300,
+    frames: Annotated[int, typer.Option(min=10, help="Pairs to time.")] = 300,
+    replayed: Annotated[int, typer.Option(min=1, help="Recorded pairs to replay.")] = 2000,
     models: ModelsOption = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Time a real daemon process: from the second file's close to the action's rename, beside the bare network."""
+    """Time a real daemon: from the second file's close to the action's rename, beside the bare network."""
     from semd.evaluation.loop_benchmark import measure_loop
 
-    figures = measure_loop(frames, models)
+    figures = measure_loop(frames, models, replayed)
     if as_json:
         print_json(figures)
     else:

@@ -30,9 +30,7 @@ def simulate(
     sample: SampleOption = "tinball",
     magnification: MagnificationOption = 2000.0,
     seed: SeedOption = 0,
-    manner: Annotated[
-        str, typer.Option(help="image-first, text-first, slow, preallocated or rename.")
-    ] = "image-first",
+    manner: Annotated[str, typer.Option(help="image-first, text-first, slow, preallocated or rename.")] = "image-first",
     image_format: Annotated[str, typer.Option(help="jpg, png, bmp or tif.")] = "jpg",
     encoding: Annotated[str, typer.Option(help="Of the text: utf-8, utf-8-sig, utf-16, cp949.")] = "utf-8",
     pause_s: Annotated[float, typer.Option(help="Between the pieces a slow writer writes.")] = 0.02,
@@ -59,9 +57,7 @@ def demo(
     magnification: MagnificationOption = 2000.0,
     seed: SeedOption = 0,
     layout: Annotated[str, typer.Option(help="series or single.")] = "series",
-    link: Annotated[
-        str, typer.Option(help="text, or aisem which moves the working distance alone.")
-    ] = "text",
+    link: Annotated[str, typer.Option(help="text, or aisem which moves the working distance alone.")] = "text",
     directory: Annotated[
         Path | None, typer.Option(help="Where files and report go; default: a new temporary folder.")
     ] = None,
@@ -121,9 +117,7 @@ def record(
 def replay(
     directory: Annotated[Path, typer.Argument(help="A folder of recorded pairs.")],
     config: ConfigOption,
-    out: Annotated[
-        Path | None, typer.Option(help="Where the actions go; default: <DIR>-actions beside it.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the actions go; default: <DIR>-actions beside it.")] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:

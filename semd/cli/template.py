@@ -19,6 +19,7 @@ dialect = "coxem"          # coxem | hitachi | jeol | tescan | zeiss | fei
 # settle_s = 10.0          # half a frame is quarantined after this
 # width_px = 640           # size of a frame without its info bar
 # height_px = 480
+# info_bar_px = 0          # rows of the info bar at the bottom of the file
 # max_image_mb = 64.0
 
 [actions]

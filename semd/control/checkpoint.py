@@ -1,7 +1,7 @@
-"""Training's checkpoint: safetensors for the networks, npz for the replay buffer, JSON for counters and generators.
+"""Training's checkpoint: safetensors for the networks, npz for the replay buffer, JSON for the rest.
 
-No pickle anywhere. A checkpoint is a folder that appears under its name only when it is whole, so a training that is
-killed at any moment leaves the last whole one.
+No pickle anywhere. A checkpoint is a folder that appears under its name only when it is whole, so a training
+that is killed at any moment leaves the last whole one.
 """
 
 from __future__ import annotations
@@ -69,11 +69,7 @@ def load_checkpoint(run_dir: Path, agent: Ddpg, replay: PrioritisedReplay) -> di
 
 
 def _tensors(agent: Ddpg) -> dict[str, Tensor]:
-    tensors = {
-        f"{name}.{key}": value
-        for name in _NETWORKS
-        for key, value in getattr(agent, name).state_dict().items()
-    }
+    tensors = {f"{name}.{key}": value for name in _NETWORKS for key, value in getattr(agent, name).state_dict().items()}
     for name in _OPTIMISERS:
         for index, slots in getattr(agent, name).state_dict()["state"].items():
             tensors |= {f"{name}.{index}.{slot}": value for slot, value in slots.items()}
@@ -82,11 +78,7 @@ def _tensors(agent: Ddpg) -> dict[str, Tensor]:
 
 def _restore(agent: Ddpg, tensors: dict[str, Tensor]) -> None:
     for name in _NETWORKS:
-        own = {
-            key.removeprefix(f"{name}."): value
-            for key, value in tensors.items()
-            if key.startswith(f"{name}.")
-        }
+        own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
         getattr(agent, name).load_state_dict(own)
     for name in _OPTIMISERS:
         optimiser: torch.optim.Optimizer = getattr(agent, name)

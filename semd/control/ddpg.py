@@ -69,7 +69,7 @@ class Ddpg:
         return actions
 
     def explore(self, states: States, epsilon: float, rng: np.random.Generator) -> Actions:
-        """Equation (10): greedy with probability `epsilon`, else with Gaussian noise; each microscope by itself."""
+        """Equation (10): greedy with probability `epsilon`, else noisy; each microscope by itself."""
         actions = self.act(states)
         bound = self.actor.bound.numpy()
         noise = rng.standard_normal(actions.shape, dtype=np.float32) * (self._config.sigma * bound)

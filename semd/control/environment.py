@@ -1,4 +1,4 @@
-"""A microscope and a scoring machine as a Gymnasium environment, with the daemon's own state, reward and stop rule."""
+"""A microscope and a scoring machine as a Gymnasium environment, with the daemon's own rules."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ State = NDArray[np.float32]
 class SemEnvironment(gymnasium.Env[State, NDArray[np.float32]]):
     """Episodes on microscopes drawn from a seed.
 
-    Observation: the state (3), float32 (10 N,). Action: steps of WD, brightness and contrast on the networks' scale,
-    float32 (3,), within 2 rho. Reward: equation (6). Terminated: the frame passed (DONE). Truncated: GIVE-UP, which
-    the rules call for when the steps are spent or there is nothing to focus on. A frame that the rules answer with
-    HOLD is scanned again within the same step.
+    Observation: the state (3), float32 (10 N,). Action: steps of WD, brightness and contrast on the
+    networks' scale, float32 (3,), within 2 rho. Reward: (6). Terminated: the frame passed (DONE).
+    Truncated: GIVE-UP, which the rules call for when the steps are spent or there is nothing to focus on.
+    A frame that the rules answer with HOLD is scanned again within the same step.
 
     `info` holds `frames`, and of the truth `quality` and `truly_good`.
     """
@@ -59,9 +59,7 @@ class SemEnvironment(gymnasium.Env[State, NDArray[np.float32]]):
         self._frame: Observation
         self._shot: Shot
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[State, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[State, dict[str, Any]]:
         """Start an episode; fields whose first frame already ends the run are passed over.
 
         Raises:
@@ -73,9 +71,7 @@ class SemEnvironment(gymnasium.Env[State, NDArray[np.float32]]):
             self._run = None
             if not self._look().status.is_terminal:
                 return self._state(), self._info()
-        raise TrainingError(
-            "every field ends with its first frame: the threshold is too low or all are blank"
-        )
+        raise TrainingError("every field ends with its first frame: the threshold is too low or all are blank")
 
     def step(self, action: NDArray[np.float32]) -> tuple[State, float, bool, bool, dict[str, Any]]:
         """Move by `action` and scan again; see the class."""

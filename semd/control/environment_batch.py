@@ -19,7 +19,7 @@ class EnvironmentBatch:
 
         Args:
             environments: at least one.
-            seed: the first episode of environment i is seeded with `seed + i`, the later ones go on from there.
+            seed: environment i's first episode is seeded with `seed + i`, the later ones go on from there.
         """
         self._environments = list(environments)
         self._seed: int | None = seed
@@ -43,9 +43,7 @@ class EnvironmentBatch:
         """Start B new episodes; returns their first states, float32 (B, 10 N)."""
         seeds = [None if self._seed is None else self._seed + i for i in range(self.n_envs)]
         self._seed = None
-        return np.stack(
-            [each.reset(seed=seed)[0] for each, seed in zip(self._environments, seeds, strict=True)]
-        )
+        return np.stack([each.reset(seed=seed)[0] for each, seed in zip(self._environments, seeds, strict=True)])
 
     def step(self, actions: Actions) -> VectorStep:
         """Apply steps float32 (B, 3) on the networks' scale and scan again."""
@@ -53,9 +51,7 @@ class EnvironmentBatch:
         next_states, rewards, terminated, truncated, infos = zip(*results, strict=True)
         states = [
             each.reset()[0] if done or late else state
-            for each, state, done, late in zip(
-                self._environments, next_states, terminated, truncated, strict=True
-            )
+            for each, state, done, late in zip(self._environments, next_states, terminated, truncated, strict=True)
         ]
         return VectorStep(
             next_states=np.stack(next_states),

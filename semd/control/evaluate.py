@@ -25,7 +25,7 @@ class ControlFigures:
         episodes: episodes run.
         success: share that passed the stop rule within the time limit.
         success_25: share that passed it within 25 frames, the first frame included.
-        true_success_25: share that did so on a frame that is good by the truth (quality >= 9, exposure suits).
+        true_success_25: share that did so on a frame good by the truth (quality >= 9, exposure suits).
         median_frames: median of the frames taken by episodes that passed, or not a number.
         p90_frames: their 90th percentile, or not a number.
         passed_quality: mean true focus quality of the frames that passed, or not a number.

@@ -1,4 +1,4 @@
-"""Actor and critic: the paper's layer sizes, the action bound of equation (5) as a buffer that travels with them."""
+"""Actor and critic: the paper's layer sizes, and the bound of equation (5) as a buffer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ N_AXES = len(AXES)
 class Actor(nn.Module):
     """mu(s): the state of (3) to a step of each axis, bounded as in (5).
 
-    10 N inputs, hidden layers `HIDDEN` with ReLU, 3 outputs, tanh times the bound. On the networks' scale U - L
-    is 2 (`domain.limits.Window`), so the bound is 2 rho.
+    10 N inputs, hidden layers `HIDDEN` with ReLU, 3 outputs, tanh times the bound. On the networks' scale
+    U - L is 2 (`domain.limits.Window`), so the bound is 2 rho.
 
     Attributes:
         bound: float32 (3,), largest step of each axis on the networks' scale.

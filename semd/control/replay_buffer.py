@@ -82,13 +82,13 @@ class PrioritisedReplay:
         self._size = min(self._size + len(states), self._capacity)
 
     def draw(self, size: int, rng: np.random.Generator) -> Batch:
-        """Draw `size` transitions with probability (11), one from each of as many equal slices of the total."""
+        """Draw `size` transitions with probability (11), one from each of as many equal slices."""
         cumulated = np.cumsum(self._raised[: self._size])
         total = cumulated[-1]
         marks = (np.arange(size) + rng.random(size)) * (total / size)
         indices = np.minimum(np.searchsorted(cumulated, marks), self._size - 1)
         probability = self._raised[indices] / total
-        # (12); by the batch's maximum: by the whole buffer's a single rare transition would shrink every step.
+        # (12) by the batch's maximum: by the whole buffer's a single rare transition would shrink each step.
         weights = (self._size * probability) ** -self._zeta
         weights /= weights.max()
         return Batch(
@@ -128,7 +128,7 @@ class PrioritisedReplay:
         """
         self._next, self._size = int(state["counters"][0]), int(state["counters"][1])
         self._largest = float(state["counters"][2])
-        own = {
+        own: dict[str, NDArray[Any]] = {
             "states": self._states,
             "actions": self._actions,
             "rewards": self._rewards,
@@ -138,7 +138,5 @@ class PrioritisedReplay:
         }
         for name, array in own.items():
             if self._size > self._capacity or state[name].shape != (self._size, *array.shape[1:]):
-                raise TrainingError(
-                    f"the checkpoint's replay buffer does not fit: {name} {state[name].shape}"
-                )
+                raise TrainingError(f"the checkpoint's replay buffer does not fit: {name} {state[name].shape}")
             array[: self._size] = state[name]

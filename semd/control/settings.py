@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from semd.domain.exposure import ExposureRange
+from semd.domain.reward import PAPER_WEIGHTS, RewardWeights
+
 Preset = Literal["default", "paper"]
+
+AIM = ExposureRange(max_clipped=0.03, min_level=65.0, max_level=190.0, min_contrast=100.0)
+"""The exposure to aim at in training: narrower than what ends a run, whose edge noise and blur move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,8 @@ class TrainingConfig:
         buffer_size: transitions kept.
         warmup_frames: frames before the first update, taken with actions at random.
         updates_per_step: updates after each step of all microscopes.
+        weights: c1, c2 and the exposure's weight in (6).
+        aim: the exposure that counts as good in training.
         reward_offset: taken from (6) before scaling, so that every further step costs.
         reward_scale: (6) is divided by it.
         success_bonus: added, after scaling, when an episode passes on a frame that is good by the truth: a
@@ -66,12 +74,14 @@ class TrainingConfig:
     buffer_size: int = 200_000
     warmup_frames: int = 6_400
     updates_per_step: int = 1
+    weights: RewardWeights = RewardWeights()
+    aim: ExposureRange = AIM
     reward_offset: float = 11.0
     reward_scale: float = 10.0
     success_bonus: float = 1.0
     evaluate_every: int = 500
     evaluate_episodes: int = 512
-    checkpoint_every: int = 2_000
+    checkpoint_every: int = 500
     seed: int = 20
     threads: int = 1
 
@@ -97,11 +107,13 @@ PAPER = TrainingConfig(
     batch_size=64,
     buffer_size=25_000,
     warmup_frames=64,
+    weights=PAPER_WEIGHTS,
+    aim=ExposureRange(),
     reward_offset=0.0,
     reward_scale=1.0,
     success_bonus=0.0,
     evaluate_every=2_500,
-    checkpoint_every=5_000,
+    checkpoint_every=2_500,
 )
 """The published values. N, rho and the batch size are not published: the default's N and rho, and 64."""
 

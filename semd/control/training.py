@@ -51,7 +51,7 @@ class _Tally:
     frames: int = 0
     updates: int = 0
     episodes: int = 0
-    best: float = -1.0
+    best: ControlFigures | None = None
     losses: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_RECENT))
     ends: deque[tuple[bool, int]] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
@@ -73,7 +73,7 @@ class TrainingResult:
     frames: int
     updates: int
     episodes: int
-    best: float
+    best: ControlFigures
     last: ControlFigures
     best_path: Path
     last_path: Path
@@ -138,7 +138,7 @@ def train_control(
     curve.add(tally, figures, _epsilon(config, 1.0))
     save_checkpoint(run_dir, agent, replay, _progress_of(config, tally, rng, environment))
     return TrainingResult(
-        tally.frames, tally.updates, tally.episodes, tally.best, figures, run_dir / BEST, run_dir / LAST
+        tally.frames, tally.updates, tally.episodes, tally.best or figures, figures, run_dir / BEST, run_dir / LAST
     )
 
 
@@ -194,8 +194,8 @@ def _evaluate(evaluation: Evaluation, agent: Ddpg, tally: _Tally, run_dir: Path)
     figures = evaluation(agent.act)
     data = actor_bytes(agent.actor)
     _write(run_dir / LAST, data)
-    if figures.true_success_25 > tally.best:
-        tally.best = figures.true_success_25
+    if tally.best is None or figures.true_success_25 > tally.best.true_success_25:
+        tally.best = figures
         _write(run_dir / BEST, data)
     return figures
 
@@ -242,7 +242,7 @@ def _progress_of(
             "frames": tally.frames,
             "updates": tally.updates,
             "episodes": tally.episodes,
-            "best": tally.best,
+            "best": asdict(tally.best) if tally.best is not None else None,
             "losses": list(tally.losses),
             "ends": list(tally.ends),
         },
@@ -269,7 +269,7 @@ def _take_up(
         raise TrainingError(f"{run_dir}: the checkpoint was made with other settings: {', '.join(changed)}")
     saved = progress["tally"]
     tally.frames, tally.updates, tally.episodes = saved["frames"], saved["updates"], saved["episodes"]
-    tally.best = saved["best"]
+    tally.best = ControlFigures(**saved["best"]) if saved["best"] is not None else None
     tally.losses.extend((loss, value) for loss, value in saved["losses"])
     tally.ends.extend((ended, frames) for ended, frames in saved["ends"])
     rng.bit_generator.state = progress["rng"]

@@ -13,10 +13,9 @@ _BUFFERS = ("bound", "n_frames")
 
 
 def actor_bytes(actor: Actor) -> bytes:
-    """The actor as a safetensors file: weights float16; `bound` float32 (3,) and `n_frames` int64 as they are."""
+    """The actor as a safetensors file: weights float16, `bound` float32 (3,) and `n_frames` int64."""
     tensors = {
-        name: (value if name in _BUFFERS else value.half()).contiguous()
-        for name, value in actor.state_dict().items()
+        name: (value if name in _BUFFERS else value.half()).contiguous() for name, value in actor.state_dict().items()
     }
     return save(tensors, metadata={"semd": "actor"})
 
@@ -41,13 +40,9 @@ def load_actor(data: bytes) -> Actor:
         raise ModelError("the actor's bound must be three numbers in (0, 2]")
     actor = Actor(int(n_frames), float(bound[0]) / 2.0, torch.Generator())
     try:
-        actor.load_state_dict(
-            {name: value.to(actor.state_dict()[name].dtype) for name, value in tensors.items()}
-        )
+        actor.load_state_dict({name: value.to(actor.state_dict()[name].dtype) for name, value in tensors.items()})
     except (RuntimeError, KeyError) as error:
-        raise ModelError(
-            f"the actor's weights do not fit its layers: {str(error).splitlines()[-1]}"
-        ) from error
+        raise ModelError(f"the actor's weights do not fit its layers: {str(error).splitlines()[-1]}") from error
     if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
         raise ModelError("the actor's weights hold a value that is not finite")
     return actor.eval().requires_grad_(False)

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from semd.files import write_atomic
+from semd.storage import write_atomically
 
 HEALTH_FILE = "health.json"
 CLIENT_HEALTH_FILE = "middle-client-health.json"
@@ -28,6 +28,7 @@ class DaemonHealth:
         answered, quarantined: since the start.
         last_frame: stem of the last frame answered.
         last_status: how it was answered.
+        memory_mb: largest resident memory so far, where the system counts it.
     """
 
     written_at: float
@@ -40,6 +41,7 @@ class DaemonHealth:
     quarantined: int
     last_frame: str | None
     last_status: str | None
+    memory_mb: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class HealthReport:
 
 def write_health(directory: Path, health: DaemonHealth) -> None:
     """Replace health.json in one step. Not synced to disk: after a power cut it is stale anyway."""
-    write_atomic(directory / HEALTH_FILE, json.dumps(asdict(health)).encode(), durable=False)
+    write_atomically(directory / HEALTH_FILE, json.dumps(asdict(health)).encode(), durable=False)
 
 
 def check_health(directory: Path, now_s: float) -> HealthReport:

@@ -114,9 +114,7 @@ def encode_action(action: Action) -> bytes:
         raise ActionTextError(f"FRAME={action.frame!r} cannot be written as UTF-8") from error
     message = body + f"CRC32={zlib.crc32(body):08x}\n".encode()
     if len(message) > MAX_MESSAGE_BYTES:
-        raise ActionTextError(
-            f"the action takes {len(message)} bytes; at most {MAX_MESSAGE_BYTES} can be sent"
-        )
+        raise ActionTextError(f"the action takes {len(message)} bytes; at most {MAX_MESSAGE_BYTES} can be sent")
     return message
 
 

@@ -193,9 +193,7 @@ def _adjust(
     now = frame.parameters.controlled(rules.axes)
     targets = {
         # Equation (4): p' = clamp(p + delta, L, U), delta bounded by (5).
-        axis: rules.limits[axis].clamp(
-            now[axis] + window.step(axis, float(steps[AXES.index(axis)]), rules.rho)
-        )
+        axis: rules.limits[axis].clamp(now[axis] + window.step(axis, float(steps[AXES.index(axis)]), rules.rho))
         for axis in now
     }
     return _decision(run, frame, rules, Status.ADJUST, Reason.MOVING, targets)

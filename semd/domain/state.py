@@ -38,9 +38,7 @@ def frame_features(
     before = previous.controlled(axes) if previous is not None else now
     features += [window.normalise(axis, now[axis]) if axis in now else 0.0 for axis in AXES]
     features += [
-        (now[axis] - before[axis]) / (2.0 * rho * window.half_width[axis])
-        if axis in now and axis in before
-        else 0.0
+        (now[axis] - before[axis]) / (2.0 * rho * window.half_width[axis]) if axis in now and axis in before else 0.0
         for axis in AXES
     ]
     return features

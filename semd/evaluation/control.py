@@ -71,9 +71,7 @@ class Table:
 
     def as_json(self) -> dict[str, object]:
         """Rows with the paper's figures beside them."""
-        paper = {
-            f"{sample}-{magnification}": values for (sample, magnification), values in PAPER_TABLE.items()
-        }
+        paper = {f"{sample}-{magnification}": values for (sample, magnification), values in PAPER_TABLE.items()}
         return {
             "success": self.total.success,
             "success_95_percent_interval": [round(bound, 4) for bound in self.interval],

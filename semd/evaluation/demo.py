@@ -179,8 +179,7 @@ def _follow(
             deadline = time.monotonic() + spec.timeout_s
         if time.monotonic() > deadline:
             raise StorageError(
-                f"no answer to frame {len(steps)} within {spec.timeout_s:g} s; "
-                f"see {directory / 'processes.log'}"
+                f"no answer to frame {len(steps)} within {spec.timeout_s:g} s; see {directory / 'processes.log'}"
             )
         time.sleep(0.02)
     return steps

@@ -103,9 +103,7 @@ def _curves(result: DemoResult) -> str:
     figure = Figure(figsize=(11, 6.4), layout="constrained")
     score, wd, brightness, contrast = figure.subplots(2, 2, sharex=True).ravel()
     score.axhspan(9, 10, color=_GOOD, zorder=0)
-    score.plot(
-        frames, [step.scan.truth.true_score for step in steps], "--o", color=_TRUTH, label="truth", ms=4
-    )
+    score.plot(frames, [step.scan.truth.true_score for step in steps], "--o", color=_TRUTH, label="truth", ms=4)
     score.plot(frames, [step.action.score for step in steps], "-o", color=_ACCENT, label="semd", ms=4)
     score.set_ylim(-0.3, 10.3)
     score.legend(frameon=False, loc="lower right")

@@ -1,1 +1,1 @@
-"""Box (e): forwards action files to the microscope's socket. Loads neither torch nor cv2."""
+"""Sends action files to the microscope over its socket: its own process, which loads no network."""

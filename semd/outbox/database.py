@@ -46,6 +46,7 @@ CREATE INDEX frames_by_fingerprint ON frames (fingerprint);
 CREATE INDEX frames_by_stem ON frames (stem, image_digest, text_digest);
 CREATE INDEX frames_unfinished ON frames (row) WHERE state IN ('TAKEN', 'DECIDED', 'QUARANTINING');
 CREATE INDEX frames_by_run ON frames (seq) WHERE starts_run = 1;
+CREATE INDEX frames_by_state ON frames (state);
 CREATE TABLE sequence (highest INTEGER NOT NULL);
 INSERT INTO sequence VALUES (0);
 """

@@ -66,9 +66,7 @@ class Ledger:
         with self._transaction() as cursor:
             if self._is_known(cursor, claim):
                 return None
-            seq: int = cursor.execute(
-                "UPDATE sequence SET highest = highest + 1 RETURNING highest"
-            ).fetchone()[0]
+            seq: int = cursor.execute("UPDATE sequence SET highest = highest + 1 RETURNING highest").fetchone()[0]
             self._insert(cursor, claim, state=RowState.TAKEN, seq=seq)
         return seq
 
@@ -83,21 +81,20 @@ class Ledger:
                 return None
             return self._insert(cursor, rejection, state=RowState.QUARANTINING, seq=None)
 
-    def decide(
-        self, seq: int, observation_json: str, decision_json: str, *, starts_run: bool, is_hold: bool
-    ) -> None:
+    def decide(self, seq: int, observation_json: str, decision_json: str, *, starts_run: bool, is_hold: bool) -> None:
         """Keep the answer to a taken frame; durable on return, so that a crash cannot change it.
 
         Args:
             seq: of the frame.
-            observation_json, decision_json: kept as they are, for `current_run` and for recovery.
+            observation_json: kept as it is, for `current_run` and for recovery.
+            decision_json: likewise.
             starts_run: whether a run begins with this frame.
             is_hold: whether the answer is HOLD.
         """
         with self._transaction() as cursor:
             cursor.execute(
-                "UPDATE frames SET state = 'DECIDED', observation_json = ?, decision_json = ?, starts_run = ?, "
-                "is_hold = ? WHERE seq = ? AND state = 'TAKEN'",
+                "UPDATE frames SET state = 'DECIDED', observation_json = ?, decision_json = ?, "
+                "starts_run = ?, is_hold = ? WHERE seq = ? AND state = 'TAKEN'",
                 (observation_json, decision_json, int(starts_run), int(is_hold), seq),
             )
             self._require_change(cursor, f"SEQ {seq} is not a taken frame")
@@ -130,8 +127,7 @@ class Ledger:
         """Note that the files of a rejected frame lie in quarantine. Not synced: moving is idempotent."""
         with self._not_synced(), self._transaction() as cursor:
             cursor.execute(
-                "UPDATE frames SET state = 'QUARANTINED', ended_at = ? "
-                "WHERE row = ? AND state = 'QUARANTINING'",
+                "UPDATE frames SET state = 'QUARANTINED', ended_at = ? WHERE row = ? AND state = 'QUARANTINING'",
                 (self._now().isoformat(), row),
             )
             self._require_change(cursor, f"row {row} is not on its way to quarantine")
@@ -181,8 +177,7 @@ class Ledger:
             first = self._run_start(None)
             while first is not None:
                 before = self._connection.execute(
-                    "SELECT seq, is_hold FROM frames WHERE seq < ? AND is_hold NOT NULL "
-                    "ORDER BY seq DESC LIMIT 1",
+                    "SELECT seq, is_hold FROM frames WHERE seq < ? AND is_hold NOT NULL ORDER BY seq DESC LIMIT 1",
                     (first,),
                 ).fetchone()
                 earlier = self._run_start(before[0]) if before is not None and before[1] else None
@@ -192,17 +187,24 @@ class Ledger:
             if first is None:
                 return []
             return self._connection.execute(
-                "SELECT observation_json, decision_json FROM frames WHERE seq >= ? AND is_hold NOT NULL "
-                "ORDER BY seq",
+                "SELECT observation_json, decision_json FROM frames WHERE seq >= ? AND is_hold NOT NULL ORDER BY seq",
                 (first,),
             ).fetchall()
 
+    def highest_seq(self) -> int:
+        """The newest SEQ allotted, or the floor; 0 when there is none."""
+        with explained(self._path):
+            highest: int = self._connection.execute("SELECT highest FROM sequence").fetchone()[0]
+            return highest
+
     def counts(self) -> dict[str, int]:
-        """Rows by name of state, and `highest_seq`, the newest SEQ allotted."""
+        """Rows by name of state, and `highest_seq`. Reads an index of all rows: not for every frame."""
         with explained(self._path):
             found = dict(self._connection.execute("SELECT state, count(*) FROM frames GROUP BY state"))
-            highest = self._connection.execute("SELECT highest FROM sequence").fetchone()[0]
-        return {**{state.value: found.get(state.value, 0) for state in RowState}, "highest_seq": highest}
+        return {
+            **{state.value: found.get(state.value, 0) for state in RowState},
+            "highest_seq": self.highest_seq(),
+        }
 
     def _run_start(self, up_to_seq: int | None) -> int | None:
         """SEQ of the newest first frame of a run, not newer than `up_to_seq`."""
@@ -227,9 +229,7 @@ class Ledger:
         found = cursor.execute(f"SELECT 1 FROM frames WHERE id = :id OR ({_SAME_FRAME}) LIMIT 1", values)  # noqa: S608
         return found.fetchone() is not None
 
-    def _insert(
-        self, cursor: sqlite3.Cursor, frame: Claim | Rejection, *, state: RowState, seq: int | None
-    ) -> int:
+    def _insert(self, cursor: sqlite3.Cursor, frame: Claim | Rejection, *, state: RowState, seq: int | None) -> int:
         values: dict[str, Any] = {key: _storable(value) for key, value in asdict(frame).items()}
         values["fingerprint"] = json.dumps(frame.fingerprint)
         values["moves"] = json.dumps([astuple(move) for move in frame.moves])

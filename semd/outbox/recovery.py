@@ -20,7 +20,8 @@ def publish_row(ledger: Ledger, spool: Spool, row: LedgerRow, build: Callable[[L
     nowhere is written with a new stamp: the old one was never seen by anybody.
 
     Args:
-        ledger, spool: where to.
+        ledger: where the row is from.
+        spool: where the file goes.
         row: in state DECIDED.
         build: makes the action of a row, stamped with the present time.
 

@@ -1,4 +1,4 @@
-"""The action directory, written by the daemon and emptied by the Middle Client (protocol, sections 2 and 3)."""
+"""The action directory: the daemon writes it, the Middle Client empties it (protocol, sections 2 and 3)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 def random_crops(
-    images: NDArray[np.uint8], rows: NDArray[np.int64], height_px: int, width_px: int, rng: np.random.Generator
+    images: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    height_px: int,
+    width_px: int,
+    rng: np.random.Generator,
+    tries: int = 1,
 ) -> NDArray[np.uint8]:
     """Randomly placed and flipped crops of some frames, uint8 (B, height_px, width_px).
 
@@ -23,13 +28,15 @@ def random_crops(
         height_px: height of the crops.
         width_px: width of the crops.
         rng: source of randomness.
+        tries: places tried for each crop; the one whose grey levels spread most is taken.
     """
     crops = np.empty((len(rows), height_px, width_px), np.uint8)
-    tops = rng.integers(0, images.shape[1] - height_px + 1, len(rows))
-    lefts = rng.integers(0, images.shape[2] - width_px + 1, len(rows))
+    tops = rng.integers(0, images.shape[1] - height_px + 1, (len(rows), tries))
+    lefts = rng.integers(0, images.shape[2] - width_px + 1, (len(rows), tries))
     flips = rng.integers(0, 2, (len(rows), 2))
     for k, row in enumerate(rows):
-        crop = images[row, tops[k] : tops[k] + height_px, lefts[k] : lefts[k] + width_px]
+        places = [images[row, y : y + height_px, x : x + width_px] for y, x in zip(tops[k], lefts[k], strict=True)]
+        crop = places[0] if tries == 1 else max(places, key=lambda place: float(place[::6, ::6].std()))
         crops[k] = crop[:: 1 - 2 * int(flips[k, 0]), :: 1 - 2 * int(flips[k, 1])]
     return crops
 

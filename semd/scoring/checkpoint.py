@@ -58,7 +58,11 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    run_dir: Path, config: TrainingConfig, network: torch.nn.Module, averaged: torch.nn.Module, optimiser: torch.optim.Optimizer
+    run_dir: Path,
+    config: TrainingConfig,
+    network: torch.nn.Module,
+    averaged: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
 ) -> Progress | None:
     """Restore a training from its directory; None where there is no checkpoint yet.
 
@@ -75,7 +79,7 @@ def load_checkpoint(
         meta: dict[str, Any] = json.loads(json.loads(data[8 : 8 + header_size])["__metadata__"][_META_KEY])
     except (SafetensorError, KeyError, ValueError) as error:
         raise TrainingError(f"{path} is no checkpoint: {error}") from error
-    if meta["config"] != json.loads(json.dumps(asdict(config))):
+    if _identity(meta["config"]) != _identity(json.loads(json.dumps(asdict(config)))):
         raise TrainingError(f"{path} belongs to another configuration; use another run directory or remove it")
     network.load_state_dict(_part(tensors, "network."))
     averaged.load_state_dict(_part(tensors, "averaged."))
@@ -85,6 +89,11 @@ def load_checkpoint(
         state.setdefault(int(index), {})[entry] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     return Progress(**meta["progress"])
+
+
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    """What makes two configurations the same training: all but how many threads share the work."""
+    return {name: value for name, value in config.items() if name != "threads"}
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -77,7 +77,8 @@ def read_dataset(directory: Path) -> LabelledFrames:
     """Open a dataset directory; images stay on disk until they are indexed.
 
     Raises:
-        DatasetError: a file is missing, the table and the images disagree, or a field lies on both sides of the split.
+        DatasetError: a file is missing, the table and the images disagree, or a field lies on both sides of
+            the split.
     """
     table, images_path = directory / TABLE_NAME, directory / IMAGES_NAME
     if not table.is_file() or not images_path.is_file():

@@ -1,4 +1,4 @@
-"""How well a network scores: RMSE per magnification, per sample, per label, and what happens near the threshold."""
+"""How well a network scores: RMSE per magnification, sample and label, and what happens at the threshold."""
 
 from __future__ import annotations
 
@@ -52,7 +52,12 @@ class ScoringReport:
 
 
 def predict(
-    network: ScoringNetwork, frames: LabelledFrames, rows: NDArray[np.int64], batch: int = 32, *, bf16: bool = False
+    network: ScoringNetwork,
+    frames: LabelledFrames,
+    rows: NDArray[np.int64],
+    batch: int = 32,
+    *,
+    bf16: bool = False,
 ) -> NDArray[np.float64]:
     """Scores 0..10 of some frames' centre crops, float64 (len(rows),)."""
     was_training = network.training

@@ -1,7 +1,7 @@
 """The scoring machine's network (Fig. 3 of the paper).
 
-ResNet18 with one input channel -> 512 features -> softmax -> magnification appended -> 513 -> three fully connected
-layers with ReLU between them -> one score.
+ResNet18 with one input channel -> 512 features -> softmax -> magnification appended -> 513 -> three fully
+connected layers with ReLU between them -> one score.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ class ScoringNetwork(nn.Module):
     """Image and magnification to score.
 
     A softmax over 512 features leaves numbers around 1/512, through which next to no gradient would reach the
-    ResNet, and the magnification beside them would drown the image out. They are therefore multiplied by 512. A
-    constant in front of a linear layer is absorbed by its weights, so this is the paper's function, better scaled.
+    ResNet, and the magnification beside them would drown the image out. They are therefore multiplied by
+    512. A constant in front of a linear layer is absorbed by its weights, so this is the paper's function,
+    better scaled.
     """
 
     def __init__(self) -> None:

@@ -9,7 +9,8 @@ from semd.errors import ImageSizeError
 
 CROP_HEIGHT_PX = 240
 CROP_WIDTH_PX = 320
-# Mean and spread of ordinary frames on the scale 0..1. Constants, not the frame's own: the network must see white as white.
+# Mean and spread of ordinary frames on the scale 0..1. Constants, not the frame's own: the network must see
+# white as white.
 MEAN = 0.45
 SPREAD = 0.25
 
@@ -27,7 +28,9 @@ def centre_crop(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         raise ImageSizeError(f"the scoring machine takes a grey picture (height, width), not the shape {image.shape}")
     height, width = image.shape
     if height < CROP_HEIGHT_PX or width < CROP_WIDTH_PX:
-        raise ImageSizeError(f"the frame is {width}x{height}, the scoring machine needs {CROP_WIDTH_PX}x{CROP_HEIGHT_PX}")
+        raise ImageSizeError(
+            f"the frame is {width}x{height}, the scoring machine needs {CROP_WIDTH_PX}x{CROP_HEIGHT_PX}"
+        )
     top, left = (height - CROP_HEIGHT_PX) // 2, (width - CROP_WIDTH_PX) // 2
     return image[top : top + CROP_HEIGHT_PX, left : left + CROP_WIDTH_PX]
 

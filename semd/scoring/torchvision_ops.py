@@ -1,8 +1,9 @@
 """Import torchvision beside a CPU-only torch (FACTS 6).
 
-The torchvision wheel from the main package index is linked against CUDA. Beside a CPU torch its operator library does
-not load, and `import torchvision` then stops because the operator `torchvision::nms` does not exist. semd uses
-none of those operators, so declaring their schemas is enough. Where the library does load, nothing is declared.
+The torchvision wheel from the main package index is linked against CUDA. Beside a CPU torch its operator
+library does not load, and `import torchvision` then stops because the operator `torchvision::nms` does not
+exist. semd uses none of those operators, so declaring their schemas is enough. Where the library does load,
+nothing is declared.
 """
 
 from __future__ import annotations

@@ -35,7 +35,16 @@ if TYPE_CHECKING:
 WEIGHTS_NAME = "scorer.safetensors"
 CURVE_NAME = "curve.csv"
 REPORT_NAME = "report.json"
-CURVE_COLUMNS = ("epoch", "height_px", "train_rmse", "test_rmse", "test_rmse_score", "sharp_mean", "soft_accepted", "rate")
+CURVE_COLUMNS = (
+    "epoch",
+    "height_px",
+    "train_rmse",
+    "test_rmse",
+    "test_rmse_score",
+    "sharp_mean",
+    "soft_accepted",
+    "rate",
+)
 _PREPARED_BATCHES = 3
 
 
@@ -103,7 +112,9 @@ def train_scorer(config: TrainingConfig, dataset_dir: Path, run_dir: Path, *, pr
                 loss = _run_epoch(config, epoch, network, averaged, optimiser, frames, train_rows, bar, task)
                 figures = report(frames, validation_rows, predict(averaged, frames, validation_rows, bf16=config.bf16))
                 bar.remove_task(task)
-                bar.console.print(f"pass {epoch + 1}: train {loss:.3f}, test {figures.rmse:.3f}, sharp {figures.sharp_mean:.2f}")
+                bar.console.print(
+                    f"pass {epoch + 1}: train {loss:.3f}, test {figures.rmse:.3f}, sharp {figures.sharp_mean:.2f}"
+                )
                 _add_to_curve(run_dir / CURVE_NAME, epoch, config, loss, figures)
                 done = Progress(epoch + 1, min(done.best_rmse, figures.rmse))
                 save_checkpoint(run_dir, config, done, network.state_dict(), averaged.state_dict(), optimiser)
@@ -163,7 +174,7 @@ def _run_epoch(
     bar: ProgressBar,
     task: int,
 ) -> float:
-    """One pass over the training frames; the mean loss. Everything random in it follows from seed and epoch."""
+    """One pass over the training frames; its loss. All that is random in it follows from seed and epoch."""
     stage = config.stage_of(epoch)
     network.train()
     losses: list[float] = []
@@ -175,7 +186,7 @@ def _run_epoch(
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
             predicted = network(batch.images, batch.magnification)
         loss = rmse_loss(predicted, batch.target)
-        value = float(loss)
+        value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(f"the loss became {value} in pass {epoch + 1}, step {step}; lower the learning rate")
         optimiser.zero_grad(set_to_none=True)
@@ -204,11 +215,14 @@ def _batches(
     """Batches of one pass, prepared ahead by another thread; each has its own random stream."""
     order = np.random.default_rng([config.seed, epoch]).permutation(train_rows)
     parts = [order[k : k + stage.batch] for k in range(0, len(order), stage.batch)]
-    # Batch statistics of a lone leftover frame are useless; the paper's batch of 1 is meant, a remainder is not.
+    # Batch statistics of a lone leftover frame are useless; the paper's batch of 1 is meant.
     if len(parts) > 1 and len(parts[-1]) < min(stage.batch, 4):
         parts.pop()
     with ThreadPoolExecutor(1) as pool:
-        prepared = [pool.submit(_prepare, config, epoch, k, stage, frames, parts[k]) for k in range(min(_PREPARED_BATCHES, len(parts)))]
+        prepared = [
+            pool.submit(_prepare, config, epoch, k, stage, frames, parts[k])
+            for k in range(min(_PREPARED_BATCHES, len(parts)))
+        ]
         for k in range(len(parts)):
             following = k + _PREPARED_BATCHES
             if following < len(parts):
@@ -220,7 +234,7 @@ def _prepare(
     config: TrainingConfig, epoch: int, number: int, stage: Stage, frames: LabelledFrames, rows: np.ndarray
 ) -> _Batch:
     rng = np.random.default_rng([config.seed, epoch, number])
-    crops = random_crops(frames.images, rows, stage.height_px, stage.width_px, rng)
+    crops = random_crops(frames.images, rows, stage.height_px, stage.width_px, rng, stage.tries)
     light = photometric(crops, rng) if config.photometric else standardise(crops)
     target = frames.score[rows] if config.target == "score" else frames.label[rows].astype(np.float32)
     return _Batch(

@@ -20,21 +20,24 @@ class Stage:
         width_px: width of the random crops.
         batch: frames per step.
         epochs: passes over the training frames.
+        tries: places tried for each crop; the one with most in it is taken, so that small crops seldom show
+            nothing.
     """
 
     height_px: int
     width_px: int
     batch: int
     epochs: int
+    tries: int = 1
 
 
 # Blur is local: small crops at native resolution teach about as much a pass, several times faster.
-_DEFAULT_STAGES = (Stage(112, 160, 64, 20), Stage(240, 320, 32, 6))
+_DEFAULT_STAGES = (Stage(96, 128, 32, 6, tries=3), Stage(144, 192, 32, 2, tries=2), Stage(240, 320, 16, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """A training run; the same configuration and dataset give the same run on the same machine and thread count.
+    """A training run; configuration, dataset, machine and thread count decide its outcome.
 
     Attributes:
         stages: crop sizes and passes, in order.
@@ -54,13 +57,13 @@ class TrainingConfig:
 
     stages: tuple[Stage, ...] = _DEFAULT_STAGES
     optimiser: Optimiser = "adamw"
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.2e-3
     momentum: float = 0.9
     weight_decay: float = 0.02
     warm_up: float = 0.06
     target: Target = "score"
     photometric: bool = True
-    ema_decay: float = 0.998
+    ema_decay: float = 0.997
     bf16: bool = True
     threads: int = 2
     seed: int = 0
@@ -75,8 +78,8 @@ class TrainingConfig:
         if not self.stages:
             raise ConfigError("a training needs at least one stage")
         for stage in self.stages:
-            if min(stage.batch, stage.epochs) < 1 or stage.height_px < 32 or stage.width_px < 32:
-                raise ConfigError(f"a stage needs crops of at least 32 pixels, a batch and epochs of at least 1: {stage}")
+            if min(stage.batch, stage.epochs, stage.tries) < 1 or stage.height_px < 32 or stage.width_px < 32:
+                raise ConfigError(f"crops need at least 32 pixels; batch, epochs and tries at least 1: {stage}")
         if not self.learning_rate > 0.0 or not 0.0 <= self.ema_decay < 1.0 or self.threads < 1:
             raise ConfigError("learning_rate must be positive, ema_decay within 0..1 (1 excluded), threads at least 1")
 
@@ -95,7 +98,7 @@ class TrainingConfig:
 
 
 def paper_preset(epochs: int = 100, seed: int = 0, threads: int = 2) -> TrainingConfig:
-    """The published training: SGD 2e-4, momentum 0.9, batch 1, random 240x320 crops and flips, integer labels.
+    """The published training: SGD 2e-4, momentum 0.9, batch 1, random 240x320 crops, flips, integer labels.
 
     The two papers give 100 and 1000 epochs.
     """

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def weights_to_bytes(state: Mapping[str, Tensor], *, half: bool = True, metadata: dict[str, str] | None = None) -> bytes:
+def weights_to_bytes(
+    state: Mapping[str, Tensor], *, half: bool = True, metadata: dict[str, str] | None = None
+) -> bytes:
     """Serialise a state dictionary.
 
     Args:
         state: names and tensors.
-        half: store floating-point tensors in half precision; they are computed with in single precision all the same.
+        half: store floating-point tensors in half precision; they are computed with in single precision all
+            the same.
         metadata: strings for the file's header.
     """
     tensors = {
@@ -35,8 +38,8 @@ def load_weights(network: nn.Module, weights: bytes) -> None:
     """Load serialised weights into a network, in the network's own precision.
 
     Raises:
-        ModelError: the bytes are no safetensors file, tensors are missing, too many or of another shape, or a value
-            is not finite.
+        ModelError: the bytes are no safetensors file, tensors are missing, too many or of another shape, or
+            a value is not finite.
     """
     try:
         tensors = load(weights)

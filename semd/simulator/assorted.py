@@ -1,4 +1,4 @@
-"""Assorted surfaces that are neither tin balls nor grid: they keep the scoring machine from learning one look by heart."""
+"""Assorted surfaces, neither tin balls nor grid, so that the scoring machine does not learn one look by heart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from semd.simulator.texture import Picture, fractal, scratches
 
 
 def assorted_emission(rng: np.random.Generator, shape: tuple[int, int], pixel_size_nm: float) -> Picture:
-    """Emission of a surface of grains, flakes, fibres and cells at every scale, float32 of `shape`, about 0..1."""
+    """Emission of grains, flakes, fibres and cells at every scale, float32 of `shape`, about 0..1."""
     finest_px = float(np.clip(50.0 / pixel_size_nm, 1.3, 4.5))
     canvas = 0.4 + np.float32(rng.uniform(0.02, 0.12)) * fractal(rng, shape, finest_px, 256.0, rng.uniform(0.0, 0.7))
     kind = int(rng.integers(0, 4))
@@ -21,7 +21,9 @@ def assorted_emission(rng: np.random.Generator, shape: tuple[int, int], pixel_si
         canvas = _fibres(rng, canvas, finest_px)
     else:
         canvas += np.float32(rng.uniform(0.05, 0.15)) * scratches(rng, shape, rng.uniform(0, np.pi), finest_px)
-        canvas += np.float32(rng.uniform(0.1, 0.3)) * (fractal(rng, shape, finest_px * 2, 128.0, 0.5) > rng.uniform(0, 1.5))
+        canvas += np.float32(rng.uniform(0.1, 0.3)) * (
+            fractal(rng, shape, finest_px * 2, 128.0, 0.5) > rng.uniform(0, 1.5)
+        )
     return np.asarray(canvas, dtype=np.float32)
 
 
@@ -58,7 +60,7 @@ def _fibres(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Pict
         heading = rng.uniform(0.0, 2.0 * np.pi) + np.cumsum(rng.normal(0.0, 0.12, 24))
         steps = np.stack([np.cos(heading), np.sin(heading)], axis=1) * rng.uniform(4.0, 30.0)
         fixed = np.round((start + np.cumsum(steps, axis=0)) * 16).astype(np.int32)
-        thick = max(int(round(finest_px * (1.0 - rng.uniform()) ** -0.6)), 1)
+        thick = max(round(finest_px * (1.0 - rng.uniform()) ** -0.6), 1)
         thick = min(thick, 24)
         level = float(rng.uniform(0.2, 0.9))
         cv2.polylines(canvas, [fixed], False, level, thick, cv2.LINE_8, shift=4)

@@ -1,4 +1,4 @@
-"""Build a labelled dataset of simulated frames, in parallel processes, in the form `semd.scoring.dataset` reads."""
+"""Build a dataset of simulated frames in parallel processes, in the form `semd.scoring.dataset` reads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class DatasetSpec:
         fields: number of fields of view, tin ball and grid at all magnifications in turn.
         frames_per_field: frames of each field.
         magnifications: magnifications, equally frequent.
-        assorted_share: additional fields of other surfaces at any magnification, as a share of `fields`; for training only.
+        assorted_share: additional fields of other surfaces at any magnification, as a share of `fields`; for
+            training only.
         test_share: share of the fields kept for the test.
         zero_share: share of frames that are noise, white or black.
         hollow_share: share of grid fields taken at any place, hollow or not.
@@ -106,7 +107,10 @@ def build_dataset(spec: DatasetSpec, directory: Path, workers: int = 2, *, progr
     images_path = directory / IMAGES_NAME
     np.lib.format.open_memmap(images_path, mode="w+", dtype=np.uint8, shape=shape).flush()
 
-    tasks = [list(range(k, min(k + _FIELDS_PER_TASK, spec.total_fields))) for k in range(0, spec.total_fields, _FIELDS_PER_TASK)]
+    tasks = [
+        list(range(k, min(k + _FIELDS_PER_TASK, spec.total_fields)))
+        for k in range(0, spec.total_fields, _FIELDS_PER_TASK)
+    ]
     rows: list[Row] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
@@ -145,7 +149,8 @@ def _plan(spec: DatasetSpec, field_id: int) -> _FieldPlan:
         sample = "tinball" if field_id % 2 == 0 else "grid"
         magnification = spec.magnifications[(field_id // 2) % len(spec.magnifications)]
     test = not assorted and rng.uniform() < spec.test_share
-    # Labels come in runs of a random permutation; a repeated label becomes an exposure variant of the same blur.
+    # Labels come in runs of a random permutation; a repeated label becomes an exposure variant of the same
+    # blur.
     labels = list(rng.permutation(np.arange(1, 11)))
     chosen: list[int] = []
     while len(chosen) < spec.frames_per_field:
@@ -175,7 +180,6 @@ def _build_fields(spec: DatasetSpec, field_ids: list[int], images_path: Path) ->
             index = field_id * spec.frames_per_field + k
             images[index] = frame.image
             rows.append(_row(index, plan, frame))
-    images.flush()
     return rows
 
 

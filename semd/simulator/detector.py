@@ -1,4 +1,4 @@
-"""The detector: electrons in, grey levels out. Dose noise, gain (contrast), offset (brightness), clipping, scan faults."""
+"""The detector: dose noise, gain (contrast), offset (brightness), clipping, rounding, and scan faults."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FULL_SCALE = 255.0
 class Detector:
     """One detector on one field.
 
-    The settings act like the real thing: `v = gain(contrast) * (signal - mid) + offset(brightness)`, clipped to
-    0..255. Contrast is exponential (a photomultiplier's voltage), brightness linear.
+    The settings act like the real thing: `v = gain(contrast) * (signal - mid) + offset(brightness)`, clipped
+    to 0..255. Contrast is exponential (a photomultiplier's voltage), brightness linear.
 
     Attributes:
         brightness_optimum: setting at which `mid` comes out as middle grey.

@@ -1,4 +1,4 @@
-"""A field of view: what the sample emits at one place and magnification, before optics, detector and noise."""
+"""A field of view: what the sample emits at one place and magnification, before optics and detector."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def make_field(sample: Sample, magnification: float, seed: int, hollow: HollowPo
         emission = grid_emission(rng, shape, size_nm, hollow)
     else:
         emission = assorted_emission(rng, shape, size_nm)
-    # Electrons leave from a volume, not a point: at high magnification even the sample itself is a little soft.
+    # Electrons leave from a volume, not a point: at high magnification even the sample itself is a little
+    # soft.
     sigma_px = 0.25 * lenient_blur_px(magnification) * rng.uniform(0.3, 0.6)
     emission = np.asarray(cv2.GaussianBlur(emission, (0, 0), max(sigma_px, 0.3)), dtype=np.float32)
     gamma = float(np.exp(rng.uniform(-0.35, 0.35)))

@@ -1,4 +1,4 @@
-"""A calibration grid: bars with bright edges and worked surfaces around dark hollows with next to nothing in them."""
+"""A calibration grid: bars with bright edges and worked surfaces around dark, nearly empty hollows."""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ def _bar_depth(
     return _depth_at(u, v, best, pitch_px, bar_px, round_holes)
 
 
-def _depth_at(
-    u: Picture, v: Picture, place: np.ndarray, pitch_px: float, bar_px: float, round_holes: bool
-) -> Picture:
+def _depth_at(u: Picture, v: Picture, place: np.ndarray, pitch_px: float, bar_px: float, round_holes: bool) -> Picture:
     pitch = np.float32(pitch_px)
     du = np.abs(np.mod(u + np.float32(place[0]), pitch) - pitch / 2.0)
     dv = np.abs(np.mod(v + np.float32(place[1]), pitch) - pitch / 2.0)

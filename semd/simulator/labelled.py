@@ -42,7 +42,7 @@ class LabelledFrame:
 
 
 def random_blur(rng: np.random.Generator, effective_px: float, magnification: float) -> Blur:
-    """A blur of the given effective diameter in pixels whose shape is random: disc, ellipse, soft spot, rim."""
+    """A blur of the given effective diameter in pixels and a random shape: disc, ellipse, soft spot, rim."""
     soft = 1.0 if rng.uniform() < 0.15 else 0.5 * rng.uniform() ** 2
     # The spot never vanishes: even in focus it has the size of the source.
     least_px = 0.15 * lenient_blur_px(magnification) * rng.uniform()
@@ -142,9 +142,7 @@ def _settings(rng: np.random.Generator, detector: Detector, variant: Variant) ->
     )
 
 
-def _zero_frame(
-    rng: np.random.Generator, detector: Detector, focused: Picture, magnification: float
-) -> LabelledFrame:
+def _zero_frame(rng: np.random.Generator, detector: Detector, focused: Picture, magnification: float) -> LabelledFrame:
     """A frame with nothing in it: noise about a random level, all white, or all black."""
     variant = _ZERO[int(rng.integers(0, len(_ZERO)))]
     nothing = np.full_like(focused, focused.mean())

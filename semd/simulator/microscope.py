@@ -39,8 +39,8 @@ class Imperfections:
     """What keeps a real instrument from doing exactly as told.
 
     Attributes:
-        backlash_u: lens hysteresis: the working distance lags by this much behind the last direction of travel, in
-            units of `wd_unit_mm`.
+        backlash_u: lens hysteresis: the working distance lags by this much behind the last direction of
+            travel, in units of `wd_unit_mm`.
         focus_drift_u: standard deviation of the focus' walk from scan to scan, in the same unit.
         astigmatism_u: half the distance between the two foci, in the same unit.
         jitter_px: line jitter in pixels.
@@ -76,9 +76,9 @@ class Scan:
 class VirtualMicroscope:
     """A microscope over one field of view; everything about it follows from its arguments.
 
-    Stage height (7..13 mm), start settings, the detector's optimum, dose and the field are drawn from `seed`. The
-    start is out of focus by 3 to 25 WD units (`wd_unit_mm`), with brightness and contrast anywhere in 10..90. The
-    field stays the same through a session; the noise differs from scan to scan.
+    Stage height (7..13 mm), start settings, the detector's optimum, dose and the field are drawn from
+    `seed`. The start is out of focus by 3 to 25 WD units (`wd_unit_mm`), with brightness and contrast
+    anywhere in 10..90. The field stays the same through a session; the noise differs from scan to scan.
 
     Attributes:
         sample: kind of sample.

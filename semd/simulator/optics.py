@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 FRAME_HEIGHT_PX = 480
 FRAME_WIDTH_PX = 640
 REFERENCE_WIDTH_MM = 127.0
-"""Field width times magnification: the photographic convention (a setting, the maker's constant is unknown)."""
+"""Field width times magnification: the photographic convention (a setting; the maker's is unknown)."""
 ALPHA_NOMINAL_MRAD = 3.0
 
 # A disc of diameter D has the variance D**2 / 16 along each axis: D = sqrt(8 * (Mxx + Myy)).
@@ -27,12 +27,12 @@ _FWHM_TO_SIGMA = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
 
 
 def pixel_nm(magnification: float, reference_width_mm: float = REFERENCE_WIDTH_MM) -> float:
-    """Size of a pixel of a 640-pixel-wide frame, in nm: 19.8 nm at x10000 with the default reference width."""
+    """Size in nm of a pixel of a 640-pixel-wide frame: 19.8 nm at x10000 with the default reference width."""
     return reference_width_mm * 1e6 / (FRAME_WIDTH_PX * magnification)
 
 
 def lenient_blur_px(magnification: float) -> float:
-    """Blur-disc diameter in pixels that experts hardly mind, `b0 = 2 * sqrt(M / 500)`: they grow more lenient."""
+    """Blur-disc diameter in pixels that experts hardly mind: `b0 = 2 * sqrt(M / 500)`, more as M grows."""
     return 2.0 * math.sqrt(magnification / 500.0)
 
 
@@ -72,7 +72,7 @@ class ElectronOptics:
         return self.aperture_radius_um / wd_mm
 
     def spot_nm(self, wd_mm: float) -> float:
-        """Width (FWHM) in nm of the focused spot: source, spherical, chromatic and diffraction terms in quadrature."""
+        """Width (FWHM) in nm of the focused spot: source, spherical, chromatic, diffraction in quadrature."""
         alpha = self.alpha_mrad(wd_mm) * 1e-3
         volt = self.hv_kv * 1e3
         wavelength_nm = 1.226 / math.sqrt(volt * (1.0 + 0.978e-6 * volt))
@@ -82,7 +82,7 @@ class ElectronOptics:
         return math.sqrt(self.source_nm**2 + spherical_nm**2 + chromatic_nm**2 + diffraction_nm**2)
 
     def blur(self, wd_mm: float, focus_wd_mm: float, pixel_size_nm: float) -> Blur:
-        """The blur of a frame taken at `wd_mm` of a surface in focus at `focus_wd_mm`, in pixels of that frame."""
+        """The blur in pixels of a frame taken at `wd_mm` of a surface in focus at `focus_wd_mm`."""
         full_angle = 2.0 * self.alpha_mrad(wd_mm) * 1e-3
         to_px = 1e6 / pixel_size_nm
         defocus_mm = wd_mm - focus_wd_mm
@@ -115,7 +115,7 @@ class Blur:
 
     @property
     def effective_px(self) -> float:
-        """Diameter in pixels of the uniform disc with the same second moment (squares of the parts add up)."""
+        """Diameter in pixels of the uniform disc with the same second moment (squares of the parts add)."""
         # Second moment of the weight 1 + rim * (2 rho**2 - 1) over the unit disc, relative to a uniform one:
         # int rho**3 (1 - rim + 2 rim rho**2) / int rho (1 - rim + 2 rim rho**2), times 2.
         weighted = 1.0 + self.rim / 3.0
@@ -135,7 +135,9 @@ class Blur:
         a, b = max(major / 2.0, 0.4 / fine), max(minor / 2.0, 0.4 / fine)
         rho = np.sqrt(((x * cosine + y * sine) / a) ** 2 + ((y * cosine - x * sine) / b) ** 2)
         edge_px = math.sqrt(a * b) * fine
-        disc = np.clip((1.0 - rho) * edge_px + 0.5, 0.0, 1.0) * (1.0 + self.rim * (2.0 * np.minimum(rho, 1.0) ** 2 - 1.0))
+        disc = np.clip((1.0 - rho) * edge_px + 0.5, 0.0, 1.0) * (
+            1.0 + self.rim * (2.0 * np.minimum(rho, 1.0) ** 2 - 1.0)
+        )
         kernel = disc.astype(np.float32)
         if sigma * fine > 0.15:
             kernel = cv2.GaussianBlur(kernel, (0, 0), sigma * fine, borderType=cv2.BORDER_CONSTANT)
@@ -144,7 +146,7 @@ class Blur:
         return np.asarray(kernel / kernel.sum(), dtype=np.float32)
 
     def apply(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Blur a float32 picture (height and width multiples of 8); beyond its margin it is taken as mirrored.
+        """Blur a float32 picture (sides multiples of 8); beyond its margin it is taken as mirrored.
 
         Wide kernels leave nothing fine behind, so they work on a reduced picture: a frame costs a few
         milliseconds at any defocus.
@@ -159,7 +161,8 @@ class Blur:
         small = picture
         height, width = picture.shape
         if scale > 1:
-            small = cv2.resize(picture, (width // scale, height // scale), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+            reduced = cv2.resize(picture, (width // scale, height // scale), interpolation=cv2.INTER_AREA)
+            small = np.asarray(reduced, dtype=np.float32)
         blurred = cv2.filter2D(small, cv2.CV_32F, self.kernel(scale), borderType=cv2.BORDER_REFLECT_101)
         if scale > 1:
             blurred = cv2.resize(blurred, (width, height), interpolation=cv2.INTER_CUBIC)

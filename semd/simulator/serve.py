@@ -49,9 +49,7 @@ class SimulateSpec:
             "µ".encode(encoding)
             habits = Manner(manner), ImageFormat(image_format)
         except (ValueError, LookupError) as error:
-            raise ConfigError(
-                f"{error}; manners: {', '.join(Manner)}; formats: {', '.join(ImageFormat)}"
-            ) from error
+            raise ConfigError(f"{error}; manners: {', '.join(Manner)}; formats: {', '.join(ImageFormat)}") from error
         return cls(checked_sample(sample), magnification, seed, *habits, encoding, pause_s)
 
 

@@ -1,4 +1,4 @@
-"""Random texture at every scale: the grain, scratches and dust that give a field detail at each magnification."""
+"""Random texture at every scale: the grain and scratches that give a field detail at each magnification."""
 
 from __future__ import annotations
 

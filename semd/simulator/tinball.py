@@ -36,7 +36,12 @@ class BallLook:
 
 
 def draw_ball(
-    canvas: Picture, grain: Picture, centre_px: tuple[float, float], radius_px: float, look: BallLook, body: float
+    canvas: Picture,
+    grain: Picture,
+    centre_px: tuple[float, float],
+    radius_px: float,
+    look: BallLook,
+    body: float,
 ) -> None:
     """Draw one sphere onto `canvas` in place, over what is there already, with a contact shadow around it.
 
@@ -65,16 +70,24 @@ def draw_ball(
     cosine = np.sqrt(np.maximum(1.0 - rho_square, 0.0))
     floor = np.float32(look.limb_floor)
     rim = (1.0 / (cosine + floor) - 1.0 / (1.0 + floor)) * np.float32(look.limb / (1.0 / floor - 1.0 / (1.0 + floor)))
-    light_x, light_y = np.float32(look.shading * np.cos(look.light_rad)), np.float32(look.shading * np.sin(look.light_rad))
+    light_x, light_y = (
+        np.float32(look.shading * np.cos(look.light_rad)),
+        np.float32(look.shading * np.sin(look.light_rad)),
+    )
     emission = rim + (x * light_x + y * light_y) + np.float32(look.texture) * grain[top:bottom, left:right]
     emission += np.float32(body)
     patch += np.clip(0.5 - outside_px, 0.0, 1.0) * (emission - patch)
 
 
 def ball_radii_px(
-    rng: np.random.Generator, smallest_px: float, largest_px: float, exponent: float, area_px: float, most: int
+    rng: np.random.Generator,
+    smallest_px: float,
+    largest_px: float,
+    exponent: float,
+    area_px: float,
+    most: int,
 ) -> NDArray[np.float64]:
-    """Radii with `N(>r) ~ r ** -exponent` until their discs cover `area_px`, largest first, at most `most`."""
+    """Radii with `N(>r) ~ r ** -exponent`, largest first, at most `most`, until they cover `area_px`."""
     uniform = rng.uniform(0.0, 1.0, most * 4)
     low, high = smallest_px**-exponent, largest_px**-exponent
     radii = (low - uniform * (low - high)) ** (-1.0 / exponent)
@@ -102,7 +115,9 @@ def tinball_emission(rng: np.random.Generator, shape: tuple[int, int], pixel_siz
         spread=rng.uniform(0.02, 0.1),
     )
     canvas = np.full(shape, rng.uniform(0.05, 0.28), np.float32)
-    canvas += np.float32(rng.uniform(0.008, 0.04)) * fractal(rng, shape, max(1.5, smallest_px * 0.7), 96.0, rng.uniform(0.0, 0.5))
+    canvas += np.float32(rng.uniform(0.008, 0.04)) * fractal(
+        rng, shape, max(1.5, smallest_px * 0.7), 96.0, rng.uniform(0.0, 0.5)
+    )
     grain = fractal(rng, shape, max(1.5, smallest_px * 0.7), 64.0, rng.uniform(0.0, 0.5))
     cover = rng.uniform(0.5, 1.9) * shape[0] * shape[1]
     radii = ball_radii_px(rng, smallest_px, largest_px, rng.uniform(1.5, 2.2), cover, 1500)

@@ -1,14 +1,15 @@
-"""Ground truth: the expert's score as a rule about what is visible in the frame, and, apart from it, good exposure.
+"""Ground truth: the expert's score as a rule about what is visible in the frame; and good exposure.
 
 The rule (FACTS 1: a focus score, lenient at high magnification, indifferent to ordinary brightness):
 
-1. Focus quality from the effective blur diameter `b` in pixels and the experts' leniency `b0 = 2 sqrt(M / 500)`:
-   `q = 10 - (9 / 5.2) * 0.5 * log2(1 + (b / b0)**2)`, not below 1.
-2. Recognisability `r` in 0..1: what is left of the blurred field after clipping must stand at least about one grey
-   level high, and above the noise as the eye averages it over the size of the blur disc.
+1. Focus quality from the effective blur diameter `b` in pixels and the experts' leniency `b0 = 2 sqrt(M /
+   500)`: `q = 10 - (9 / 5.2) * 0.5 * log2(1 + (b / b0)**2)`, not below 1.
+2. Recognisability `r` in 0..1: what is left of the blurred field after clipping must stand at least about
+   one grey level high, and above the noise as the eye averages it over the size of the blur disc.
 3. `true_score = q * r`, `label = round(true_score)`, 0 only where nothing can be recognised.
 
-Brightness, contrast and noise move the score only through step 2. Whether they are well set is said separately.
+Brightness, contrast and noise move the score only through step 2. Whether they are well set is said
+separately.
 """
 
 from __future__ import annotations
@@ -62,9 +63,7 @@ def blur_for_quality(quality: float, magnification: float) -> float:
     return lenient_blur_px(magnification) * math.sqrt(max(2.0 ** ((10.0 - quality) / QUALITY_SLOPE) - 1.0, 0.0))
 
 
-def recognisability(
-    signal: Picture, detector: Detector, brightness: float, contrast: float, blur_px: float
-) -> float:
+def recognisability(signal: Picture, detector: Detector, brightness: float, contrast: float, blur_px: float) -> float:
     """How far the frame can be recognised at all, 0..1 (step 2 of the rule).
 
     Args:
@@ -90,8 +89,8 @@ def recognisability(
 def brightness_contrast_ok(focused: Picture, detector: Detector, brightness: float, contrast: float) -> bool:
     """Whether brightness and contrast suit the field, judged on its noise-free rendering in focus.
 
-    Good means: at most 3 % of the pixels clipped, mean level within 60..195, the 2nd to 98th percentile at least 80
-    grey levels apart, and that at least 3 times the noise.
+    Good means: at most 3 % of the pixels clipped, mean level within 60..195, the 2nd to 98th percentile at
+    least 80 grey levels apart, and that at least 3 times the noise.
 
     Args:
         focused: in-focus, noise-free emission of the frame, float32 (480, 640).

@@ -1,6 +1,6 @@
 """The feature-level twin: B microscopes at once, without a single pixel, for training the control machine.
 
-It answers with what is measured on a frame, not with the frame: a step of 64 microscopes takes a few milliseconds.
+It answers with what is measured on a frame, not with the frame: a step of 64 microscopes takes a millisecond.
 State, reward and stop rule are those of the domain; the tests hold both against each other.
 """
 
@@ -83,7 +83,7 @@ class Twin:
         return self._states()
 
     def step(self, actions: Actions) -> VectorStep:
-        """Move by `actions`, float32 (B, 3) on the networks' scale, scan, and start anew where an episode ended."""
+        """Move by steps float32 (B, 3) on the networks' scale, scan, start anew where an episode ended."""
         before = self.knobs
         self.knobs = self._moved(np.asarray(actions, np.float64))
         travel = self.knobs[:, 0] - before[:, 0]
@@ -115,7 +115,7 @@ class Twin:
         return VectorStep(states=self._states(), **step)
 
     def _begin(self, rows: NDArray[np.int64]) -> None:
-        """Start of an episode: at 0 u, brightness and contrast anywhere; near their best where not controlled."""
+        """Start episodes: at 0 u, brightness and contrast anywhere, or near their best if not controlled."""
         count = len(rows)
         knobs = np.column_stack((np.zeros(count), self._rng.uniform(self._low, self._high, (count, 2))))
         near = np.column_stack((self.scenes.brightness_at[rows], self.scenes.contrast_at[rows]))
@@ -146,9 +146,7 @@ class Twin:
 
     def _scan(self) -> Frames:
         wd_u, brightness, contrast = self.knobs.T
-        return take_frames(
-            self.scenes, wd_u + self._lag_u, brightness, contrast, self._rules.exposure, self._rng
-        )
+        return take_frames(self.scenes, wd_u + self._lag_u, brightness, contrast, self._rules.exposure, self._rng)
 
     def _features(self, moved: Column) -> States:
         """Equation (2), float32 (B, 10): `domain.state.frame_features` for B frames at once."""
@@ -165,16 +163,12 @@ class Twin:
 
     def _defect(self) -> Column:
         frames = self.frames
-        return exposure_defect(
-            frames.black, frames.white, frames.level, frames.contrast, self._rules.exposure
-        )
+        return exposure_defect(frames.black, frames.white, frames.level, frames.contrast, self._rules.exposure)
 
     def _rewards(self, defect: Column) -> Column:
         """Equation (6): `domain.reward.reward` for B frames at once."""
         weights, frames = self._rules.weights, self.frames
-        rewards: Column = (
-            frames.score + weights.c1 * frames.grd + weights.c2 * frames.var - weights.c_exposure * defect
-        )
+        rewards: Column = frames.score + weights.c1 * frames.grd + weights.c2 * frames.var - weights.c_exposure * defect
         return rewards
 
 

@@ -66,9 +66,7 @@ def take_frames(
 
     gain = scenes.gain_grey * 2.0 ** ((contrast - scenes.contrast_at) / scenes.contrast_per_octave)
     offset = 0.5 * _FULL_SCALE + scenes.grey_per_brightness * (brightness - scenes.brightness_at)
-    kept = scenes.shrink_floor + (1.0 - scenes.shrink_floor) / (
-        1.0 + (blur / scenes.shrink_at) ** scenes.shrink_power
-    )
+    kept = scenes.shrink_floor + (1.0 - scenes.shrink_floor) / (1.0 + (blur / scenes.shrink_at) ** scenes.shrink_power)
     mean = scenes.emission.mean(axis=1, keepdims=True)
     blurred = mean + (scenes.emission - mean) * kept[:, None]
     ideal = gain[:, None] * (blurred - scenes.mid[:, None]) + offset[:, None]
@@ -95,9 +93,7 @@ def take_frames(
     )
 
 
-def exposure_defect(
-    black: Column, white: Column, level: Column, contrast: Column, good: ExposureRange
-) -> Column:
+def exposure_defect(black: Column, white: Column, level: Column, contrast: Column, good: ExposureRange) -> Column:
     """`ExposureRange.defect` for B frames at once."""
     clipped = np.maximum(0.0, black + white - good.max_clipped)
     off_level = np.maximum(0.0, np.maximum(good.min_level - level, level - good.max_level)) / 60.0
@@ -116,9 +112,9 @@ def _noise_grey(scenes: Scenes, emission: Column, gain: Column) -> Column:
 def _gradient(scenes: Scenes, blur: Column, gain: Column, sigma: Column) -> Column:
     """Mean of |I(x+1) - I(x)| + |I(y+1) - I(y)| without clipping: structure and noise in quadrature.
 
-    A normal deviate's mean size is sqrt(2 / pi) of its deviation; neighbours in a line share part of the noise.
+    A normal deviate's mean size is sqrt(2 / pi) of its deviation; neighbours in a line share some noise.
     """
-    structure = (gain * scenes.gradient / (1.0 + (blur / scenes.gradient_at) ** 1.3)) ** 2
+    structure = (gain * scenes.gradient / (1.0 + (blur / scenes.gradient_at) ** scenes.gradient_power)) ** 2
     noise = 2.0 * (sigma**2).mean(axis=1)
     across = np.sqrt(structure + noise * (1.0 - scenes.smear))
     down = np.sqrt(structure + noise)
@@ -151,8 +147,7 @@ def _score(
 
     far = np.clip((10.0 - quality) / 5.0, 0.0, 1.0)
     error = scenes.score_bias + far * (
-        scenes.score_bias_low
-        + scenes.score_wave * np.sin(scenes.score_wave_k * defocus_u + scenes.score_wave_phase)
+        scenes.score_bias_low + scenes.score_wave * np.sin(scenes.score_wave_k * defocus_u + scenes.score_wave_phase)
     )
     error -= scenes.score_exposure * defect
     error += scenes.score_noise * (0.7 + 0.6 * far) * rng.standard_normal(len(quality))

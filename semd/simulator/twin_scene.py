@@ -1,7 +1,7 @@
 """The hidden side of the feature-level twin: what B microscopes look at, drawn anew for every episode.
 
-Emission is a set of 256 samples of a noise-free picture (its quantiles, so to speak), in the units of the field
-simulator. Lengths along the working distance are in focus units u (`domain.limits.Optics.focus_unit_mm`).
+Emission is a set of 256 samples of a noise-free picture (its quantiles, so to speak), in the units of the
+field simulator. Lengths along the working distance are in focus units u (`Optics.focus_unit_mm`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Scenes:
         shrink_floor: share of the contrast that no blur takes.
         gradient: in-focus gradient of the emission, per pixel.
         gradient_at: relative blur at which the gradient starts to go.
+        gradient_power: how sharply it goes.
         brightness_at: setting at which `mid` is middle grey.
         contrast_at: setting at which the gain is `gain_grey`.
         grey_per_brightness: grey levels per unit of brightness.
@@ -66,6 +67,7 @@ class Scenes:
     shrink_floor: Column
     gradient: Column
     gradient_at: Column
+    gradient_power: Column
     brightness_at: Column
     contrast_at: Column
     grey_per_brightness: Column
@@ -120,10 +122,12 @@ class SceneRanges:
 
 
 def draw_scenes(count: int, ranges: SceneRanges, rng: np.random.Generator) -> Scenes:
-    """Draw `count` scenes."""
+    """Draw `count` scenes; the ranges hold what the image simulator renders, and some more on either side."""
     emission = _draw_emission(count, rng)
     low, high = np.percentile(emission, (2.0, 98.0), axis=1)
     spread = np.maximum(high - low, 0.1)
+    low_alpha, high_alpha = ranges.alpha_mrad
+    nominal = ranges.nominal_alpha_mrad
     share = rng.uniform(0.3, 0.7, count)
     side = np.where(rng.random(count) < 0.5, -1.0, 1.0)
     focus_u = side * rng.uniform(ranges.nearest_start_u, ranges.farthest_start_u, count)
@@ -131,14 +135,15 @@ def draw_scenes(count: int, ranges: SceneRanges, rng: np.random.Generator) -> Sc
         emission=emission,
         noise_shape=rng.standard_normal((count, SAMPLES)),
         focus_u=focus_u,
-        blur_per_u=rng.uniform(*ranges.alpha_mrad, count) / ranges.nominal_alpha_mrad,
+        blur_per_u=rng.triangular(low_alpha, nominal, high_alpha, count) / nominal,
         least_blur=rng.uniform(0.05, 0.5, count),
         tolerated_px=2.0 * np.sqrt(rng.choice([500.0, 1000.0, 2000.0, 5000.0, 10000.0], count) / 500.0),
-        shrink_at=_log_uniform(rng, 1.0, 60.0, count),
-        shrink_power=rng.uniform(0.5, 1.6, count),
-        shrink_floor=rng.uniform(0.0, 0.35, count),
-        gradient=spread * _log_uniform(rng, 0.015, 0.2, count),
-        gradient_at=_log_uniform(rng, 0.5, 5.0, count),
+        shrink_at=_log_uniform(rng, 4.0, 100.0, count),
+        shrink_power=rng.uniform(0.8, 1.4, count),
+        shrink_floor=rng.uniform(0.0, 0.2, count),
+        gradient=spread * _log_uniform(rng, 0.012, 0.15, count),
+        gradient_at=_log_uniform(rng, 0.8, 6.0, count),
+        gradient_power=rng.uniform(0.8, 1.3, count),
         brightness_at=rng.uniform(30.0, 70.0, count),
         contrast_at=rng.uniform(30.0, 70.0, count),
         grey_per_brightness=rng.uniform(2.5, 6.0, count),
@@ -166,7 +171,7 @@ def draw_scenes(count: int, ranges: SceneRanges, rng: np.random.Generator) -> Sc
 def _draw_emission(count: int, rng: np.random.Generator) -> Column:
     """Mixtures of a background, a body and a few highlights: balls on carbon, bars and hollows, and between.
 
-    Shares and levels are free, so the skew runs from mostly dark with bright spots to mostly bright with dark ones.
+    Shares and levels are free: from mostly dark with bright spots to mostly bright with dark ones.
     """
     background = rng.uniform(0.05, 0.3, (count, 1))
     body = background + rng.uniform(0.1, 0.5, (count, 1))

@@ -1,0 +1,120 @@
+"""The daemon's loop: wait for a hint, look, answer what is complete, say how it goes."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import structlog
+
+from semd.daemon.answering import Answerer
+from semd.daemon.health import DaemonHealth, write_health
+from semd.errors import LedgerError, StorageError
+from semd.inbox.frame import LoadedFrame
+from semd.inbox.inbox import Inbox
+from semd.inbox.watch import Watch
+from semd.memory import peak_memory_mb
+
+_HEALTH_PERIOD_S = 1.0
+_RETRY_S = 0.5
+
+
+class Loop:
+    """Answers frames until told to stop.
+
+    Args:
+        inbox: where complete frames come from.
+        watch: wakes the loop.
+        answerer: what is done with the frames.
+        state_directory: where health.json goes.
+        stop: set to end the loop after the frame in hand.
+    """
+
+    def __init__(
+        self, inbox: Inbox, watch: Watch, answerer: Answerer, state_directory: Path, stop: threading.Event
+    ) -> None:
+        self._inbox = inbox
+        self._watch = watch
+        self._answerer = answerer
+        self._state_directory = state_directory
+        self._stop = stop
+        self._log = structlog.get_logger()
+        self._storage_ok = False
+        self._directory_ok = False
+        self._next_health_s = 0.0
+        self._complaint: str | None = None
+
+    def run(self) -> None:
+        """Answer frames until `stop` is set. What fails for want of storage is tried again until it succeeds."""
+        while not self._stop.is_set():
+            try:
+                if not self._storage_ok:
+                    self._answerer.recover()
+                    self._storage_ok = True
+                self._look()
+                self._complain(None)
+            except (StorageError, LedgerError) as error:
+                self._complain(error)
+                self._stop.wait(_RETRY_S)
+            self._say_health(time.monotonic())
+            if not self._stop.is_set():
+                now_s = time.monotonic()
+                self._watch.wait(min(self._inbox.next_look_s(now_s), max(0.0, self._next_health_s - now_s)))
+        self._watch.stop()
+
+    def _look(self) -> None:
+        """One look at the watch directory, and every frame that is ready."""
+        doubt = not self._directory_ok
+        if not self._watch.healthy():
+            self._directory_ok = False
+            self._watch.start()
+            doubt = True
+        items = self._inbox.poll(self._watch.drain(), time.monotonic(), doubt=doubt)
+        self._directory_ok = True
+        for item in items:
+            if self._stop.is_set():
+                return
+            # Whatever fails from here on is taken up by `recover`.
+            self._storage_ok = False
+            if isinstance(item.content, LoadedFrame):
+                self._answerer.answer(item.content, item.fingerprint)
+            else:
+                self._answerer.reject(item.content, item.fingerprint)
+            self._inbox.settle(item)
+            self._storage_ok = True
+
+    def _complain(self, error: StorageError | LedgerError | None) -> None:
+        """Log a failure once, not on every attempt, and its end."""
+        complaint = str(error) if error is not None else None
+        if complaint == self._complaint:
+            return
+        self._complaint = complaint
+        if error is None:
+            self._log.info("storage.recovered")
+        else:
+            self._log.error("storage.failed", error=error.code, reason=error.message)
+
+    def _say_health(self, now_s: float) -> None:
+        if now_s < self._next_health_s:
+            return
+        self._next_health_s = now_s + _HEALTH_PERIOD_S
+        last = self._answerer.last
+        health = DaemonHealth(
+            written_at=time.time(),
+            pid=os.getpid(),
+            watching=self._watch.healthy(),
+            directory_ok=self._directory_ok,
+            storage_ok=self._storage_ok,
+            waiting=self._inbox.waiting,
+            answered=self._answerer.answered,
+            quarantined=self._answerer.quarantined,
+            last_frame=last[0] if last is not None else None,
+            last_status=str(last[1]) if last is not None else None,
+            memory_mb=peak_memory_mb(),
+        )
+        try:
+            write_health(self._state_directory, health)
+        except StorageError as error:
+            self._log.warning("health.unwritten", error=error.code, reason=error.message)

@@ -1,0 +1,119 @@
+"""The daemon's process: wiring, one instance per state directory, stop on signals."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import structlog
+
+from semd import __version__
+from semd.config import Config
+from semd.daemon.answering import Answerer, Places
+from semd.daemon.loop import Loop
+from semd.domain.pairing import Layout
+from semd.errors import ConfigError, HalfMissingError
+from semd.inbox.frame import LoadedFrame
+from semd.inbox.inbox import Inbox, Patience
+from semd.inbox.load import FrameLoader
+from semd.inbox.watch import Watch
+from semd.logs import configure_logs
+from semd.outbox.ledger import Ledger
+from semd.outbox.rows import LedgerRow
+from semd.outbox.spool import Spool
+from semd.pipeline import load_pipeline
+from semd.storage import InstanceLock
+
+LEDGER_FILE = "ledger.sqlite"
+
+
+def run_daemon(config: Config, stop: threading.Event | None = None) -> int:
+    """Run until a signal or `stop`; returns 0.
+
+    Raises:
+        ConfigError: the watch directory is not there.
+        ModelError: the models cannot be loaded.
+        LedgerError: the ledger is not one of ours, or damaged.
+        StorageError: the state or action directory cannot be written, or another daemon uses it.
+    """
+    state = config.state.directory
+    if not config.watch.directory.is_dir():
+        raise ConfigError(f"[watch] directory {config.watch.directory} is not there; make it or correct the path")
+    stop = stop or threading.Event()
+    with InstanceLock(state / "daemon.lock"):
+        configure_logs(state / "logs" / "daemon.log", level=config.log.level, max_bytes=int(config.log.max_mb * 1e6))
+        log = structlog.get_logger()
+        log.info("daemon.starting", version=__version__, watch=str(config.watch.directory))
+        watch = Watch(
+            config.watch.directory,
+            polling=config.watch.observer == "polling",
+            period_s=config.watch.rescan_s / 2,
+        )
+        _stop_on_signals(stop, watch)
+        pipeline = load_pipeline(config.models.directory, config.models.threads, config.rules)
+        spool = Spool(config.actions.directory)
+        with Ledger(state / LEDGER_FILE, now=_now, floor_seq=spool.highest_seq()) as ledger:
+            loader = FrameLoader.of(config)
+            places = Places(
+                archive=state / "archive" if config.watch.layout is Layout.SINGLE else None,
+                quarantine=state / "quarantine",
+            )
+            answerer = Answerer(
+                pipeline,
+                ledger,
+                spool,
+                places,
+                lifetime=timedelta(seconds=config.actions.lifetime_s),
+                now=_now,
+                reload=lambda row: reload_frame(loader, config.watch.directory, row),
+            )
+            inbox = Inbox(
+                config.watch.directory,
+                loader,
+                Patience(config.watch.rescan_s, config.watch.quiet_s, config.watch.settle_s),
+                ledger.knows,
+            )
+            log.info("daemon.ready", models=pipeline.models_digest[:12], **ledger.counts())
+            Loop(inbox, watch, answerer, state, stop).run()
+        log.info("daemon.stopped", answered=answerer.answered)
+    return 0
+
+
+def reload_frame(loader: FrameLoader, watch_directory: Path, row: LedgerRow) -> LoadedFrame:
+    """Read a taken frame again, from where its files are now.
+
+    Raises:
+        FrameError: its parameters cannot be used.
+        HalfMissingError: its files are gone.
+    """
+    moved = {Path(move.source).name: Path(move.target) for move in row.moves}
+
+    def find(name: str) -> Path:
+        target = moved.get(name)
+        return target if target is not None and target.exists() else watch_directory / name
+
+    names = [name for name in (row.image_name, row.text_name) if name is not None]
+    paths = [find(name) for name in names]
+    try:
+        return loader.load(row.stem, paths[0], paths[1] if len(paths) > 1 else None)
+    except OSError as error:
+        raise HalfMissingError(f"{error.filename}: gone after the frame was taken ({error.strerror})") from error
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _stop_on_signals(stop: threading.Event, watch: Watch) -> None:
+    """SIGTERM and Ctrl+C (on Windows also Ctrl+Break) end the loop after the frame in hand."""
+
+    def end(_number: int, _frame: object) -> None:
+        stop.set()
+        watch.wake()
+
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+        number = getattr(signal, name, None)
+        if number is not None:
+            signal.signal(number, end)

@@ -1,0 +1,57 @@
+"""How the ledger's JSON columns are made and read: the edge where records become text."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from pydantic import TypeAdapter
+
+from semd.domain.action import Action
+from semd.domain.observation import Observation
+from semd.domain.run import Decision, Run, advance
+from semd.errors import LedgerError
+from semd.outbox.rows import LedgerRow
+from semd.pipeline import make_action
+
+_OBSERVATION = TypeAdapter(Observation)
+_DECISION = TypeAdapter(Decision)
+
+
+def observation_to_json(observation: Observation) -> str:
+    """Write an observation; floats survive the trip exactly."""
+    return _OBSERVATION.dump_json(observation).decode()
+
+
+def observation_from_json(text: str) -> Observation:
+    """Read an observation back."""
+    return _OBSERVATION.validate_json(text)
+
+
+def decision_to_json(decision: Decision) -> str:
+    """Write a decision; floats survive the trip exactly."""
+    return _DECISION.dump_json(decision).decode()
+
+
+def decision_from_json(text: str) -> Decision:
+    """Read a decision back."""
+    return _DECISION.validate_json(text)
+
+
+def rebuild_run(rows: list[tuple[str, str]]) -> Run | None:
+    """The run as it was after these frames and answers, or None when there are none."""
+    run: Run | None = None
+    for observation, decision in rows:
+        run = advance(run, observation_from_json(observation), decision_from_json(decision))
+    return run
+
+
+def action_of(row: LedgerRow, now: datetime, lifetime: timedelta) -> Action:
+    """The action of a decided row, stamped with the present time.
+
+    Raises:
+        LedgerError: the row holds no decision.
+    """
+    if row.seq is None or row.id is None or row.observation_json is None or row.decision_json is None:
+        raise LedgerError(f"row {row.row} ({row.stem}) is {row.state} and holds no decision")
+    observation, decision = observation_from_json(row.observation_json), decision_from_json(row.decision_json)
+    return make_action(row.id, row.seq, observation, decision, now, lifetime)

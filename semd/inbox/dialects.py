@@ -1,0 +1,179 @@
+"""The parameter dialects of other vendors, each mapped to the one record (protocol, section 1; FACTS 4).
+
+A sidecar dialect is a table: which key holds which parameter, and the unit when none is written. Zeiss and FEI
+write their parameters into tags of the TIFF.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tifffile
+
+from semd.domain.axes import Parameters
+from semd.domain.pairing import Dialect
+from semd.domain.parameter_text import from_key_values, parse_parameters
+from semd.domain.text import decode_text, key_values
+from semd.errors import ParameterMissingError, ParameterTextError
+
+_TESCAN_TAG = 50431
+
+_HITACHI = {
+    "MAGNIFICATION": "MAG", "WORKINGDISTANCE": "WD", "BRIGHTNESS": "BRIGHTNESS", "CONTRAST": "CONTRAST",
+    "ACCELERATINGVOLTAGE": "HV", "PIXELSIZE": "PIXEL", "SAMPLENAME": "SAMPLE",
+}  # fmt: skip
+_JEOL = {
+    "$CM_MAG": "MAG", "$$SM_WD": "WD", "$CM_BRIGHTNESS": "BRIGHTNESS", "$CM_CONTRAST": "CONTRAST",
+    "$CM_ACCEL_VOLT": "HV", "$CM_TITLE": "SAMPLE",
+}  # fmt: skip
+_TESCAN = {
+    "MAGNIFICATION": "MAG", "WD": "WD", "BRIGHTNESS": "BRIGHTNESS", "CONTRAST": "CONTRAST", "GAIN": "CONTRAST",
+    "HV": "HV", "PIXELSIZEX": "PIXEL", "SAMPLENAME": "SAMPLE",
+}  # fmt: skip
+_TESCAN_DETECTOR = re.compile(r"DETECTOR0(GAIN|OFFSET)")
+
+
+def read_parameters(dialect: Dialect, text: bytes, image: bytes) -> Parameters:
+    """Read a frame's parameters.
+
+    Args:
+        dialect: whose.
+        text: the parameter file; empty where the image carries the parameters.
+        image: the image file.
+
+    Raises:
+        ParameterTextError, ParameterMissingError: they cannot be read; says what is wrong.
+    """
+    if dialect is Dialect.TESCAN and not text:
+        text = _tag_bytes(image, _TESCAN_TAG)
+    return _READERS[dialect](text, image)
+
+
+def _coxem(text: bytes, _: bytes) -> Parameters:
+    return parse_parameters(text)
+
+
+def _hitachi(text: bytes, _: bytes) -> Parameters:
+    # `WorkingDistance=7920.5 um`, voltages `15000 Volt`, pixels in nm: the units coxem assumes.
+    return from_key_values(_renamed(key_values(decode_text(text)), _HITACHI))
+
+
+def _jeol(text: bytes, _: bytes) -> Parameters:
+    lines = decode_text(text).splitlines()
+    pairs = "\n".join("=".join(line.split(None, 1)) for line in lines if line.startswith("$"))
+    return from_key_values(_with_units(_renamed(key_values(pairs), _JEOL), {"WD": "mm", "HV": "kV"}))
+
+
+def _tescan(text: bytes, _: bytes) -> Parameters:
+    keys = key_values(decode_text(text.rstrip(b"\0")))
+    for key in list(keys):
+        detector = _TESCAN_DETECTOR.fullmatch(key)
+        if detector is not None:
+            keys.setdefault("CONTRAST" if detector[1] == "GAIN" else "BRIGHTNESS", keys[key])
+    return from_key_values(_with_units(_renamed(keys, _TESCAN), {"WD": "m", "HV": "V", "PIXEL": "m"}))
+
+
+def _zeiss(_: bytes, image: bytes) -> Parameters:
+    found = _metadata(image, lambda file: file.sem_metadata, "Zeiss (tag 34118)")
+    keys = {}
+    for name, key in (
+        ("ap_mag", "MAG"), ("ap_wd", "WD"), ("ap_brightness", "BRIGHTNESS"), ("ap_contrast", "CONTRAST"),
+        ("ap_actualkv", "HV"), ("ap_image_pixel_size", "PIXEL"),
+    ):  # fmt: skip
+        entry = found.get(name)
+        if entry is not None:
+            # (name, value) or (name, value, unit)
+            keys[key] = " ".join(str(part) for part in entry[1:])
+    stage = [found.get(f"ap_stage_at_{letter}") for letter in "xyz"]
+    if all(entry is not None for entry in stage):
+        keys["STAGE"] = ",".join(" ".join(str(part) for part in entry[1:]) for entry in stage if entry)
+    return from_key_values(keys)
+
+
+def _fei(_: bytes, image: bytes) -> Parameters:
+    found = _metadata(image, lambda file: file.fei_metadata, "FEI (tag 34682)")
+    beam, scan, stage = (_section(found, name) for name in ("Beam", "Scan", "Stage"))
+    electron = _section(found, str(beam.get("Beam", "EBeam"))) | _section(found, "EBeam")
+    detector = _section(found, str(_section(found, "Detectors").get("Name", "")))
+    keys = {
+        "WD": _metres(electron.get("WD") or beam.get("WD")),
+        "HV": _with(electron.get("HV") or beam.get("HV"), "V"),
+        "PIXEL": _metres(scan.get("PixelWidth")),
+        "BRIGHTNESS": _with(detector.get("Brightness"), ""),
+        "CONTRAST": _with(detector.get("Contrast"), ""),
+        "MAG": _with(_fei_magnification(found, scan), ""),
+        "STAGE": ",".join(_metres(stage[axis]) for axis in ("StageX", "StageY") if axis in stage),
+    }
+    return from_key_values({key: value for key, value in keys.items() if value})
+
+
+def _fei_magnification(found: Mapping[str, Any], scan: Mapping[str, Any]) -> float | None:
+    """Written in [Image] or [PrivateFei]; else from the field width, by the photographic convention."""
+    for section in ("Image", "PrivateFei", "EScan"):
+        value = _section(found, section).get("MagnificationReal") or _section(found, section).get("Magnification")
+        if value:
+            return float(value)
+    width_m = scan.get("HorFieldsize") or _section(found, "EScan").get("HorFieldsize")
+    return 0.127 / float(width_m) if width_m else None
+
+
+def _metadata(image: bytes, read: Callable[[tifffile.TiffFile], Any], whose: str) -> Mapping[str, Any]:
+    try:
+        with tifffile.TiffFile(io.BytesIO(image)) as file:
+            found = read(file)
+    except Exception as error:
+        raise ParameterTextError(f"the image's tags cannot be read: {type(error).__name__}: {error}"[:300]) from error
+    if not found:
+        raise ParameterMissingError(f"the image carries no parameters of {whose}")
+    return dict(found)
+
+
+def _tag_bytes(image: bytes, number: int) -> bytes:
+    def read(file: tifffile.TiffFile) -> bytes:
+        tag = file.pages.first.tags.get(number)
+        return bytes(tag.value) if tag is not None else b""
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(image)) as file:
+            found = read(file)
+    except Exception as error:
+        raise ParameterTextError(f"the image's tags cannot be read: {type(error).__name__}: {error}"[:300]) from error
+    # The tag begins with binary headers; the text starts at its first section.
+    start = found.find(b"[MAIN]")
+    if start < 0:
+        raise ParameterMissingError(f"there is no .hdr file, and the image carries no tag {number}")
+    return found[start:]
+
+
+def _section(found: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = found.get(name)
+    return dict(section) if isinstance(section, Mapping) else {}
+
+
+def _with(value: object, unit: str) -> str:
+    return f"{value} {unit}".strip() if value not in (None, "") else ""
+
+
+def _metres(value: object) -> str:
+    return _with(value, "m")
+
+
+def _renamed(keys: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    return {names[key]: value for key, value in keys.items() if key in names}
+
+
+def _with_units(keys: Mapping[str, str], units: Mapping[str, str]) -> dict[str, str]:
+    return {key: f"{value} {units[key]}" if key in units and value else value for key, value in keys.items()}
+
+
+_READERS: dict[Dialect, Callable[[bytes, bytes], Parameters]] = {
+    Dialect.COXEM: _coxem,
+    Dialect.HITACHI: _hitachi,
+    Dialect.JEOL: _jeol,
+    Dialect.TESCAN: _tescan,
+    Dialect.ZEISS: _zeiss,
+    Dialect.FEI: _fei,
+}

@@ -1,0 +1,284 @@
+"""The inbox: what lies in the watch directory, and which of it is complete (protocol, section 1).
+
+The scan is the truth and events are hints. "Complete" is judged from the content of both files, and only once
+the writer has let go of them: each was closed or renamed into place since it last changed, or has rested.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from semd.domain.identity import digest
+from semd.domain.pairing import Candidate, natural_key, pair_names
+from semd.errors import (
+    FrameError,
+    HalfMissingError,
+    ImageFormatError,
+    ImageSizeError,
+    ParameterRangeError,
+)
+from semd.inbox.frame import LoadedFrame, Rejection
+from semd.inbox.load import FrameLoader
+from semd.inbox.watch import Hints
+from semd.storage import storage_error
+
+Signature = tuple[str, int, int, int]
+"""(name, size, mtime_ns, ctime_ns) of one file."""
+Fingerprint = tuple[Signature, ...]
+
+_TESCAN_HEADER = re.compile(r"-(?:tif|tiff|png|jpg|jpeg|bmp)$", re.IGNORECASE)
+_FINAL = (ParameterRangeError, ImageFormatError, ImageSizeError)
+"""Errors that more bytes will not mend, once the files have rested."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A frame ready to be answered or rejected, and how its files looked when they were read."""
+
+    content: LoadedFrame | Rejection
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait.
+
+    Attributes:
+        rescan_s: period of the full scan.
+        quiet_s: rest after the last change when no event says that the writer has closed the files.
+        settle_s: rest after which an incomplete frame is given up.
+    """
+
+    rescan_s: float = 1.0
+    quiet_s: float = 0.5
+    settle_s: float = 10.0
+
+
+@dataclass(slots=True)
+class _Open:
+    """A stem that is not settled.
+
+    Attributes:
+        fingerprint: of its files when last looked at.
+        changed_s: when that was first seen.
+        closed: names closed since they last changed.
+        error: why it was not complete, when it was last read with this fingerprint and rest.
+        next_look_s: nothing can change before this but by an event.
+    """
+
+    fingerprint: Fingerprint
+    changed_s: float
+    closed: set[str] = field(default_factory=set)
+    error: FrameError | None = None
+    next_look_s: float = 0.0
+
+
+class Inbox:
+    """Finds complete frames.
+
+    Args:
+        directory: the watch directory.
+        loader: reads them.
+        patience: how long to wait.
+        is_known: whether files that look like this were answered before (the ledger).
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        loader: FrameLoader,
+        patience: Patience,
+        is_known: Callable[[Fingerprint], bool],
+    ) -> None:
+        self._directory = directory
+        self._loader = loader
+        self._patience = patience
+        self._is_known = is_known
+        self._files: dict[str, dict[str, Signature]] = {}
+        self._settled: dict[str, Fingerprint] = {}
+        self._open: dict[str, _Open] = {}
+        self._last_scan_s = float("-inf")
+        self._usual_lines = 0
+
+    @property
+    def waiting(self) -> int:
+        """Frames seen but not complete."""
+        return len(self._open)
+
+    def poll(self, hints: Hints, now_s: float, *, doubt: bool = False) -> list[Item]:
+        """Look at what the hints name, and at everything once in a while.
+
+        Args:
+            hints: from the watch.
+            now_s: a monotonic clock.
+            doubt: scan everything now: events may have been lost.
+
+        Returns:
+            Frames that are ready, in the order in which their files were finished. Each comes again until
+            `settle` is called for it.
+
+        Raises:
+            StorageError: the directory cannot be scanned.
+        """
+        touched = {self._group(name) for name in hints.touched}
+        if doubt or now_s - self._last_scan_s >= self._patience.rescan_s:
+            touched |= self._scan()
+            self._last_scan_s = now_s
+        for name in hints.touched:
+            self._look(name)
+        items: list[Item] = []
+        for group in sorted(touched | self._open.keys(), key=natural_key):
+            item = self._examine(group, hints.closed, now_s)
+            if item is not None:
+                items.append(item)
+        return sorted(items, key=_finished)
+
+    def settle(self, item: Item) -> None:
+        """The frame was answered or rejected: do not hand it out again while it looks like this."""
+        group = self._group(item.fingerprint[0][0])
+        self._settled[group] = item.fingerprint
+        self._open.pop(group, None)
+
+    def next_look_s(self, now_s: float) -> float:
+        """Seconds until the next look is due without any event."""
+        due = [
+            self._last_scan_s + self._patience.rescan_s,
+            *(seen.next_look_s for seen in self._open.values()),
+        ]
+        return max(0.0, min(due) - now_s)
+
+    def _scan(self) -> set[str]:
+        """Read the whole directory; returns the groups that look different from what was settled."""
+        found: dict[str, dict[str, Signature]] = {}
+        try:
+            with os.scandir(self._directory) as entries:
+                for entry in entries:
+                    try:
+                        if entry.is_file():
+                            found.setdefault(self._group(entry.name), {})[entry.name] = _sign(entry.name, entry.stat())
+                    except FileNotFoundError:
+                        continue
+        except OSError as error:
+            self._last_scan_s = float("-inf")
+            raise storage_error(self._directory, "scan", error) from error
+        for gone in self._files.keys() - found.keys():
+            self._settled.pop(gone, None)
+            self._open.pop(gone, None)
+        self._files = found
+        return {
+            group
+            for group, files in found.items()
+            if {signature for signature in self._settled.get(group, ())} != set(files.values())
+        }
+
+    def _look(self, name: str) -> None:
+        """Read one file's signature anew."""
+        group = self._group(name)
+        try:
+            self._files.setdefault(group, {})[name] = _sign(name, (self._directory / name).stat())
+        except OSError:
+            self._files.get(group, {}).pop(name, None)
+            if not self._files.get(group):
+                self._files.pop(group, None)
+
+    def _examine(self, group: str, closed: set[str], now_s: float) -> Item | None:
+        names = self._files.get(group, {})
+        candidate = next(iter(pair_names(names, self._loader.dialect)), None)
+        if candidate is None:
+            self._open.pop(group, None)
+            return None
+        fingerprint = tuple(names[name] for name in (candidate.image, candidate.text) if name is not None)
+        if fingerprint == self._settled.get(group):
+            self._open.pop(group, None)
+            return None
+        seen = self._open.get(group)
+        if seen is None and self._is_known(fingerprint):
+            self._settled[group] = fingerprint
+            return None
+        if seen is None or seen.fingerprint != fingerprint:
+            kept = seen.closed if seen is not None else set()
+            changed = set(fingerprint) - set(seen.fingerprint if seen is not None else ())
+            seen = _Open(fingerprint, now_s, kept - {signature[0] for signature in changed})
+            self._open[group] = seen
+        seen.closed |= closed & names.keys()
+        return self._judge(candidate, seen, now_s)
+
+    def _judge(self, candidate: Candidate, seen: _Open, now_s: float) -> Item | None:
+        """Decide whether an open frame is complete, hopeless, or to be waited for."""
+        rest_s = now_s - seen.changed_s
+        patience = self._patience
+        let_go = {signature[0] for signature in seen.fingerprint} <= seen.closed
+        hopeless = rest_s >= patience.settle_s
+        if not candidate.whole:
+            seen.next_look_s = seen.changed_s + patience.settle_s
+            return self._reject_half(candidate, seen.fingerprint) if hopeless else None
+        if not let_go and rest_s < patience.quiet_s:
+            seen.next_look_s = seen.changed_s + patience.quiet_s
+            return None
+        content = self._read(candidate, seen, rest_s)
+        if isinstance(content, (LoadedFrame, Rejection)):
+            error = content.image_error if isinstance(content, LoadedFrame) else content.error
+            final = isinstance(error, _FINAL) and rest_s >= 2 * patience.quiet_s
+            if error is None or final or hopeless:
+                return Item(content, seen.fingerprint)
+            seen.error = error
+        # Look again after each rest that could change the verdict, and when the time is up.
+        due = [seen.changed_s + wait for wait in (patience.quiet_s, 2 * patience.quiet_s, patience.settle_s)]
+        seen.next_look_s = min((moment for moment in due if moment > now_s), default=now_s + patience.quiet_s)
+        return None
+
+    def _read(self, candidate: Candidate, seen: _Open, rest_s: float) -> LoadedFrame | Rejection | None:
+        """Read both files; None when they changed meanwhile, are held by their writer or seem unfinished."""
+        image_path = self._directory / str(candidate.image)
+        text_path = self._directory / candidate.text if candidate.text is not None else None
+        try:
+            image = image_path.read_bytes()
+            text = text_path.read_bytes() if text_path is not None else b""
+            now = tuple(_sign(name, (self._directory / name).stat()) for name, *_ in seen.fingerprint)
+        except OSError:
+            return None
+        if now != seen.fingerprint or (text_path is not None and not self._text_seems_whole(text, rest_s)):
+            return None
+        try:
+            frame = self._loader.build(candidate.stem, image_path, text_path, image, text)
+        except FrameError as error:
+            return Rejection(candidate.stem, image_path, text_path, digest(image), digest(text), error)
+        if frame.image_error is None:
+            self._usual_lines = text.count(b"\n")
+        return frame
+
+    def _text_seems_whole(self, text: bytes, rest_s: float) -> bool:
+        """A text that ends within a line, or has fewer lines than the last, may have more to come."""
+        if not text.rstrip(b"\0").endswith((b"\n", b"\r")):
+            return rest_s >= 2 * self._patience.quiet_s
+        return text.count(b"\n") >= self._usual_lines or rest_s >= self._patience.quiet_s
+
+    def _reject_half(self, candidate: Candidate, fingerprint: Fingerprint) -> Item | None:
+        image_path = self._directory / candidate.image if candidate.image is not None else None
+        text_path = self._directory / candidate.text if candidate.text is not None else None
+        there, missing = ("image", "parameter text") if image_path is not None else ("parameter text", "image")
+        try:
+            digests = [digest(path.read_bytes()) if path is not None else None for path in (image_path, text_path)]
+        except OSError:
+            return None
+        error = HalfMissingError(
+            f"{there} {fingerprint[0][0]!r} rested {self._patience.settle_s:g} s and its {missing} never came"
+        )
+        return Item(Rejection(candidate.stem, image_path, text_path, digests[0], digests[1], error), fingerprint)
+
+    def _group(self, name: str) -> str:
+        """Files of one frame share a group: the stem, also for TESCAN's `a-tif.hdr`."""
+        stem, _, suffix = name.rpartition(".")
+        return _TESCAN_HEADER.sub("", stem) if suffix.lower() == "hdr" else stem
+
+
+def _sign(name: str, stat: os.stat_result) -> Signature:
+    return name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _finished(item: Item) -> tuple[int, object]:
+    return max(signature[2] for signature in item.fingerprint), natural_key(item.content.stem)

@@ -1,0 +1,129 @@
+"""The action directory as the Middle Client sees it: pending files, and folders for those dealt with."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from semd.domain.action import Action, decode_action, parse_file_name
+from semd.errors import ActionTextError
+from semd.storage import rename, storage_error, sync_directory
+
+
+class Outcome(StrEnum):
+    """How an action ended; the value names its folder."""
+
+    SENT = "sent"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    UNCERTAIN = "uncertain"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is pending.
+
+    Attributes:
+        names: action files, by rising SEQ.
+        misnamed: files that look like actions and are not named as the protocol says.
+    """
+
+    names: tuple[str, ...]
+    misnamed: tuple[str, ...]
+
+
+class ActionFolder:
+    """The directory; nothing in it is ever deleted.
+
+    Args:
+        directory: where the daemon publishes.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def scan(self) -> Listing:
+        """List what is pending.
+
+        Raises:
+            StorageError: the directory cannot be read, or is gone.
+        """
+        found: list[tuple[int, str]] = []
+        misnamed: list[str] = []
+        try:
+            with os.scandir(self._directory) as entries:
+                for entry in entries:
+                    named = parse_file_name(entry.name)
+                    if named is not None:
+                        found.append((named[0], entry.name))
+                    elif entry.name.startswith("action-") and entry.name.endswith(".txt"):
+                        misnamed.append(entry.name)
+        except OSError as error:
+            raise storage_error(self._directory, "read", error) from error
+        return Listing(tuple(name for _, name in sorted(found)), tuple(sorted(misnamed)))
+
+    def read(self, name: str) -> tuple[bytes, Action] | None:
+        """Read a pending action; None when it is not there any more.
+
+        Raises:
+            ActionTextError: it is malformed, or its name is that of another action.
+            StorageError: it cannot be read.
+        """
+        path = self._directory / name
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise storage_error(path, "read", error) from error
+        action = decode_action(data)
+        if action.file_name != name:
+            raise ActionTextError(f"{name} holds SEQ={action.seq} ID={action.id}")
+        return data, action
+
+    def move(self, name: str, outcome: Outcome) -> None:
+        """Move a file to the folder of its outcome, durably. Doing it twice is harmless.
+
+        Raises:
+            StorageError: it cannot be moved.
+        """
+        source, folder = self._directory / name, self._directory / outcome
+        try:
+            folder.mkdir(exist_ok=True)
+            rename(source, _free(folder / name))
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and self._directory.is_dir():
+                return  # moved before, or taken away by hand
+            raise storage_error(source, f"move to {outcome}/", error) from error
+        self._sync(folder)
+
+    def holds(self, name: str, outcome: Outcome) -> bool:
+        """Whether a file lies in the folder of an outcome."""
+        return (self._directory / outcome / name).exists()
+
+    def newest(self, outcome: Outcome) -> str | None:
+        """Name of the file with the highest SEQ in the folder of an outcome."""
+        folder = self._directory / outcome
+        if not folder.is_dir():
+            return None
+        named = [(seq[0], name) for name in os.listdir(folder) if (seq := parse_file_name(name)) is not None]
+        return max(named)[1] if named else None
+
+    def _sync(self, folder: Path) -> None:
+        try:
+            sync_directory(folder)
+            sync_directory(self._directory)
+        except OSError as error:
+            raise storage_error(folder, "sync", error) from error
+
+
+def _free(path: Path) -> Path:
+    """A name that is not taken: what lies there already stays."""
+    number = 0
+    free = path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}.{number}")
+    return free

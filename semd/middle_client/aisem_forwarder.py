@@ -1,0 +1,190 @@
+"""The `aisem` dialect: no ids, so a command is sent once and believed only when a frame shows it (protocol, 3).
+
+The client reads no images. The next action file in the directory answers the next frame, and what was read on
+that frame is its target less its delta: that is the read-back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from semd.domain.action import Action
+from semd.domain.axes import Axis
+from semd.errors import LinkError
+from semd.middle_client.action_folder import Outcome
+from semd.middle_client.clock import Clock
+from semd.middle_client.desk import Desk, Flight
+from semd.middle_client.framing import Templates, aisem_commands, aisem_moved_axes, aisem_reply
+from semd.middle_client.link import Link
+
+
+@dataclass(slots=True)
+class _Dialogue:
+    """How far the commands of one action have come.
+
+    Attributes:
+        name: the action's file.
+        commands: to be sent one after the other.
+        replied: how many the SEM has replied to.
+        awaiting: connection on which a reply is awaited, or None.
+        since_s: when the last command was sent or the confirmation began to be waited for.
+        doubt: why it is not known whether a command arrived; empty when it is.
+    """
+
+    name: str
+    commands: tuple[bytes, ...]
+    replied: int = 0
+    awaiting: int | None = None
+    since_s: float = 0.0
+    doubt: str = ""
+
+
+class AisemForwarder:
+    """Sends one command at a time and waits for the frame that confirms it. Never sends one twice.
+
+    Args:
+        desk: where actions come from and go.
+        link: to the SEM.
+        clock: for waiting.
+        templates: commands for brightness and contrast, if any.
+        tolerances: largest difference between commanded and read value, in the axis's unit.
+        answer_timeout_s: silence after a command that counts as a broken link.
+        confirm_timeout_s: how long the next frame's answer may take.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        link: Link,
+        clock: Clock,
+        *,
+        templates: Templates,
+        tolerances: Mapping[Axis, float],
+        answer_timeout_s: float,
+        confirm_timeout_s: float,
+    ) -> None:
+        self._desk = desk
+        self._link = link
+        self._clock = clock
+        self._templates = templates
+        self._tolerances = tolerances
+        self._answer_timeout_s = answer_timeout_s
+        self._confirm_timeout_s = confirm_timeout_s
+        self._dialogue: _Dialogue | None = None
+        self._log = structlog.get_logger()
+
+    def step(self) -> None:
+        """Do what can be done without waiting.
+
+        Raises:
+            StorageError: a file cannot be read, written or moved; call again.
+        """
+        try:
+            self._take_replies()
+        except LinkError as error:
+            self._link.drop(error.message)
+        try:
+            flight = self._desk.take()
+            if flight is not None:
+                self._forward(flight)
+        except LinkError as error:
+            self._link.drop(error.message)
+
+    def _forward(self, flight: Flight) -> None:
+        if self._dialogue is None or self._dialogue.name != flight.name:
+            self._dialogue = self._open(flight)
+        dialogue = self._dialogue
+        if dialogue is None:
+            return
+        if dialogue.awaiting is not None:
+            self._watch_reply(dialogue)
+        if dialogue.awaiting is not None:
+            return
+        if dialogue.doubt or dialogue.replied == len(dialogue.commands):
+            self._confirm(flight, dialogue)
+        elif self._desk.is_expired(flight.action):
+            outcome = Outcome.UNCERTAIN if dialogue.replied else Outcome.EXPIRED
+            self._desk.settle(outcome, f"not all of it sent before {flight.action.expires.isoformat()}")
+        elif self._link.is_up:
+            self._send(dialogue)
+
+    def _open(self, flight: Flight) -> _Dialogue | None:
+        """Begin with an action; None when nothing is to be sent for it."""
+        try:
+            commands = aisem_commands(flight.action, self._templates)
+        except LinkError as error:
+            self._desk.settle(Outcome.REFUSED, error.message)
+            return None
+        if not commands:
+            self._desk.settle(Outcome.SENT, "no scan is asked for")
+            return None
+        dialogue = _Dialogue(flight.name, commands, since_s=self._clock.monotonic_s())
+        if flight.was_sent:
+            dialogue.doubt = "it was being sent when the Middle Client ended"
+        return dialogue
+
+    def _send(self, dialogue: _Dialogue) -> None:
+        # Whatever answers are in the directory by now belong to frames from before this command.
+        names = self._desk.scan().names
+        highest = max((int(name.split("-")[1]) for name in names), default=0)
+        self._desk.note_sending(baseline_seq=highest)
+        stray = self._link.receive()
+        if stray:
+            self._log.warning("link.stray-answer", text=aisem_reply(stray))
+        dialogue.awaiting = self._link.connection
+        dialogue.since_s = self._clock.monotonic_s()
+        command = dialogue.commands[dialogue.replied]
+        self._link.send(command)
+        self._log.info("link.command", command=command.decode("euc-kr", "replace"))
+
+    def _take_replies(self) -> None:
+        data = self._link.receive()
+        if not data:
+            return
+        dialogue = self._dialogue
+        if dialogue is None or dialogue.awaiting != self._link.connection:
+            self._log.warning("link.stray-answer", text=aisem_reply(data))
+            return
+        dialogue.replied += 1
+        dialogue.awaiting = None
+        dialogue.since_s = self._clock.monotonic_s()
+        self._log.info("link.reply", text=aisem_reply(data))
+
+    def _watch_reply(self, dialogue: _Dialogue) -> None:
+        """Notice that no reply will come: the command is in doubt then."""
+        if self._link.is_up and dialogue.awaiting == self._link.connection:
+            if self._clock.monotonic_s() - dialogue.since_s <= self._answer_timeout_s:
+                return
+            # A late reply could be taken for that of the next command: begin afresh.
+            self._link.drop(f"no reply within {self._answer_timeout_s:g} s")
+        dialogue.doubt = "the link broke before the reply"
+        dialogue.awaiting = None
+        dialogue.since_s = self._clock.monotonic_s()
+
+    def _confirm(self, flight: Flight, dialogue: _Dialogue) -> None:
+        """End the action by the next frame's read-back, or in doubt when none comes."""
+        after = self._desk.read_later_than(max(flight.baseline_seq, flight.action.seq))
+        if after is not None:
+            differing = self._differences(flight.action, after)
+            if differing:
+                reasons = [*differing, dialogue.doubt] if dialogue.doubt else differing
+                self._desk.settle(Outcome.UNCERTAIN, "; ".join(reasons))
+            else:
+                self._desk.settle(Outcome.SENT, dialogue.doubt and f"{dialogue.doubt}; the frame shows it")
+        elif self._clock.monotonic_s() - dialogue.since_s > self._confirm_timeout_s:
+            reasons = [f"no frame within {self._confirm_timeout_s:g} s", dialogue.doubt]
+            self._desk.settle(Outcome.UNCERTAIN, "; ".join(reason for reason in reasons if reason))
+
+    def _differences(self, commanded: Action, after: Action) -> list[str]:
+        """What the frame answered by `after` does not show of what was commanded."""
+        axes = {Axis.WD, *aisem_moved_axes(commanded, self._templates)}
+        found = []
+        for axis in sorted(axes & after.targets.keys()):
+            read = after.targets[axis] - after.deltas[axis]
+            # The values carry four or three decimals: an exact comparison would count their rounding.
+            if abs(read - commanded.targets[axis]) > self._tolerances[axis] + 1e-9:
+                found.append(f"{axis} reads back {read:.4f} and not {commanded.targets[axis]:.4f}")
+        return found

@@ -1,0 +1,257 @@
+"""The desk: which action is next, which one is in flight, and where each goes when it is dealt with.
+
+Both dialects work at it. Whatever fails to be written here is done again at the next call, before anything
+else: an action that was answered is never sent again because a folder could not be written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import structlog
+
+from semd.domain.action import Action, parse_file_name
+from semd.errors import ActionTextError
+from semd.middle_client.action_folder import ActionFolder, Listing, Outcome
+from semd.middle_client.clock import Clock
+from semd.middle_client.journal import Journal, JournalEntry
+
+_SEND_MARGIN = timedelta(milliseconds=50)
+"""A message sent this short before EXPIRES could arrive after it."""
+
+_CLEARED_AT_ONCE = 200
+"""Stale files cleared in one call; the rest follows, and the heartbeat comes in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """The action being dealt with.
+
+    Attributes:
+        name: of its file.
+        data: the file's bytes.
+        action: what they say.
+        was_sent: whether any of it may have reached the SEM without an answer.
+        baseline_seq: see `JournalEntry`.
+    """
+
+    name: str
+    data: bytes
+    action: Action
+    was_sent: bool = False
+    baseline_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Settlement:
+    name: str
+    outcome: Outcome
+    reason: str
+    acknowledged: bool
+
+
+class Desk:
+    """Pending files, the journal and the action in flight.
+
+    Args:
+        folder: the action directory.
+        journal: the memory across restarts.
+        clock: for EXPIRES.
+    """
+
+    def __init__(self, folder: ActionFolder, journal: Journal, clock: Clock) -> None:
+        self._folder = folder
+        self._journal = journal
+        self._clock = clock
+        self._entry: JournalEntry | None = None
+        self._unsettled: _Settlement | None = None
+        self._log = structlog.get_logger()
+        self.flight: Flight | None = None
+        self.pending_count = 0
+        self.outcomes: Counter[str] = Counter()
+
+    @property
+    def newest_acknowledged_seq(self) -> int:
+        """SEQ of the newest acknowledged action; 0 when there is none."""
+        return self._entry.newest_acknowledged_seq if self._entry is not None else 0
+
+    def take(self) -> Flight | None:
+        """Return the action in flight, or take the next one that may be sent, clearing those that may not.
+
+        Raises:
+            StorageError: a file cannot be read or moved; call again.
+        """
+        if self._entry is None:
+            self._restore()
+        self._finish_settlement()
+        listing = self.scan()
+        for name in listing.misnamed:
+            self._settle(_Settlement(name, Outcome.REFUSED, "its name is not that of an action", False))
+        if self.flight is None:
+            for name in listing.names[:_CLEARED_AT_ONCE]:
+                self.flight = self._judge(name)
+                if self.flight is not None:
+                    break
+        return self.flight
+
+    def scan(self) -> Listing:
+        """List what is pending.
+
+        Raises:
+            StorageError: the directory cannot be read.
+        """
+        listing = self._folder.scan()
+        self.pending_count = len(listing.names)
+        return listing
+
+    def read_later_than(self, seq: int) -> Action | None:
+        """Read the first pending action with a higher SEQ; None when there is none.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        for name in self.scan().names:
+            named = parse_file_name(name)
+            if named is not None and named[0] > seq:
+                try:
+                    read = self._folder.read(name)
+                except ActionTextError:
+                    continue  # refused when its turn comes
+                if read is not None:
+                    return read[1]
+        return None
+
+    def is_expired(self, action: Action) -> bool:
+        """Whether it is too late to send it."""
+        return self._clock.now() + _SEND_MARGIN >= action.expires
+
+    def note_sending(self, baseline_seq: int = 0) -> None:
+        """Write down that the action in flight is about to be sent; durable on return.
+
+        Raises:
+            StorageError: it cannot be written; the action must not be sent.
+        """
+        self._note(was_sent=True, baseline_seq=baseline_seq)
+
+    def note_not_taken(self) -> None:
+        """Write down that the SEM has not taken the action in flight (BUSY): it is not in doubt.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        self._note(was_sent=False, baseline_seq=0)
+
+    def settle(self, outcome: Outcome, reason: str = "") -> None:
+        """End the action in flight.
+
+        Raises:
+            StorageError: its file cannot be moved yet; `take` tries again.
+        """
+        if self.flight is not None:
+            self._settle(_Settlement(self.flight.name, outcome, reason, outcome is Outcome.SENT))
+
+    def _note(self, *, was_sent: bool, baseline_seq: int) -> None:
+        if self.flight is None or self._entry is None:
+            return
+        entry = replace(self._entry, in_flight=self.flight.name, was_sent=was_sent, baseline_seq=baseline_seq)
+        # In memory first: should the write fail half-way, the action counts as sent rather than as not.
+        self.flight = replace(self.flight, was_sent=was_sent, baseline_seq=baseline_seq)
+        self._save(entry)
+
+    def _settle(self, settlement: _Settlement) -> None:
+        self._unsettled = settlement
+        self._finish_settlement()
+
+    def _finish_settlement(self) -> None:
+        """Move the file, then forget the flight: after a crash in between the file's place tells the rest."""
+        settlement = self._unsettled
+        if settlement is None or self._entry is None:
+            return
+        self._folder.move(settlement.name, settlement.outcome)
+        entry = self._entry
+        if settlement.name == entry.in_flight:
+            entry = replace(entry, in_flight=None, was_sent=False, baseline_seq=0)
+        if settlement.acknowledged:
+            entry = _acknowledge(entry, settlement.name)
+        self._save(entry)
+        self._unsettled = None
+        self._report(settlement)
+        if self.flight is not None and self.flight.name == settlement.name:
+            self.flight = None
+
+    def _report(self, settlement: _Settlement) -> None:
+        self.outcomes[settlement.outcome] += 1
+        named = parse_file_name(settlement.name)
+        event = {"file": settlement.name, "seq": named[0] if named else None}
+        if self.flight is not None and self.flight.name == settlement.name:
+            action = self.flight.action
+            event |= {"id": action.id, "frame": action.frame, "status": str(action.status)}
+        if settlement.reason:
+            event["reason"] = settlement.reason
+        log = self._log.info if settlement.outcome is Outcome.SENT else self._log.warning
+        log(f"action.{settlement.outcome}", **event)
+
+    def _judge(self, name: str) -> Flight | None:
+        """Read a pending file; None when it is not to be sent, and then it is moved away."""
+        seq = (parse_file_name(name) or (0, ""))[0]
+        try:
+            read = self._folder.read(name)
+        except ActionTextError as error:
+            self._settle(_Settlement(name, Outcome.REFUSED, str(error), False))
+            return None
+        if read is None:
+            return None
+        if self._entry is not None and name == self._entry.newest_acknowledged:
+            self._settle(_Settlement(name, Outcome.SENT, "acknowledged before", True))
+            return None
+        if seq <= self.newest_acknowledged_seq:
+            reason = f"superseded: SEQ {self.newest_acknowledged_seq} is acknowledged"
+            self._settle(_Settlement(name, Outcome.EXPIRED, reason, False))
+            return None
+        flight = Flight(name, *read)
+        if self.is_expired(flight.action):
+            self.flight = flight  # for the log line
+            self.settle(Outcome.EXPIRED, f"not sent before {flight.action.expires.isoformat()}")
+            return None
+        return flight
+
+    def _restore(self) -> None:
+        """Take up what the last process left."""
+        entry, damaged = self._journal.load()
+        if entry is None:
+            entry = JournalEntry(newest_acknowledged=self._folder.newest(Outcome.SENT))
+        names = self._folder.scan().names
+        if damaged:
+            self._log.error("journal.damaged", consequence="the oldest pending action counts as sent")
+            if names:
+                seq = (parse_file_name(names[-1]) or (0, ""))[0]
+                entry = replace(entry, in_flight=names[0], was_sent=True, baseline_seq=seq)
+        if entry.in_flight is not None and entry.in_flight not in names:
+            if self._folder.holds(entry.in_flight, Outcome.SENT):
+                entry = _acknowledge(entry, entry.in_flight)
+            entry = replace(entry, in_flight=None, was_sent=False, baseline_seq=0)
+        self._save(entry)
+        if entry.in_flight is not None and entry.was_sent:
+            self.flight = self._resume(entry.in_flight, entry)
+
+    def _resume(self, name: str, entry: JournalEntry) -> Flight | None:
+        try:
+            read = self._folder.read(name)
+        except ActionTextError:
+            return None  # `_judge` refuses it with its reason
+        if read is None:
+            return None
+        self._log.warning("action.in-doubt", file=name, frame=read[1].frame)
+        return Flight(name, *read, was_sent=True, baseline_seq=entry.baseline_seq)
+
+    def _save(self, entry: JournalEntry) -> None:
+        if entry != self._entry:
+            self._journal.save(entry)
+            self._entry = entry
+
+
+def _acknowledge(entry: JournalEntry, name: str) -> JournalEntry:
+    newer = replace(entry, newest_acknowledged=name)
+    return newer if newer.newest_acknowledged_seq > entry.newest_acknowledged_seq else entry

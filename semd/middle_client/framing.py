@@ -1,0 +1,131 @@
+"""What goes over the wire in both dialects, as bytes; pure (protocol, section 3)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from semd.domain.action import Action, Status
+from semd.domain.axes import Axis
+from semd.errors import LinkError
+
+MAX_LINE_BYTES = 1024
+"""Longest reply line that is believed; the SEM's reasons are short."""
+
+AISEM_HELLO = (b"Connected.", b"COMM.START.", b"READY")
+"""Written on connecting, apart from one another."""
+
+AISEM_GOODBYE = b"FINISH"
+
+_ANSWER = re.compile(r"(ACK|BUSY|NAK) ([0-9A-Fa-f]{32})(?: (.*))?")
+
+
+class Verdict(StrEnum):
+    """What the SEM says to an action."""
+
+    ACK = "ACK"
+    BUSY = "BUSY"
+    NAK = "NAK"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One reply line of the `text` dialect.
+
+    Attributes:
+        verdict: taken, try again later, or refused for good.
+        id: of the action, lower case.
+        reason: of a NAK, else empty.
+    """
+
+    verdict: Verdict
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """Commands of the `aisem` dialect that are not publicly known; each holds `{value}`, or is None."""
+
+    brightness: str | None = None
+    contrast: str | None = None
+
+    def of(self, axis: Axis) -> str | None:
+        """The template of an axis; the working distance needs none."""
+        return {Axis.BRIGHTNESS: self.brightness, Axis.CONTRAST: self.contrast}.get(axis)
+
+
+def text_message(file_bytes: bytes) -> bytes:
+    """Frame an action file for the `text` dialect: its bytes, then one empty line."""
+    return file_bytes + b"\n"
+
+
+class AnswerReader:
+    """Cuts what a socket delivers into reply lines; one for each connection."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+
+    def feed(self, data: bytes) -> list[Answer]:
+        """Take the bytes that came; returns the answers that are complete.
+
+        Raises:
+            LinkError: a line is too long or is no answer; the peer does not speak this dialect.
+        """
+        *lines, self._pending = (self._pending + data).split(b"\n")
+        if len(self._pending) > MAX_LINE_BYTES:
+            raise LinkError(f"the SEM sent {len(self._pending)} bytes without an end of line")
+        return [parse_answer(line) for line in lines if line.strip()]
+
+
+def parse_answer(line: bytes) -> Answer:
+    """Read one reply line: `ACK <ID>`, `BUSY <ID>` or `NAK <ID> <reason>`; CR and outer blanks are ignored.
+
+    Raises:
+        LinkError: it is none of these.
+    """
+    text = line.strip().decode("utf-8", "replace") if len(line) <= MAX_LINE_BYTES else ""
+    match = _ANSWER.fullmatch(text)
+    if match is None:
+        raise LinkError(f"the SEM sent {line[:60]!r}, which is no answer")
+    return Answer(Verdict(match[1]), match[2].lower(), (match[3] or "").strip())
+
+
+def aisem_moved_axes(action: Action, templates: Templates) -> tuple[Axis, ...]:
+    """The axes that an action moves and that a command is known for."""
+    known = (axis for axis in action.targets if axis is Axis.WD or templates.of(axis) is not None)
+    return tuple(axis for axis in known if action.deltas[axis] != 0.0)
+
+
+def aisem_commands(action: Action, templates: Templates) -> tuple[bytes, ...]:
+    """Translate an action into `aisem` commands, to be sent one after the other's reply.
+
+    `WDMAG` comes last, for it is what makes the SEM scan. DONE and a GIVE-UP that moves nothing ask for no
+    scan, so nothing is sent.
+
+    Raises:
+        LinkError: the action has no working distance, without which this dialect cannot ask for a scan.
+    """
+    moved = aisem_moved_axes(action, templates)
+    if action.status is Status.DONE or (action.status is Status.GIVE_UP and not moved):
+        return ()
+    if Axis.WD not in action.targets:
+        raise LinkError("the aisem link asks for a scan by WDMAG, and the action has no WD")
+    commands = [
+        template.replace("{value}", f"{action.targets[axis]:.3f}")
+        for axis in moved
+        if (template := templates.of(axis)) is not None
+    ]
+    commands.append(f"WDMAG,{action.targets[Axis.WD]:.4f},{_plain(action.magnification)}")
+    return tuple(command.encode("euc-kr", "replace") for command in commands)
+
+
+def aisem_reply(data: bytes) -> str:
+    """Decode a reply of the `aisem` dialect, for the log."""
+    return data.decode("euc-kr", "replace").strip()
+
+
+def _plain(magnification: float) -> str:
+    """Without exponent and without needless zeros."""
+    return f"{magnification:.3f}".rstrip("0").rstrip(".")

@@ -1,0 +1,90 @@
+"""What a restarted Middle Client must know: which action is in doubt, and which was the newest acknowledged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from semd.domain.action import parse_file_name
+from semd.storage import rename, storage_error, write_atomically
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """The client's memory.
+
+    Attributes:
+        in_flight: name of the action file being dealt with, or None.
+        was_sent: whether any of it may have reached the SEM without an answer.
+        baseline_seq: `aisem`: highest SEQ seen when it was sent; only a later one can confirm it.
+        newest_acknowledged: name of the newest action file that the SEM acknowledged, or None.
+    """
+
+    in_flight: str | None = None
+    was_sent: bool = False
+    baseline_seq: int = 0
+    newest_acknowledged: str | None = None
+
+    @property
+    def newest_acknowledged_seq(self) -> int:
+        """Its SEQ; 0 when nothing was acknowledged yet."""
+        named = parse_file_name(self.newest_acknowledged or "")
+        return named[0] if named is not None else 0
+
+
+class Journal:
+    """One small JSON file, replaced in one step and synced: it is written before anything is sent.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> tuple[JournalEntry | None, bool]:
+        """Read it.
+
+        Returns:
+            The entry, or None; and whether the file was there but damaged. A damaged one is set aside under
+            the suffix `.damaged`.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        try:
+            raw = self._path.read_bytes()
+        except FileNotFoundError:
+            return None, False
+        except OSError as error:
+            raise storage_error(self._path, "read", error) from error
+        entry = _parse(raw)
+        if entry is None:
+            try:
+                rename(self._path, self._path.with_name(self._path.name + ".damaged"))
+            except OSError as error:
+                raise storage_error(self._path, "set aside", error) from error
+        return entry, entry is None
+
+    def save(self, entry: JournalEntry) -> None:
+        """Write it; durable on return.
+
+        Raises:
+            StorageError: it cannot be written. Then nothing may be sent.
+        """
+        write_atomically(self._path, json.dumps(asdict(entry)).encode())
+
+
+def _parse(raw: bytes) -> JournalEntry | None:
+    try:
+        fields = json.loads(raw)
+        entry = JournalEntry(**fields)
+    except (ValueError, TypeError):
+        return None
+    names_fit = all(
+        name is None or (isinstance(name, str) and parse_file_name(name) is not None)
+        for name in (entry.in_flight, entry.newest_acknowledged)
+    )
+    rest_fits = isinstance(entry.was_sent, bool) and type(entry.baseline_seq) is int
+    return entry if names_fit and rest_fits else None

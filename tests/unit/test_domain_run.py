@@ -1,0 +1,243 @@
+"""The run's state machine, rule by rule: what each frame is answered with, and what is remembered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from semd.domain.action import Status
+from semd.domain.axes import Axis, Parameters
+from semd.domain.exposure import Exposure
+from semd.domain.features import Features
+from semd.domain.limits import Optics
+from semd.domain.observation import Measurement, Observation
+from semd.domain.rules import RunRules
+from semd.domain.run import Decision, Reason, Run, advance, best_frame, decide, run_state
+
+FEATURES = Features(avg=120.0, grd=1000.0, var=900.0, pixels=100)
+FINE = Exposure(0.0, 0.0, 120.0, 150.0)
+BLACK = Exposure(1.0, 0.0, 0.0, 0.0)
+FLAT_GREY = Exposure(0.0, 0.0, 120.0, 0.0)
+DARK = Exposure(0.2, 0.0, 50.0, 60.0)
+RULES = RunRules()
+UNIT_MM = Optics().focus_unit_mm(1000.0)
+
+
+def at(
+    score: float | None,
+    wd_mm: float = 10.0,
+    brightness: float = 50.0,
+    contrast: float = 50.0,
+    exposure: Exposure = FINE,
+    **other: object,
+) -> Observation:
+    parameters = Parameters(1000.0, wd_mm, brightness, contrast)
+    measurement = None if score is None else Measurement(score, FEATURES, exposure)
+    return Observation("frame", replace(parameters, **other), measurement)
+
+
+def always(*steps: float):
+    return lambda state: np.array(steps, np.float32)
+
+
+REST = always(0.0, 0.0, 0.0)
+
+
+def play(frames: list[Observation], rules: RunRules = RULES, policy=REST) -> tuple[Run, Decision]:
+    """Answer the frames one after another; returns the run and the last decision."""
+    run, decision = None, None
+    for frame in frames:
+        decision = decide(run, frame, rules, policy)
+        run = advance(run, frame, decision)
+    assert run is not None
+    assert decision is not None
+    return run, decision
+
+
+def test_a_first_frame_is_answered_with_a_bounded_step() -> None:
+    decision = decide(None, at(5.0), RULES, always(0.2, -0.1, 9.0))
+    assert (decision.status, decision.reason) == (Status.ADJUST, Reason.MOVING)
+    assert decision.starts_run
+    assert decision.reward is None
+    assert decision.step == 0
+    # 0.2 of half a window of 60 units; -0.1 of 50; 9 is cut to 2 rho = 0.4 of 50
+    assert decision.targets[Axis.WD] == pytest.approx(10.0 + 0.2 * 30 * UNIT_MM, abs=5e-5)
+    assert decision.targets[Axis.BRIGHTNESS] == 45.0
+    assert decision.targets[Axis.CONTRAST] == 70.0
+    assert decision.deltas[Axis.CONTRAST] == 20.0
+
+
+def test_targets_stop_at_the_limits() -> None:
+    decision = decide(None, at(5.0, brightness=95.0, contrast=3.0), RULES, always(0.0, 0.4, -0.4))
+    assert decision.targets[Axis.BRIGHTNESS] == 100.0
+    assert decision.targets[Axis.CONTRAST] == 0.0
+
+
+def test_a_policy_that_says_nan_moves_nothing() -> None:
+    decision = decide(None, at(5.0), RULES, always(float("nan"), float("nan"), float("nan")))
+    assert set(decision.deltas.values()) == {0.0}
+
+
+def test_the_second_frame_has_a_reward_and_the_next_step_number() -> None:
+    run, decision = play([at(5.0), at(6.0)])
+    grd, var = FEATURES.grd_normalised, FEATURES.var_normalised
+    assert decision.reward == pytest.approx(6.0 + 0.5 * grd + 1.0 * var)
+    assert decision.step == 1
+    assert not decision.starts_run
+    assert (run.steps, len(run.frames)) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("frame", "status"),
+    [
+        (at(9.01), Status.DONE),
+        (at(9.0), Status.ADJUST),  # above omega, not at it
+        (at(9.9, exposure=DARK), Status.ADJUST),  # sharp but badly exposed
+    ],
+)
+def test_done_asks_for_score_and_exposure(frame: Observation, status: Status) -> None:
+    decision = decide(None, frame, RULES, REST)
+    assert decision.status is status
+    if status is Status.DONE:
+        assert decision.targets == {Axis.WD: 10.0, Axis.BRIGHTNESS: 50.0, Axis.CONTRAST: 50.0}
+        assert set(decision.deltas.values()) == {0.0}
+
+
+def test_done_does_not_ask_for_an_exposure_it_cannot_mend() -> None:
+    wd_only = replace(RULES, axes=(Axis.WD,))
+    decision = decide(None, at(9.5, exposure=DARK), wd_only, REST)
+    assert decision.status is Status.DONE
+    assert set(decision.targets) == {Axis.WD}
+
+
+def test_the_last_step_of_the_budget_goes_back_to_the_best_frame() -> None:
+    rules = replace(RULES, max_steps=3)
+    policy = always(0.1, 0.0, 0.0)
+    run, frames, decision = None, [], None
+    for score in (4.0, 7.0, 5.0):
+        wd_mm = run.targets[Axis.WD] if run is not None else 10.0
+        frames.append(at(score, wd_mm))
+        decision = decide(run, frames[-1], rules, policy)
+        run = advance(run, frames[-1], decision)
+    assert decision is not None
+    assert (decision.status, decision.reason) == (Status.GIVE_UP, Reason.STEPS_SPENT)
+    assert decision.targets[Axis.WD] == frames[1].parameters.wd_mm
+
+
+def test_nothing_recognisable_gives_up_early() -> None:
+    _, decision = play([at(0.4)] * RULES.barren_steps)
+    assert (decision.status, decision.reason) == (Status.GIVE_UP, Reason.NOTHING_TO_FOCUS_ON)
+    _, decision = play([at(1.5), *[at(0.4)] * (RULES.barren_steps - 1)])
+    assert decision.status is Status.ADJUST
+
+
+def test_best_frame_weighs_the_exposure_and_keeps_the_earliest_of_equals() -> None:
+    dark, fine, later = at(9.2, 1.0, exposure=DARK), at(8.0, 2.0), at(8.0, 3.0)
+    # DARK: 4 * 0.16 + 10 / 60 + 30 / 90 = 1.14, twice that off 9.2
+    assert best_frame((dark, fine, later), RULES) is fine
+    assert best_frame((dark, fine), replace(RULES, axes=(Axis.WD,))) is dark
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [(at(None), Reason.IMAGE_DAMAGED), (at(0.0, exposure=FLAT_GREY), Reason.IMAGE_BLANK)],
+)
+def test_a_frame_that_cannot_be_used_is_held_at_most_three_times(frame: Observation, reason: Reason) -> None:
+    run, decision = play([at(5.0), frame])
+    assert (decision.status, decision.reason) == (Status.HOLD, reason)
+    assert decision.targets[Axis.WD] == 10.0
+    run, decision = play([at(5.0), frame, frame, frame])
+    assert decision.status is Status.HOLD
+    assert run.holds == 3
+    run, decision = play([at(5.0), frame, frame, frame, frame])
+    assert (decision.status, decision.reason) == (Status.GIVE_UP, Reason.HOLDS_SPENT)
+
+
+def test_a_good_frame_ends_the_count_of_holds() -> None:
+    run, decision = play([at(5.0), at(None), at(None), at(None), at(5.0), at(None)])
+    assert decision.status is Status.HOLD
+    assert run.holds == 1
+    assert len(run.frames) == 2
+
+
+def test_a_black_frame_is_not_blank_while_a_knob_may_explain_it() -> None:
+    assert decide(None, at(0.0, exposure=BLACK), RULES, REST).status is Status.ADJUST
+    wd_only = replace(RULES, axes=(Axis.WD,))
+    assert decide(None, at(0.0, exposure=BLACK), wd_only, REST).status is Status.HOLD
+
+
+def test_an_operator_at_the_knobs_is_held_and_then_a_new_run_starts() -> None:
+    run, decision = play([at(5.0), at(5.0, brightness=60.0)])
+    assert (decision.status, decision.reason) == (Status.HOLD, Reason.READ_BACK)
+    assert decision.targets[Axis.BRIGHTNESS] == 60.0
+    assert decision.restarts_next
+    assert len(run.frames) == 1
+    run, decision = play([at(5.0), at(5.0, brightness=60.0), at(5.0, brightness=60.0)])
+    assert decision.starts_run
+    assert (decision.status, decision.step) == (Status.ADJUST, 0)
+    assert run.start.brightness == 60.0
+
+
+@pytest.mark.parametrize(("off_mm", "status"), [(0.0019, Status.ADJUST), (0.0021, Status.HOLD)])
+def test_read_back_tolerance(off_mm: float, status: Status) -> None:
+    _, decision = play([at(5.0), at(5.0, wd_mm=10.0 + off_mm)])
+    assert decision.status is status
+
+
+def test_an_operator_who_keeps_turning_wins_and_nothing_is_moved_back() -> None:
+    frames = [at(5.0)] + [at(5.0, brightness=50.0 + 5 * turn) for turn in range(1, 5)]
+    _, decision = play(frames)
+    assert (decision.status, decision.reason) == (Status.GIVE_UP, Reason.HOLDS_SPENT)
+    assert decision.targets[Axis.BRIGHTNESS] == 70.0
+
+
+@pytest.mark.parametrize(
+    ("change", "starts"),
+    [
+        ({"magnification": 2000.0}, True),
+        ({"sample": "grid"}, True),
+        ({"stage_mm": (1.0, 2.0)}, True),  # a stage that was not written before
+        ({}, False),
+    ],
+)
+def test_another_field_starts_a_new_run(change: dict[str, object], starts: bool) -> None:
+    run, _ = play([at(5.0)])
+    assert decide(run, at(5.0, **change), RULES, REST).starts_run is starts
+
+
+@pytest.mark.parametrize(("moved_mm", "starts"), [(0.126, False), (0.128, True)])
+def test_a_stage_move_beyond_a_field_of_view_starts_a_new_run(moved_mm: float, starts: bool) -> None:
+    run, _ = play([at(5.0, stage_mm=(1.0, 1.0))])  # a field is 127 mm / 1000 wide
+    assert decide(run, at(5.0, stage_mm=(1.0 + moved_mm, 1.0)), RULES, REST).starts_run is starts
+
+
+@pytest.mark.parametrize(("score", "starts"), [(9.5, False), (8.01, False), (7.99, True)])
+def test_after_done_only_a_fall_below_the_margin_starts_a_new_run(score: float, starts: bool) -> None:
+    run, _ = play([at(9.5)])
+    decision = decide(run, at(score), RULES, REST)
+    assert decision.starts_run is starts
+    assert decision.status is (Status.ADJUST if starts else Status.DONE)
+
+
+def test_after_giving_up_the_run_is_not_taken_up_again_by_itself() -> None:
+    rules = replace(RULES, max_steps=2)
+    run, decision = play([at(5.0), at(5.0)], rules)
+    assert decision.status is Status.GIVE_UP
+    assert decide(run, at(5.0), rules, REST).reason is Reason.ALREADY_ENDED
+    assert decide(run, at(9.5), rules, REST).status is Status.DONE
+    assert decide(run, at(3.9), rules, REST).starts_run
+
+
+def test_the_state_holds_the_step_that_led_to_the_oldest_frame() -> None:
+    rules = replace(RULES, n_frames=2)
+    frames = tuple(at(5.0, brightness=brightness) for brightness in (50.0, 58.0, 62.0, 72.0))
+    state = run_state(frames, frames[0].parameters, rules).reshape(2, 10)
+    assert state[:, 5] == pytest.approx([0.24, 0.44])  # (62 - 50) / 50, (72 - 50) / 50
+    assert state[:, 8] == pytest.approx([0.2, 0.5])  # 4 and 10 of rho (U - L) = 20
+
+
+def test_the_same_frames_give_the_same_run() -> None:
+    frames = [at(5.0), at(None), at(6.0), at(0.0, exposure=FLAT_GREY), at(9.3)]
+    assert play(frames) == play(frames)

@@ -1,0 +1,102 @@
+"""Building labelled datasets: same specification, same data; split by field; labels from what is visible."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semd.errors import ConfigError, DatasetError
+from semd.scoring.dataset import COLUMNS, read_dataset
+from semd.simulator.dataset import DatasetSpec, build_dataset
+from semd.simulator.labelled import labelled_frames, random_blur
+from semd.simulator.optics import lenient_blur_px
+from semd.simulator.truth import blur_for_quality
+
+SPEC = DatasetSpec(fields=4, frames_per_field=3, assorted_share=0.25, test_share=0.5, seed=11)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_dataset(SPEC, tmp_path_factory.mktemp("data") / "one", workers=1, progress=False)
+
+
+def test_what_is_built_can_be_read(directory: Path) -> None:
+    frames = read_dataset(directory)
+    assert len(frames) == SPEC.total_frames == 15
+    assert frames.images.shape == (15, 480, 640)
+    assert len(set(frames.field_id)) == 5
+    assert set(frames.sample[frames.split == "test"]) <= {"tinball", "grid"}
+    assert np.array_equal(frames.label, np.round(frames.score))
+    assert frames.spec["seed"] == 11
+    assert (frames.images.reshape(15, -1).std(axis=1) > 0).any()
+
+
+def test_the_number_of_workers_changes_nothing(directory: Path, tmp_path: Path) -> None:
+    other = build_dataset(SPEC, tmp_path / "two", workers=2, progress=False)
+    assert (other / "table.csv").read_bytes() == (directory / "table.csv").read_bytes()
+    assert (other / "images.npy").read_bytes() == (directory / "images.npy").read_bytes()
+
+
+def test_an_unfinished_dataset_is_refused(directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "images.npy").write_bytes((directory / "images.npy").read_bytes())
+    with pytest.raises(DatasetError, match="finished"):
+        read_dataset(tmp_path)
+
+
+def _rewrite(directory: Path, target: Path, **changes: str) -> Path:
+    with (directory / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[1].update(changes)
+    with (target / "table.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    (target / "images.npy").write_bytes((directory / "images.npy").read_bytes())
+    return target
+
+
+def test_a_field_on_both_sides_of_the_split_is_refused(directory: Path, tmp_path: Path) -> None:
+    first = str(read_dataset(directory).split[0])
+    with pytest.raises(DatasetError, match="both sides"):
+        read_dataset(_rewrite(directory, tmp_path, split="test" if first == "train" else "train"))
+
+
+def test_a_value_that_is_no_number_is_refused(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no number"):
+        read_dataset(_rewrite(directory, tmp_path, label="sharp"))
+
+
+def test_wanted_labels_come_out() -> None:
+    frames = labelled_frames("tinball", 1000, 5, [9, 6, 3], zero_share=0.0)
+    assert [round(frame.truth.quality) for frame in frames] == [9, 6, 3]
+    assert all(frame.image.shape == (480, 640) for frame in frames)
+
+
+def test_a_repeated_label_is_an_exposure_variant_of_one_blur() -> None:
+    frames = labelled_frames("grid", 1000, 6, [7, 7], zero_share=0.0)
+    assert frames[0].truth.blur_px == frames[1].truth.blur_px
+    assert not np.array_equal(frames[0].image, frames[1].image)
+
+
+def test_nothing_to_see_is_labelled_zero() -> None:
+    frames = labelled_frames("grid", 1000, 6, [10, 5, 2, 8], zero_share=1.0)
+    assert {frame.truth.label for frame in frames} == {0}
+    assert {frame.variant for frame in frames} <= {"noise", "white", "black"}
+
+
+@pytest.mark.parametrize("quality", [9.7, 8.0, 3.0])
+def test_random_shapes_keep_the_wanted_size(quality: float) -> None:
+    rng = np.random.default_rng(1)
+    wanted_px = blur_for_quality(quality, 2000)
+    for _ in range(20):
+        assert random_blur(rng, wanted_px, 2000).effective_px == pytest.approx(wanted_px, rel=1e-6)
+    assert lenient_blur_px(2000) == 4.0
+
+
+@pytest.mark.parametrize("bad", [{"fields": 0}, {"magnifications": ()}, {"test_share": 1.5}])
+def test_impossible_specifications_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        DatasetSpec(**bad)  # type: ignore[arg-type]

@@ -1,0 +1,95 @@
+"""The expert's score and the good exposure, as a documented rule of what is visible."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from semd.simulator.detector import Detector
+from semd.simulator.truth import (
+    blur_for_quality,
+    brightness_contrast_ok,
+    focus_quality,
+    judge,
+    recognisability,
+)
+
+
+@pytest.mark.parametrize(
+    ("blur_px", "magnification", "expected"),
+    [
+        (0.0, 500, 10.0),
+        (2.0, 500, 10.0 - 9.0 / 5.2 * 0.5),  # blur = b0: log2(2) = 1
+        (2.0 * 3**0.5, 500, 10.0 - 9.0 / 5.2),  # log2(4) = 2
+        (4.0, 2000, 10.0 - 9.0 / 5.2 * 0.5),  # b0 doubles from x500 to x2000
+        (1e6, 500, 1.0),
+    ],
+)
+def test_quality_by_hand(blur_px: float, magnification: float, expected: float) -> None:
+    assert focus_quality(blur_px, magnification) == pytest.approx(expected)
+
+
+def test_the_same_blur_is_forgiven_at_high_magnification() -> None:
+    assert focus_quality(8.0, 10000) > focus_quality(8.0, 2000) > focus_quality(8.0, 500)
+
+
+@pytest.mark.parametrize("quality", [1.5, 4.0, 9.0, 9.9])
+def test_blur_for_quality_inverts(quality: float) -> None:
+    assert focus_quality(blur_for_quality(quality, 2000), 2000) == pytest.approx(quality)
+
+
+@pytest.fixture
+def checkers() -> np.ndarray:
+    tile = np.kron([[0.2, 0.6], [0.6, 0.2]], np.ones((20, 20)))
+    return np.tile(tile, (12, 16)).astype(np.float32)
+
+
+@pytest.fixture
+def detector(checkers: np.ndarray) -> Detector:
+    return Detector(electrons=300.0).tuned_to(checkers)
+
+
+def test_ordinary_exposure_does_not_move_the_score(checkers: np.ndarray, detector: Detector) -> None:
+    labels = {
+        judge(checkers, checkers, detector, 1000, brightness, contrast, 5.0, 0.0).label
+        for brightness in (35.0, 50.0, 65.0)
+        for contrast in (40.0, 50.0, 60.0)
+    }
+    assert labels == {round(focus_quality(5.0, 1000))}
+
+
+@pytest.mark.parametrize("brightness", [-60.0, 160.0])
+def test_white_and_black_are_zero(checkers: np.ndarray, detector: Detector, brightness: float) -> None:
+    truth = judge(checkers, checkers, detector, 1000, brightness, 50.0, 2.0, 0.0)
+    assert (truth.label, truth.true_score) == (0, 0.0)
+    assert not truth.brightness_contrast_ok
+
+
+def test_noise_alone_is_zero(checkers: np.ndarray, detector: Detector) -> None:
+    nothing = np.full_like(checkers, 0.4)
+    assert judge(nothing, checkers, detector, 1000, 50.0, 50.0, 2.0, 0.0).label == 0
+
+
+def test_recognisability_falls_with_the_dose(checkers: np.ndarray, detector: Detector) -> None:
+    faint = 0.4 + 0.02 * (checkers - 0.4)
+    seen = [recognisability(faint, replace(detector, electrons=n), 50.0, 50.0, 2.0) for n in (3000.0, 30.0, 1.0)]
+    assert seen[0] == 1.0
+    assert seen[0] >= seen[1] >= seen[2]
+    assert seen[2] < 0.5
+
+
+def test_good_exposure_has_two_sides_on_both_knobs(checkers: np.ndarray, detector: Detector) -> None:
+    def good(brightness: float, contrast: float) -> bool:
+        return brightness_contrast_ok(checkers, detector, brightness, contrast)
+
+    assert good(50.0, 50.0)
+    assert not good(20.0, 50.0)
+    assert not good(80.0, 50.0)
+    assert not good(50.0, 20.0)
+    assert not good(50.0, 80.0)
+
+
+def test_noise_can_spoil_good_exposure(checkers: np.ndarray, detector: Detector) -> None:
+    assert not brightness_contrast_ok(checkers, replace(detector, electrons=2.0), 50.0, 50.0)
