@@ -98,9 +98,12 @@ def control(
 
     if preset not in ("default", "paper"):
         raise ConfigError(f"preset {preset!r} is not known; there are default and paper")
-    config = replace(PRESETS["paper" if preset == "paper" else "default"], threads=threads)
+    base = PRESETS["paper" if preset == "paper" else "default"]
     config = replace(
-        config, **{key: value for key, value in (("max_frames", frames), ("seed", seed)) if value is not None}
+        base,
+        threads=threads,
+        max_frames=frames if frames is not None else base.max_frames,
+        seed=seed if seed is not None else base.seed,
     )
     result = train_control(config, make_twin(config), make_evaluation(config), run, resume=resume)
     if promote is not None:

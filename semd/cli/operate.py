@@ -130,8 +130,8 @@ def verify(
             found[role] = "ok"
         except ModelError as error:
             found[role] = str(error)
-    missing = {"scorer", "actor"} - found.keys()
-    found |= dict.fromkeys(sorted(missing), f"{ModelError.code}: not in the manifest")
+    absent = [role for role in ("actor", "scorer") if role not in found]
+    found |= dict.fromkeys(absent, f"{ModelError.code}: not in the manifest")
     fine = all(state == "ok" for state in found.values())
     if as_json:
         print_json({"ok": fine, "directory": str(where), **found})

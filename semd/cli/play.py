@@ -61,6 +61,7 @@ def demo(
     directory: Annotated[
         Path | None, typer.Option(help="Where files and report go; default: a new temporary folder.")
     ] = None,
+    models: Annotated[Path | None, typer.Option(help="Default: the weights that came with semd.")] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,7 +74,7 @@ def demo(
 
     if layout not in set(Layout) or link not in ("text", "aisem"):
         raise ConfigError("--layout is series or single, --link is text or aisem")
-    spec = DemoSpec(checked_sample(sample), magnification, seed, Layout(layout), link)
+    spec = DemoSpec(checked_sample(sample), magnification, seed, Layout(layout), link, models)
     where = directory or Path(tempfile.mkdtemp(prefix="semd-demo-"))
     print(f"{sample} at x{magnification:g}, seed {seed}; files in {where}", flush=True)
 

@@ -26,9 +26,9 @@ class ControlFigures:
         success: share that passed the stop rule within the time limit.
         success_25: share that passed it within 25 frames, the first frame included.
         true_success_25: share that did so on a frame good by the truth (quality >= 9, exposure suits).
-        median_frames: median of the frames taken by episodes that passed, or not a number.
-        p90_frames: their 90th percentile, or not a number.
-        passed_quality: mean true focus quality of the frames that passed, or not a number.
+        median_frames: median of the frames taken by episodes that passed, or None.
+        p90_frames: their 90th percentile, or None.
+        passed_quality: mean true focus quality of the frames that passed, or None.
         final_quality: the same of all last frames.
     """
 
@@ -36,14 +36,15 @@ class ControlFigures:
     success: float
     success_25: float
     true_success_25: float
-    median_frames: float
-    p90_frames: float
-    passed_quality: float
+    median_frames: float | None
+    p90_frames: float | None
+    passed_quality: float | None
     final_quality: float
 
     def to_json(self) -> str:
         """One JSON object in one line."""
-        return json.dumps({name: round(value, 4) for name, value in asdict(self).items()})
+        rounded = {name: value if value is None else round(value, 4) for name, value in asdict(self).items()}
+        return json.dumps(rounded)
 
 
 def evaluate(policy: BatchPolicy, environment: VectorEnvironment) -> ControlFigures:
@@ -66,14 +67,14 @@ def evaluate(policy: BatchPolicy, environment: VectorEnvironment) -> ControlFigu
         open_ &= ~ended
         states = step.states
     soon = passed & (frames <= WITHIN_FRAMES)
-    taken = frames[passed] if passed.any() else np.array([np.nan])
+    taken = frames[passed]
     return ControlFigures(
         episodes=count,
         success=float(passed.mean()),
         success_25=float(soon.mean()),
         true_success_25=float((soon & good).mean()),
-        median_frames=float(np.median(taken)),
-        p90_frames=float(np.percentile(taken, 90)),
-        passed_quality=float(quality[passed].mean()) if passed.any() else float("nan"),
+        median_frames=float(np.median(taken)) if passed.any() else None,
+        p90_frames=float(np.percentile(taken, 90)) if passed.any() else None,
+        passed_quality=float(quality[passed].mean()) if passed.any() else None,
         final_quality=float(quality.mean()),
     )

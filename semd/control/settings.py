@@ -10,6 +10,7 @@ from semd.domain.reward import PAPER_WEIGHTS, RewardWeights
 
 Preset = Literal["default", "paper"]
 
+WEIGHTS = RewardWeights()
 AIM = ExposureRange(max_clipped=0.03, min_level=65.0, max_level=190.0, min_contrast=100.0)
 """The exposure to aim at in training: narrower than what ends a run, whose edge noise and blur move."""
 
@@ -74,7 +75,7 @@ class TrainingConfig:
     buffer_size: int = 200_000
     warmup_frames: int = 6_400
     updates_per_step: int = 1
-    weights: RewardWeights = RewardWeights()
+    weights: RewardWeights = WEIGHTS
     aim: ExposureRange = AIM
     reward_offset: float = 11.0
     reward_scale: float = 10.0

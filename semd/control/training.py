@@ -289,12 +289,13 @@ class _Curve:
             csv.writer(file).writerows([_COLUMNS, *rows])
 
     def add(self, tally: _Tally, figures: ControlFigures, epsilon: float) -> None:
-        loss, value = np.mean(tally.losses, axis=0) if tally.losses else (np.nan, np.nan)
-        success, frames = np.mean(tally.ends, axis=0) if tally.ends else (np.nan, np.nan)
+        """Add a row; what there is none of yet stays empty."""
+        loss, value = np.mean(tally.losses, axis=0) if tally.losses else (None, None)
+        success, frames = np.mean(tally.ends, axis=0) if tally.ends else (None, None)
         numbers = (
             epsilon, loss, value, success, frames, figures.success_25, figures.true_success_25,
             figures.median_frames, figures.p90_frames, figures.passed_quality,
         )  # fmt: skip
         with self._path.open("a", newline="", encoding="utf-8") as file:
-            row = [tally.frames, tally.updates, tally.episodes, *(f"{number:.4f}" for number in numbers)]
-            csv.writer(file).writerow(row)
+            shown = ["" if number is None else f"{number:.4f}" for number in numbers]
+            csv.writer(file).writerow([tally.frames, tally.updates, tally.episodes, *shown])

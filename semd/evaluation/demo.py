@@ -36,6 +36,7 @@ class DemoSpec:
         sample, magnification, seed: of the virtual microscope.
         layout: `series` or `single`.
         dialect: `text`, or `aisem` which moves the working distance alone.
+        models: folder of the weights; None for those that came with semd.
         timeout_s: give up after this long without a frame.
     """
 
@@ -44,6 +45,7 @@ class DemoSpec:
     seed: int
     layout: Layout = Layout.SERIES
     dialect: str = "text"
+    models: Path | None = None
     timeout_s: float = 60.0
 
 
@@ -115,6 +117,7 @@ def _write_config(spec: DemoSpec, directory: Path, port: int) -> Path:
     for name in ("watch", "actions", "state"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     axes = ["wd"] if spec.dialect == "aisem" else ["wd", "brightness", "contrast"]
+    models = f"[models]\ndirectory = {json.dumps(str(spec.models.resolve()))}\n" if spec.models is not None else ""
     path = directory / "semd.toml"
     path.write_text(
         f"""[watch]
@@ -138,7 +141,8 @@ axes = {json.dumps(axes)}
 wd_mm = [3.0, 20.0]
 brightness = [0.0, 100.0]
 contrast = [0.0, 100.0]
-"""
+
+{models}"""
     )
     return path
 

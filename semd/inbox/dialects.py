@@ -85,7 +85,7 @@ def _zeiss(_: bytes, image: bytes) -> Parameters:
     ):  # fmt: skip
         entry = found.get(name)
         if entry is not None:
-            # (name, value) or (name, value, unit)
+            # The entry is a name, a value and, for most, a unit.
             keys[key] = " ".join(str(part) for part in entry[1:])
     stage = [found.get(f"ap_stage_at_{letter}") for letter in "xyz"]
     if all(entry is not None for entry in stage):

@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from semd.errors import ImageFormatError, ImageIncompleteError, ImageSizeError
+from semd.errors import FrameError, ImageFormatError, ImageIncompleteError, ImageSizeError
 from semd.inbox.image_bytes import MAX_PIXELS, Format, check_image_bytes, check_pixels
 
 # OpenCV reads its own limit once, when it is imported.
@@ -69,18 +69,21 @@ def _decode(data: bytes) -> NDArray[np.generic]:
     return picture
 
 
+def _check_page(page: tifffile.TiffPage, length: int) -> None:
+    check_pixels(page.imagewidth, page.imagelength)
+    if any(start + count > length for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)):
+        raise ImageIncompleteError(f"the TIFF's pixels reach beyond its {length} bytes")
+
+
 def _decode_tiff(data: bytes) -> NDArray[np.generic]:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
-            check_pixels(page.imagewidth, page.imagelength)
-            for start, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-                if start + count > len(data):
-                    raise ImageIncompleteError(f"the TIFF's pixels reach beyond its {len(data)} bytes")
+            _check_page(page, len(data))
             picture: NDArray[np.generic] = page.asarray()
             colours = page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None
             inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-    except (ImageSizeError, ImageIncompleteError, ImageFormatError):
+    except FrameError:
         raise
     except Exception as error:
         raise ImageFormatError(f"the TIFF cannot be decoded: {type(error).__name__}: {error}"[:300]) from error
@@ -92,17 +95,22 @@ def _decode_tiff(data: bytes) -> NDArray[np.generic]:
         picture = picture[..., 0]
     if picture.ndim != 2:
         raise ImageFormatError(f"the TIFF holds an array of shape {picture.shape}, not a picture")
-    if inverted and picture.dtype in (np.uint8, np.uint16):
-        picture = np.iinfo(picture.dtype).max - picture
-    return picture
+    return _inverted(picture) if inverted else picture
+
+
+def _inverted(picture: NDArray[np.generic]) -> NDArray[np.generic]:
+    if picture.dtype == np.uint8:
+        return 255 - picture.astype(np.uint8)
+    return 65535 - picture.astype(np.uint16)
 
 
 def _to_uint8(picture: NDArray[np.generic]) -> NDArray[np.uint8]:
     if picture.dtype == np.uint8:
         return picture.astype(np.uint8, copy=False)
     if picture.dtype == np.uint16:
-        bits = max(8, int(picture.max()).bit_length())
-        return (picture >> (min(16, bits if bits in (12, 14) else 16) - 8)).astype(np.uint8)
+        wide = picture.astype(np.uint16, copy=False)
+        bits = int(wide.max()).bit_length()
+        return (wide >> ((bits if bits in (12, 14) else 16) - 8)).astype(np.uint8)
     raise ImageFormatError(f"pixels of type {picture.dtype}; 8 or 16 bits without sign are read")
 
 

@@ -169,11 +169,7 @@ class Inbox:
             self._settled.pop(gone, None)
             self._open.pop(gone, None)
         self._files = found
-        return {
-            group
-            for group, files in found.items()
-            if {signature for signature in self._settled.get(group, ())} != set(files.values())
-        }
+        return {group for group, files in found.items() if set(self._settled.get(group, ())) != set(files.values())}
 
     def _look(self, name: str) -> None:
         """Read one file's signature anew."""

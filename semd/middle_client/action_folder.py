@@ -104,11 +104,17 @@ class ActionFolder:
         return (self._directory / outcome / name).exists()
 
     def newest(self, outcome: Outcome) -> str | None:
-        """Name of the file with the highest SEQ in the folder of an outcome."""
+        """Name of the file with the highest SEQ in the folder of an outcome.
+
+        Raises:
+            StorageError: the folder cannot be read.
+        """
         folder = self._directory / outcome
-        if not folder.is_dir():
-            return None
-        named = [(seq[0], name) for name in os.listdir(folder) if (seq := parse_file_name(name)) is not None]
+        try:
+            names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        except OSError as error:
+            raise storage_error(folder, "read", error) from error
+        named = [(parsed[0], name) for name in names if (parsed := parse_file_name(name)) is not None]
         return max(named)[1] if named else None
 
     def _sync(self, folder: Path) -> None:

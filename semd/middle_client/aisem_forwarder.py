@@ -130,10 +130,10 @@ class AisemForwarder:
         # Whatever answers are in the directory by now belong to frames from before this command.
         names = self._desk.scan().names
         highest = max((int(name.split("-")[1]) for name in names), default=0)
-        self._desk.note_sending(baseline_seq=highest)
         stray = self._link.receive()
         if stray:
             self._log.warning("link.stray-answer", text=aisem_reply(stray))
+        self._desk.note_sending(baseline_seq=highest)
         dialogue.awaiting = self._link.connection
         dialogue.since_s = self._clock.monotonic_s()
         command = dialogue.commands[dialogue.replied]

@@ -67,6 +67,7 @@ class Desk:
         self._clock = clock
         self._entry: JournalEntry | None = None
         self._unsettled: _Settlement | None = None
+        self._is_damaged = False
         self._log = structlog.get_logger()
         self.flight: Flight | None = None
         self.pending_count = 0
@@ -156,9 +157,8 @@ class Desk:
         if self.flight is None or self._entry is None:
             return
         entry = replace(self._entry, in_flight=self.flight.name, was_sent=was_sent, baseline_seq=baseline_seq)
-        # In memory first: should the write fail half-way, the action counts as sent rather than as not.
-        self.flight = replace(self.flight, was_sent=was_sent, baseline_seq=baseline_seq)
         self._save(entry)
+        self.flight = replace(self.flight, was_sent=was_sent, baseline_seq=baseline_seq)
 
     def _settle(self, settlement: _Settlement) -> None:
         self._unsettled = settlement
@@ -220,21 +220,26 @@ class Desk:
     def _restore(self) -> None:
         """Take up what the last process left."""
         entry, damaged = self._journal.load()
+        self._is_damaged = self._is_damaged or damaged
         if entry is None:
             entry = JournalEntry(newest_acknowledged=self._folder.newest(Outcome.SENT))
         names = self._folder.scan().names
-        if damaged:
-            self._log.error("journal.damaged", consequence="the oldest pending action counts as sent")
-            if names:
-                seq = (parse_file_name(names[-1]) or (0, ""))[0]
-                entry = replace(entry, in_flight=names[0], was_sent=True, baseline_seq=seq)
+        if self._is_damaged and names:
+            seq = (parse_file_name(names[-1]) or (0, ""))[0]
+            entry = replace(entry, in_flight=names[0], was_sent=True, baseline_seq=seq)
         if entry.in_flight is not None and entry.in_flight not in names:
             if self._folder.holds(entry.in_flight, Outcome.SENT):
                 entry = _acknowledge(entry, entry.in_flight)
             entry = replace(entry, in_flight=None, was_sent=False, baseline_seq=0)
-        self._save(entry)
+        flight = None
         if entry.in_flight is not None and entry.was_sent:
-            self.flight = self._resume(entry.in_flight, entry)
+            flight = self._resume(entry.in_flight, entry)
+        self._save(entry)
+        self.flight = flight
+        if self._is_damaged:
+            self._log.error("journal.damaged", consequence="the oldest pending action counts as sent")
+        if flight is not None:
+            self._log.warning("action.in-doubt", file=flight.name, frame=flight.action.frame)
 
     def _resume(self, name: str, entry: JournalEntry) -> Flight | None:
         try:
@@ -243,7 +248,6 @@ class Desk:
             return None  # `_judge` refuses it with its reason
         if read is None:
             return None
-        self._log.warning("action.in-doubt", file=name, frame=read[1].frame)
         return Flight(name, *read, was_sent=True, baseline_seq=entry.baseline_seq)
 
     def _save(self, entry: JournalEntry) -> None:

@@ -9,10 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
-from typing import Literal
 
 import structlog
 
@@ -26,6 +23,7 @@ from semd.middle_client.desk import Desk
 from semd.middle_client.framing import AISEM_GOODBYE, AISEM_HELLO, Templates
 from semd.middle_client.journal import Journal
 from semd.middle_client.link import TcpLink
+from semd.middle_client.settings import MiddleClientSettings
 from semd.middle_client.text_forwarder import TextForwarder
 from semd.storage import InstanceLock, write_atomically
 
@@ -37,41 +35,6 @@ _HEARTBEAT_S = 1.0
 _STORAGE_PAUSE_S = 0.5
 _RECONNECT_FIRST_S, _RECONNECT_LIMIT_S = 0.1, 3.0
 _BUSY_FIRST_S, _BUSY_LIMIT_S = 0.1, 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class MiddleClientSettings:
-    """What the Middle Client needs to know.
-
-    Attributes:
-        action_directory: where the daemon publishes.
-        state_directory: where journal, heartbeat and lock are kept.
-        host: where the SEM side listens.
-        port: likewise.
-        dialect: of the link.
-        connect_timeout_s: patience with one attempt to connect.
-        answer_timeout_s: silence after a send that counts as a broken link.
-        confirm_timeout_s: `aisem`: how long the frame that confirms a command may take.
-        brightness_command: `aisem`: template with `{value}`, or None.
-        contrast_command: likewise.
-        readback_wd_mm: `aisem`: largest difference of commanded and read working distance.
-        readback_scale: `aisem`: the same for brightness and contrast, on the instrument's scale.
-        poll_s: period of the look into the action directory.
-    """
-
-    action_directory: Path
-    state_directory: Path
-    host: str = "127.0.0.1"
-    port: int = 9025
-    dialect: Literal["text", "aisem"] = "text"
-    connect_timeout_s: float = 5.0
-    answer_timeout_s: float = 30.0
-    confirm_timeout_s: float = 120.0
-    brightness_command: str | None = None
-    contrast_command: str | None = None
-    readback_wd_mm: float = 0.002
-    readback_scale: float = 0.6
-    poll_s: float = 0.02
 
 
 def run_middle_client(settings: MiddleClientSettings, *, stop: threading.Event | None = None) -> int:
@@ -156,7 +119,9 @@ def _loop(
             forwarder.step()
         except StorageError as error:
             if str(error) != trouble:  # said once, not at every attempt
-                log.error("storage.failed", error=error.code, reason=error.message)
+                log.error(  # noqa: TRY400 - the traceback adds nothing
+                    "storage.failed", error=error.code, reason=error.message
+                )
             trouble = str(error)
         else:
             if trouble:

@@ -58,12 +58,16 @@ class Ledger:
         self._connection.close()
 
     def claim(self, claim: Claim) -> int | None:
-        """Take a frame and allot its SEQ; durable on return.
+        """Take a frame and allot its SEQ.
+
+        Durable on return when files are to be moved: where they went must not be forgotten. When they stay,
+        the claim is synced together with the decision. A power cut in between takes it back, and the frame
+        is found and taken again; its SEQ was on no action file yet.
 
         Returns:
             SEQ; or None when this id, or this stem with these very bytes, was taken or rejected before.
         """
-        with self._transaction() as cursor:
+        with self._synced_if(bool(claim.moves)), self._transaction() as cursor:
             if self._is_known(cursor, claim):
                 return None
             seq: int = cursor.execute("UPDATE sequence SET highest = highest + 1 RETURNING highest").fetchone()[0]
@@ -105,7 +109,7 @@ class Ledger:
         This commit is not synced to the disk. A power cut may take it back; the row is DECIDED then, and
         recovery finds the action file, which is the durable fact, and comes here again.
         """
-        with self._not_synced(), self._transaction() as cursor:
+        with self._synced_if(False), self._transaction() as cursor:
             cursor.execute(
                 "UPDATE frames SET state = 'PUBLISHED', issued = ?, expires = ?, ended_at = ? "
                 "WHERE seq = ? AND state = 'DECIDED'",
@@ -125,7 +129,7 @@ class Ledger:
 
     def quarantined(self, row: int) -> None:
         """Note that the files of a rejected frame lie in quarantine. Not synced: moving is idempotent."""
-        with self._not_synced(), self._transaction() as cursor:
+        with self._synced_if(False), self._transaction() as cursor:
             cursor.execute(
                 "UPDATE frames SET state = 'QUARANTINED', ended_at = ? WHERE row = ? AND state = 'QUARANTINING'",
                 (self._now().isoformat(), row),
@@ -140,7 +144,7 @@ class Ledger:
         Returns:
             Whether such a frame is known.
         """
-        with self._not_synced(), self._transaction() as cursor:
+        with self._synced_if(False), self._transaction() as cursor:
             cursor.execute(
                 f"UPDATE frames SET fingerprint = :fingerprint WHERE {_SAME_FRAME}",  # noqa: S608
                 {
@@ -196,6 +200,14 @@ class Ledger:
         with explained(self._path):
             highest: int = self._connection.execute("SELECT highest FROM sequence").fetchone()[0]
             return highest
+
+    def answered(self) -> list[LedgerRow]:
+        """Rows of all answered frames, in the order of SEQ."""
+        with explained(self._path):
+            rows = self._connection.execute(
+                f"SELECT {_COLUMNS} FROM frames WHERE decision_json NOT NULL ORDER BY seq"  # noqa: S608
+            )
+            return [_row(values) for values in rows.fetchall()]
 
     def counts(self) -> dict[str, int]:
         """Rows by name of state, and `highest_seq`. Reads an index of all rows: not for every frame."""
@@ -255,10 +267,11 @@ class Ledger:
                 raise
 
     @contextmanager
-    def _not_synced(self) -> Iterator[None]:
-        """Commits inside are written but not synced; the next durable commit takes them along."""
+    def _synced_if(self, synced: bool) -> Iterator[None]:
+        """Commits inside are written; unless synced, only the next durable commit makes them durable."""
         with explained(self._path):
-            self._connection.execute("PRAGMA synchronous = NORMAL")
+            if not synced:
+                self._connection.execute("PRAGMA synchronous = NORMAL")
             try:
                 yield
             finally:

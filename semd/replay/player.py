@@ -98,7 +98,6 @@ def replay_frames(
     begun = time.perf_counter()
     shown = track(frames, "replaying", console=Console(stderr=True), disable=not progress)
     for recorded in shown:
-        candidate = recorded.candidate
         try:
             frame = loader.load(recorded.stem, *recorded.paths(directory))
         except (FrameError, OSError):

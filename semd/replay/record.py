@@ -7,6 +7,7 @@ is part of every action's id.
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 from semd.config import Config
@@ -26,7 +27,7 @@ def record_frames(config: Config, out: Path) -> dict[str, int]:
         raise DatasetError(f"{path}: no ledger; the daemon has never run with this configuration")
     if out.exists():
         raise DatasetError(f"{out} exists already; name a new folder")
-    with Ledger.reading(path) as ledger:
+    with Ledger(path, now=lambda: datetime.now(UTC)) as ledger:
         rows = ledger.answered()
     missing = 0
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from semd.errors import ModelError
-from semd.scoring.network import ScoringNetwork, magnification_input
+from semd.scoring.network import ScoringNetwork, lay_out_channels_last, magnification_input
 from semd.scoring.preprocess import CROP_HEIGHT_PX, CROP_WIDTH_PX, centre_crop, standardise
 from semd.scoring.weights import load_weights
 
@@ -24,7 +24,7 @@ class Scorer:
 
     def __init__(self, network: ScoringNetwork) -> None:
         """Take over a network, switched to inference."""
-        self._network = network.eval().to(memory_format=torch.channels_last)
+        self._network = lay_out_channels_last(network.eval())
 
     @classmethod
     def load(cls, weights: bytes, threads: int = 1) -> Scorer:

@@ -8,6 +8,7 @@ import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,14 +21,16 @@ from semd.scoring.augment import photometric, random_crops
 from semd.scoring.checkpoint import Progress, load_checkpoint, save_checkpoint
 from semd.scoring.dataset import LabelledFrames, read_dataset
 from semd.scoring.evaluation import ScoringReport, predict, report
-from semd.scoring.network import ScoringNetwork, magnification_input
+from semd.scoring.network import ScoringNetwork, lay_out_channels_last, magnification_input
 from semd.scoring.preprocess import standardise
+from semd.scoring.team import ALONE, Team, dissolve_team, gather_team
 from semd.scoring.weights import load_weights, weights_to_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from semd.scoring.training_config import Stage, TrainingConfig
@@ -77,7 +80,9 @@ def rmse_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return torch.sqrt(torch.mean((predicted - target) ** 2) + 1e-8)
 
 
-def train_scorer(config: TrainingConfig, dataset_dir: Path, run_dir: Path, *, progress: bool = True) -> TrainingResult:
+def train_scorer(
+    config: TrainingConfig, dataset_dir: Path, run_dir: Path, *, progress: bool = True, processes: int = 1
+) -> TrainingResult:
     """Train on a dataset, or go on with a training that was interrupted or killed.
 
     Args:
@@ -85,11 +90,30 @@ def train_scorer(config: TrainingConfig, dataset_dir: Path, run_dir: Path, *, pr
         dataset_dir: a finished dataset.
         run_dir: where checkpoint, curve, weights and report go; created. What is there already is continued.
         progress: whether to show a progress bar.
+        processes: processes that share each batch, see `team.py`; the outcome depends on their number.
 
     Raises:
         DatasetError: the dataset is missing or malformed.
-        TrainingError: the directory holds another configuration's checkpoint, or the loss is not finite.
+        TrainingError: the directory holds another configuration's checkpoint, the loss is not finite, or
+            `processes` is below 1.
     """
+    if processes < 1:
+        raise TrainingError(f"processes must be at least 1, not {processes}")
+    if processes == 1:
+        return _train(config, dataset_dir, run_dir, progress, ALONE)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    meeting_file = run_dir / "meeting"
+    meeting_file.unlink(missing_ok=True)
+    team, mates = gather_team(processes, meeting_file, _train, (config, dataset_dir, run_dir, False))
+    try:
+        return _train(config, dataset_dir, run_dir, progress, team)
+    finally:
+        dissolve_team(mates)
+        meeting_file.unlink(missing_ok=True)
+
+
+def _train(config: TrainingConfig, dataset_dir: Path, run_dir: Path, progress: bool, team: Team) -> TrainingResult:
+    """The training as one process of a team sees it."""
     torch.set_num_threads(config.threads)
     frames = read_dataset(dataset_dir)
     train_rows, test_rows = frames.rows("train"), frames.rows("test")
@@ -99,7 +123,8 @@ def train_scorer(config: TrainingConfig, dataset_dir: Path, run_dir: Path, *, pr
     # torch draws initial weights from its own global stream; put it back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = ScoringNetwork().to(memory_format=torch.channels_last)
+        network = ScoringNetwork()
+    lay_out_channels_last(network)
     averaged = copy.deepcopy(network)
     optimiser = _make_optimiser(config, network)
     done = load_checkpoint(run_dir, config, network, averaged, optimiser) or Progress(0, math.inf)
@@ -109,7 +134,10 @@ def train_scorer(config: TrainingConfig, dataset_dir: Path, run_dir: Path, *, pr
         with ProgressBar(*columns, disable=not progress) as bar:
             for epoch in range(done.epoch, config.epochs):
                 task = bar.add_task(f"pass {epoch + 1}/{config.epochs}", total=len(train_rows))
-                loss = _run_epoch(config, epoch, network, averaged, optimiser, frames, train_rows, bar, task)
+                advance = partial(bar.advance, task)
+                loss = _run_epoch(config, epoch, team, network, averaged, optimiser, frames, train_rows, advance)
+                if not team.leads:
+                    continue
                 figures = report(frames, validation_rows, predict(averaged, frames, validation_rows, bf16=config.bf16))
                 bar.remove_task(task)
                 bar.console.print(
@@ -121,6 +149,8 @@ def train_scorer(config: TrainingConfig, dataset_dir: Path, run_dir: Path, *, pr
                 _write_weights(run_dir / WEIGHTS_NAME, averaged)
     except KeyboardInterrupt:
         return TrainingResult(False, done.epoch, run_dir / WEIGHTS_NAME if done.epoch else None, None)
+    if not team.leads:
+        return TrainingResult(True, config.epochs, None, None)
     final = report(frames, test_rows, predict(averaged, frames, test_rows))
     (run_dir / REPORT_NAME).write_text(json.dumps(asdict(final), indent=2) + "\n", encoding="utf-8")
     return TrainingResult(True, done.epoch, run_dir / WEIGHTS_NAME, final)
@@ -134,7 +164,7 @@ def evaluate_scorer(weights: bytes, dataset_dir: Path, split: str = "test", thre
         DatasetError: the dataset is missing or malformed.
     """
     torch.set_num_threads(threads)
-    network = ScoringNetwork().to(memory_format=torch.channels_last)
+    network = lay_out_channels_last(ScoringNetwork())
     load_weights(network, weights)
     frames = read_dataset(dataset_dir)
     rows = frames.rows(split)
@@ -166,20 +196,20 @@ def _make_optimiser(config: TrainingConfig, network: ScoringNetwork) -> torch.op
 def _run_epoch(
     config: TrainingConfig,
     epoch: int,
+    team: Team,
     network: ScoringNetwork,
     averaged: ScoringNetwork,
     optimiser: torch.optim.Optimizer,
     frames: LabelledFrames,
-    train_rows: np.ndarray,
-    bar: ProgressBar,
-    task: int,
+    train_rows: NDArray[np.int64],
+    advance: Callable[[float], None],
 ) -> float:
     """One pass over the training frames; its loss. All that is random in it follows from seed and epoch."""
     stage = config.stage_of(epoch)
     network.train()
     losses: list[float] = []
     steps = math.ceil(len(train_rows) / stage.batch)
-    for step, batch in enumerate(_batches(config, epoch, stage, frames, train_rows)):
+    for step, batch in enumerate(_batches(config, epoch, team, stage, frames, train_rows)):
         rate = rate_at(config, (epoch + step / steps) / config.epochs)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -191,11 +221,12 @@ def _run_epoch(
             raise TrainingError(f"the loss became {value} in pass {epoch + 1}, step {step}; lower the learning rate")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        team.average_gradients(network.parameters())
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
         _average(averaged, network, min(config.ema_decay, (1 + epoch * steps + step) / (10 + epoch * steps + step)))
         losses.append(value)
-        bar.advance(task, len(batch.target))  # type: ignore[arg-type]
+        advance(float(len(batch.target) * team.size))
     return float(np.sqrt(np.mean(np.square(losses))))
 
 
@@ -210,7 +241,12 @@ def _average(averaged: ScoringNetwork, network: ScoringNetwork, decay: float) ->
 
 
 def _batches(
-    config: TrainingConfig, epoch: int, stage: Stage, frames: LabelledFrames, train_rows: np.ndarray
+    config: TrainingConfig,
+    epoch: int,
+    team: Team,
+    stage: Stage,
+    frames: LabelledFrames,
+    train_rows: NDArray[np.int64],
 ) -> Iterator[_Batch]:
     """Batches of one pass, prepared ahead by another thread; each has its own random stream."""
     order = np.random.default_rng([config.seed, epoch]).permutation(train_rows)
@@ -218,22 +254,27 @@ def _batches(
     # Batch statistics of a lone leftover frame are useless; the paper's batch of 1 is meant.
     if len(parts) > 1 and len(parts[-1]) < min(stage.batch, 4):
         parts.pop()
+
+    def prepare(number: int) -> _Batch:
+        rng = np.random.default_rng([config.seed, epoch, number, team.rank])
+        return _prepare(config, stage, frames, team.part(parts[number]), rng)
+
     with ThreadPoolExecutor(1) as pool:
-        prepared = [
-            pool.submit(_prepare, config, epoch, k, stage, frames, parts[k])
-            for k in range(min(_PREPARED_BATCHES, len(parts)))
-        ]
-        for k in range(len(parts)):
-            following = k + _PREPARED_BATCHES
-            if following < len(parts):
-                prepared.append(pool.submit(_prepare, config, epoch, following, stage, frames, parts[following]))
-            yield prepared.pop(0).result()
+        prepared = [pool.submit(prepare, number) for number in range(min(_PREPARED_BATCHES, len(parts)))]
+        for number in range(_PREPARED_BATCHES, len(parts) + _PREPARED_BATCHES):
+            if number < len(parts):
+                prepared.append(pool.submit(prepare, number))
+            if prepared:
+                yield prepared.pop(0).result()
 
 
 def _prepare(
-    config: TrainingConfig, epoch: int, number: int, stage: Stage, frames: LabelledFrames, rows: np.ndarray
+    config: TrainingConfig,
+    stage: Stage,
+    frames: LabelledFrames,
+    rows: NDArray[np.int64],
+    rng: np.random.Generator,
 ) -> _Batch:
-    rng = np.random.default_rng([config.seed, epoch, number])
     crops = random_crops(frames.images, rows, stage.height_px, stage.width_px, rng, stage.tries)
     light = photometric(crops, rng) if config.photometric else standardise(crops)
     target = frames.score[rows] if config.target == "score" else frames.label[rows].astype(np.float32)
@@ -244,7 +285,7 @@ def _prepare(
     )
 
 
-def _thinned(rows: np.ndarray, most: int) -> np.ndarray:
+def _thinned(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """At most `most` rows, evenly spread; 0 means all."""
     if most == 0 or len(rows) <= most:
         return rows
@@ -252,9 +293,9 @@ def _thinned(rows: np.ndarray, most: int) -> np.ndarray:
 
 
 def _write_weights(path: Path, network: ScoringNetwork) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(weights_to_bytes(network.state_dict()))
-    partial.replace(path)
+    unfinished = path.with_suffix(".partial")
+    unfinished.write_bytes(weights_to_bytes(network.state_dict()))
+    unfinished.replace(path)
 
 
 def _add_to_curve(path: Path, epoch: int, config: TrainingConfig, loss: float, figures: ScoringReport) -> None:

@@ -1,4 +1,4 @@
-"""Assorted surfaces, neither tin balls nor grid, so that the scoring machine does not learn one look by heart."""
+"""Assorted surfaces, neither tin balls nor grid: the scoring machine must not learn one look by heart."""
 
 from __future__ import annotations
 

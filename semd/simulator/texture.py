@@ -36,7 +36,8 @@ def fractal(
             dy, dx = rng.uniform(0.0, 1.0, 2)
             matrix = np.array([[1 / size_px, 0.0, dx + 1.0], [0.0, 1 / size_px, dy + 1.0]])
             flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-            coarse = cv2.warpAffine(coarse, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT)
+            grown = cv2.warpAffine(coarse, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT)
+            coarse = np.asarray(grown, dtype=np.float32)
         total += coarse[:height, :width] * np.float32((size_px / coarsest_px) ** roughness)
         size_px /= 2.0
     total -= total.mean()

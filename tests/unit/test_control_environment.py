@@ -1,4 +1,4 @@
-"""The Gymnasium environment and the closed loop, on a microscope simple enough to know the answers."""
+"""The Gymnasium environment, on a microscope simple enough to know the answers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from semd.control.closed_loop import run_closed_loop
 
 from semd.control.environment import SemEnvironment
 from semd.control.environment_batch import EnvironmentBatch
 from semd.control.evaluate import evaluate
 from semd.control.microscope import Shot, observe
-from semd.domain.action import Status
-from semd.domain.axes import Axis, Parameters
+from semd.domain.axes import AXES, Axis, Parameters
 from semd.domain.limits import Optics
 from semd.domain.reward import reward
 from semd.domain.rules import RunRules
-from semd.domain.run import Reason, run_state
+from semd.domain.run import run_state
 from semd.errors import TrainingError
+from semd.simulator.control_stand import draw_stand
 
 MAGNIFICATION = 1000.0
 UNIT_MM = Optics().focus_unit_mm(MAGNIFICATION)
@@ -152,24 +151,26 @@ def homing(state: np.ndarray) -> np.ndarray:
     return down(min(10.0 - 10.0 * float(state[-10]), 12.0))
 
 
-def test_closed_loop_ends_done_on_the_frame_that_passed() -> None:
-    record = run_closed_loop(FakeMicroscope(5), read_score, homing, RULES)
-    assert record.passed
-    assert record.reason is Reason.PASSED
-    assert record.frames == len(record.scores) == len(record.rewards) + 1
-    assert record.scores[-1] > 9.0
-    assert record.truly_good
-    assert record.first.quality < 8.0
+def test_check_env_on_rendered_frames() -> None:
+    def seen_score(image: np.ndarray, magnification: float) -> float:
+        return min(8.0, float(image.std()) / 16.0)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*symmetric and normalized.*")
+        check_env(SemEnvironment(draw_stand, seen_score, RULES), skip_render_check=True)
 
 
-def test_closed_loop_gives_up_at_the_best_frame() -> None:
-    microscope = FakeMicroscope(5, start_u=4.0)
-    # Up and away: the start was the best.
-    record = run_closed_loop(microscope, read_score, lambda _: down(-2.0), replace(RULES, max_steps=4))
-    assert record.status is Status.GIVE_UP
-    assert record.frames == 4
-    assert record.last.quality == pytest.approx(record.first.quality)
-    assert not record.truly_good
+def test_a_stand_moves_and_reads_back_rounded() -> None:
+    stand = draw_stand(3)
+    stand.apply({Axis.WD: 9.12346, Axis.BRIGHTNESS: 40.12345})
+    contrast = stand.microscope.contrast
+    shot = stand.scan()
+    assert shot.parameters.controlled(AXES) == {
+        Axis.WD: 9.1235,
+        Axis.BRIGHTNESS: 40.123,
+        Axis.CONTRAST: round(contrast, 3),
+    }
+    assert shot.wd_error_mm == pytest.approx(9.12346 - stand.microscope.focus_wd_mm)
 
 
 def test_a_batch_restarts_within_the_step_and_keeps_both_states() -> None:

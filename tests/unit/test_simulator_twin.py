@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from semd.simulator.train_on_twin import evaluate_on_twin
 
 from semd.control.evaluate import evaluate
 from semd.domain.axes import AXES, Axis, Parameters
@@ -197,7 +196,10 @@ def test_a_seed_gives_the_same_episodes_and_the_random_state_goes_on_from_there(
 
 
 def test_a_policy_that_knows_the_scene_passes_and_one_that_rests_does_not() -> None:
-    rest = evaluate_on_twin(lambda states: np.zeros((len(states), 3), np.float32), RULES, episodes=300, time_limit=9)
+    def resting(states: np.ndarray) -> np.ndarray:
+        return np.zeros((len(states), 3), np.float32)
+
+    rest = evaluate(resting, Twin(300, RULES, 9, 4))
     assert rest.success_25 < 0.05
     twin = Twin(300, RULES, 20, 5)
     half = np.array([30.0, 50.0, 50.0])

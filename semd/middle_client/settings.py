@@ -1,0 +1,42 @@
+"""What the Middle Client needs to know; apart from the configuration file, so that it can be run on its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class MiddleClientSettings:
+    """What the Middle Client needs to know.
+
+    Attributes:
+        action_directory: where the daemon publishes.
+        state_directory: where journal, heartbeat and lock are kept.
+        host: where the SEM side listens.
+        port: likewise.
+        dialect: of the link.
+        connect_timeout_s: patience with one attempt to connect.
+        answer_timeout_s: silence after a send that counts as a broken link.
+        confirm_timeout_s: `aisem`: how long the frame that confirms a command may take.
+        brightness_command: `aisem`: template with `{value}`, or None.
+        contrast_command: likewise.
+        readback_wd_mm: `aisem`: largest difference of commanded and read working distance.
+        readback_scale: `aisem`: the same for brightness and contrast, on the instrument's scale.
+        poll_s: period of the look into the action directory.
+    """
+
+    action_directory: Path
+    state_directory: Path
+    host: str = "127.0.0.1"
+    port: int = 9025
+    dialect: Literal["text", "aisem"] = "text"
+    connect_timeout_s: float = 5.0
+    answer_timeout_s: float = 30.0
+    confirm_timeout_s: float = 120.0
+    brightness_command: str | None = None
+    contrast_command: str | None = None
+    readback_wd_mm: float = 0.002
+    readback_scale: float = 0.6
+    poll_s: float = 0.02
