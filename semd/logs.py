@@ -42,11 +42,11 @@ def configure_logs(
     )
     stream = stream if stream is not None else sys.stdout
     handlers: list[logging.Handler] = [logging.StreamHandler(stream)]
-    handlers[0].setFormatter(_formatter(people=stream.isatty()))
+    handlers[0].setFormatter(_formatter(shared, people=stream.isatty()))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.handlers.RotatingFileHandler(path, maxBytes=max_bytes, backupCount=3, encoding="utf-8"))
-        handlers[1].setFormatter(_formatter(people=False))
+        handlers[1].setFormatter(_formatter(shared, people=False))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -54,12 +54,14 @@ def configure_logs(
     for handler in handlers:
         root.addHandler(handler)
     root.setLevel(level.upper())
+    # Its warnings are about its own shutdown; what matters of it is asked with `Watch.healthy`.
+    logging.getLogger("watchdog").setLevel(logging.ERROR)
 
 
-def _formatter(*, people: bool) -> structlog.stdlib.ProcessorFormatter:
+def _formatter(shared: list[structlog.typing.Processor], *, people: bool) -> structlog.stdlib.ProcessorFormatter:
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
     return structlog.stdlib.ProcessorFormatter(
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+        foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
     )

@@ -20,12 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semd.domain.action import Action, Status, decode_action, parse_file_name
+from semd.domain.axes import Axis
 from semd.domain.pairing import Layout
 from semd.errors import ActionTextError, StorageError
 from semd.simulator.field import Sample
 from semd.simulator.frame_writer import FrameWriter
 from semd.simulator.microscope import Scan, VirtualMicroscope
 from semd.simulator.nanostation import NanoStation
+
+_READ_BACK_MM = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +106,7 @@ def run_demo(spec: DemoSpec, directory: Path, on_step: Callable[[DemoStep], None
         with _processes(config, directory):
             thread.start()
             steps = _follow(spec, directory, station, on_step)
-            if spec.dialect == "text":
-                station.ended.wait(spec.timeout_s)
+            _wait_until_applied(spec, steps[-1].action, station)
             station.stopping.set()
             thread.join(spec.timeout_s)
     # DONE asks for no scan: its own frame is the final one.
@@ -187,6 +189,16 @@ def _follow(
             )
         time.sleep(0.02)
     return steps
+
+
+def _wait_until_applied(spec: DemoSpec, last: Action, station: NanoStation) -> None:
+    """GIVE-UP goes back to the best frame: let the microscope get there before the truth is asked for."""
+    if spec.dialect == "text":
+        station.ended.wait(spec.timeout_s)
+        return
+    deadline = time.monotonic() + spec.timeout_s
+    while abs(station.microscope.wd_mm - last.targets[Axis.WD]) > _READ_BACK_MM and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _new_actions(directory: Path, seen: set[str]) -> list[Action]:

@@ -25,7 +25,7 @@ main {{ max-width: 1080px; margin: 0 auto; padding: 28px 20px 48px }}
 h1 {{ font-size: 26px; margin: 0 0 2px }} h2 {{ font-size: 17px; margin: 30px 0 10px }}
 p.sub {{ color: #616e7c; margin: 0 0 18px }}
 .verdict {{ display: inline-block; padding: 2px 12px; border-radius: 12px; color: #fff; background: {colour} }}
-.facts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px }}
+.facts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); gap: 10px }}
 .facts div {{ background: #fff; border: 1px solid #e4e7eb; border-radius: 8px; padding: 10px 14px }}
 .facts b {{ display: block; font-size: 20px }} .facts span {{ color: #616e7c; font-size: 13px }}
 .pair {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(380px, 1fr)); gap: 14px }}

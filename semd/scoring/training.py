@@ -49,6 +49,8 @@ CURVE_COLUMNS = (
     "rate",
 )
 _PREPARED_BATCHES = 3
+# Steps that the processes of a team go alone before they average their weights.
+_STEPS_APART = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def train_scorer(
         dataset_dir: a finished dataset.
         run_dir: where checkpoint, curve, weights and report go; created. What is there already is continued.
         progress: whether to show a progress bar.
-        processes: processes that share each batch, see `team.py`; the outcome depends on their number.
+        processes: processes that share the frames, see `team.py`; the outcome depends on their number.
 
     Raises:
         DatasetError: the dataset is missing or malformed.
@@ -208,7 +210,7 @@ def _run_epoch(
     stage = config.stage_of(epoch)
     network.train()
     losses: list[float] = []
-    steps = math.ceil(len(train_rows) / stage.batch)
+    steps = math.ceil(len(train_rows) / (stage.batch * team.size))
     for step, batch in enumerate(_batches(config, epoch, team, stage, frames, train_rows)):
         rate = rate_at(config, (epoch + step / steps) / config.epochs)
         for group in optimiser.param_groups:
@@ -221,12 +223,14 @@ def _run_epoch(
             raise TrainingError(f"the loss became {value} in pass {epoch + 1}, step {step}; lower the learning rate")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        team.average_gradients(network.parameters())
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
+        if step % _STEPS_APART == _STEPS_APART - 1:
+            team.average_weights(network)
         _average(averaged, network, min(config.ema_decay, (1 + epoch * steps + step) / (10 + epoch * steps + step)))
         losses.append(value)
         advance(float(len(batch.target) * team.size))
+    team.average_weights(network)
     return float(np.sqrt(np.mean(np.square(losses))))
 
 
@@ -249,7 +253,7 @@ def _batches(
     train_rows: NDArray[np.int64],
 ) -> Iterator[_Batch]:
     """Batches of one pass, prepared ahead by another thread; each has its own random stream."""
-    order = np.random.default_rng([config.seed, epoch]).permutation(train_rows)
+    order = team.share(np.random.default_rng([config.seed, epoch]).permutation(train_rows))
     parts = [order[k : k + stage.batch] for k in range(0, len(order), stage.batch)]
     # Batch statistics of a lone leftover frame are useless; the paper's batch of 1 is meant.
     if len(parts) > 1 and len(parts[-1]) < min(stage.batch, 4):
@@ -257,7 +261,7 @@ def _batches(
 
     def prepare(number: int) -> _Batch:
         rng = np.random.default_rng([config.seed, epoch, number, team.rank])
-        return _prepare(config, stage, frames, team.part(parts[number]), rng)
+        return _prepare(config, stage, frames, parts[number], rng)
 
     with ThreadPoolExecutor(1) as pool:
         prepared = [pool.submit(prepare, number) for number in range(min(_PREPARED_BATCHES, len(parts)))]

@@ -1,0 +1,98 @@
+"""What the tests of outbox and Middle Client are built from: actions, a clock that is set, a link of lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from semd.domain.action import Action, Status, encode_action
+from semd.domain.axes import Axis
+from semd.errors import LinkError
+
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def make_action(
+    seq: int = 1,
+    *,
+    status: Status = Status.ADJUST,
+    wd_mm: float = 9.0,
+    delta_mm: float = 0.1,
+    exposure: dict[Axis, tuple[float, float]] | None = None,
+    lifetime_s: float = 60.0,
+    issued: datetime = START,
+) -> Action:
+    targets = {Axis.WD: wd_mm} | {axis: pair[0] for axis, pair in (exposure or {}).items()}
+    deltas = {Axis.WD: delta_mm} | {axis: pair[1] for axis, pair in (exposure or {}).items()}
+    return Action(
+        id=f"{seq:032x}",
+        seq=seq,
+        frame=f"frame-{seq}",
+        status=status,
+        magnification=2000.0,
+        targets=targets,
+        deltas=deltas,
+        score=5.0,
+        reward=None,
+        step=0,
+        issued=issued,
+        expires=issued + timedelta(seconds=lifetime_s),
+    )
+
+
+def drop_file(directory: Path, action: Action) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / action.file_name
+    path.write_bytes(encode_action(action))
+    return path
+
+
+def places(directory: Path) -> dict[str, list[int]]:
+    """SEQ of the action files in each folder that has any; pending ones under the empty name."""
+    found: dict[str, list[int]] = {}
+    for path in sorted(directory.rglob("action-*.txt")):
+        where = path.parent.relative_to(directory).as_posix().removeprefix(".")
+        found.setdefault(where, []).append(int(path.name.split("-")[1]))
+    return found
+
+
+@dataclass
+class SetClock:
+    """A clock that stands still until it is moved."""
+
+    seconds: float = 0.0
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.seconds)
+
+    def monotonic_s(self) -> float:
+        return self.seconds
+
+
+@dataclass
+class ListLink:
+    """A link whose other end is the test: `sent` is what went out, `inbox` is what comes."""
+
+    is_up: bool = True
+    connection: int = 1
+    sent: list[bytes] = field(default_factory=list)
+    inbox: list[bytes] = field(default_factory=list)
+    drops: list[str] = field(default_factory=list)
+    breaks_on_send: bool = False
+
+    def send(self, data: bytes) -> None:
+        if self.breaks_on_send:
+            raise LinkError("sending failed")
+        self.sent.append(data)
+
+    def receive(self) -> bytes:
+        return self.inbox.pop(0) if self.is_up and self.inbox else b""
+
+    def drop(self, reason: str) -> None:
+        self.drops.append(reason)
+        self.is_up = False
+
+    def come_back(self) -> None:
+        self.is_up = True
+        self.connection += 1
