@@ -124,7 +124,7 @@ class ControlConfig(_Section):
     restart_margin: float = Field(default=1.0, ge=0, le=10)
     readback_wd_um: float = Field(default=2.0, gt=0)
     readback_percent: float = Field(default=0.6, gt=0, le=100)
-    max_clipped_percent: float = Field(default=4.0, ge=0, le=100)
+    max_clipped_percent: float = Field(default=3.0, ge=0, le=100)
     min_level: float = Field(default=60.0, ge=0, le=255)
     max_level: float = Field(default=195.0, ge=0, le=255)
     min_contrast: float = Field(default=90.0, ge=0, le=255)

@@ -44,6 +44,7 @@ def run(config: ConfigOption) -> None:
 def middle_client(config: ConfigOption) -> None:
     """Run the Middle Client: forward action files to the microscope's socket."""
     from semd.config import load_config
+    from semd.domain.axes import Axis
     from semd.logs import configure_logs
     from semd.middle_client.process import run_middle_client
     from semd.middle_client.settings import MiddleClientSettings
@@ -54,7 +55,7 @@ def middle_client(config: ConfigOption) -> None:
         level=settings.log.level,
         max_bytes=int(settings.log.max_mb * 1e6),
     )
-    link = settings.link
+    link, rules = settings.link, settings.rules(n_frames=1, rho=1.0)
     raise typer.Exit(
         run_middle_client(
             MiddleClientSettings(
@@ -68,6 +69,8 @@ def middle_client(config: ConfigOption) -> None:
                 confirm_timeout_s=link.confirm_timeout_s,
                 brightness_command=link.brightness_command,
                 contrast_command=link.contrast_command,
+                readback_wd_mm=settings.control.readback_wd_um * 1e-3,
+                readback_scale=max(rules.readback_tolerance(axis) for axis in (Axis.BRIGHTNESS, Axis.CONTRAST)),
             )
         )
     )
@@ -136,6 +139,6 @@ def verify(
     if as_json:
         print_json({"ok": fine, "directory": str(where), **found})
     else:
-        for role, state in found.items():
-            print(f"{role}: {state}")
+        for name, state in found.items():
+            print(f"{name}: {state}")
     raise typer.Exit(0 if fine else 1)

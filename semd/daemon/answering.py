@@ -149,7 +149,7 @@ class Answerer:
             moves = self._moves(paths, self._places.quarantine, identity[:8])
         elif self._places.archive is not None:
             # One thread writes the ledger, so the SEQ it will allot is known.
-            ordinal = self._ledger.counts()["highest_seq"] + 1
+            ordinal = self._ledger.highest_seq() + 1
             moves = self._moves(paths, self._places.archive, f"{ordinal:08d}")
         elif self._ledger.known_image(frame.stem, frame.image_digest):
             self._log.info("frame.repeated", frame=frame.stem)

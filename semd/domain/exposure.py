@@ -38,7 +38,7 @@ class Exposure:
 class ExposureRange:
     """The good range of `Exposure`."""
 
-    max_clipped: float = 0.04
+    max_clipped: float = 0.03
     min_level: float = 60.0
     max_level: float = 195.0
     min_contrast: float = 90.0

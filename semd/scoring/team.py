@@ -52,8 +52,10 @@ class Team:
         flat = torch.cat([value.flatten() for value in values])
         dist.all_reduce(flat)
         flat /= self.size
-        for value, mean in zip(values, flat.split([value.numel() for value in values]), strict=True):
-            value.copy_(mean.view_as(value))
+        start = 0
+        for value in values:
+            value.copy_(flat[start : start + value.numel()].view_as(value))
+            start += value.numel()
 
 
 ALONE = Team()

@@ -138,11 +138,12 @@ class Blur:
         disc = np.clip((1.0 - rho) * edge_px + 0.5, 0.0, 1.0) * (
             1.0 + self.rim * (2.0 * np.minimum(rho, 1.0) ** 2 - 1.0)
         )
-        kernel = disc.astype(np.float32)
+        kernel = np.asarray(disc, dtype=np.float32)
         if sigma * fine > 0.15:
-            kernel = cv2.GaussianBlur(kernel, (0, 0), sigma * fine, borderType=cv2.BORDER_CONSTANT)
+            softened = cv2.GaussianBlur(kernel, (0, 0), sigma * fine, borderType=cv2.BORDER_CONSTANT)
+            kernel = np.asarray(softened, dtype=np.float32)
         if fine > 1:
-            kernel = cv2.resize(kernel, (size, size), interpolation=cv2.INTER_AREA)
+            kernel = np.asarray(cv2.resize(kernel, (size, size), interpolation=cv2.INTER_AREA), dtype=np.float32)
         return np.asarray(kernel / kernel.sum(), dtype=np.float32)
 
     def apply(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:

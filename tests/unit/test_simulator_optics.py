@@ -22,7 +22,7 @@ def test_pixel_size_scales_with_the_reference_width() -> None:
 
 @pytest.mark.parametrize(
     ("magnification", "b0_px", "unit_mm"),
-    [(500, 2.0, 0.132292), (2000, 4.0, 0.066146), (10000, 8.944, 0.029580)],
+    [(500, 2.0, 0.132292), (2000, 4.0, 0.066146), (10000, 8.944, 0.029581)],
 )
 def test_experts_grow_lenient_with_magnification(magnification: float, b0_px: float, unit_mm: float) -> None:
     assert lenient_blur_px(magnification) == pytest.approx(b0_px, abs=1e-3)
