@@ -28,6 +28,8 @@ def grid_emission(
     """
     um = 1000.0 / pixel_size_nm
     pitch_px = float(np.exp(rng.uniform(np.log(24.0), np.log(110.0)))) * um
+    if hollow == "force":
+        pitch_px = max(pitch_px, 70.0 * um)
     bar_px = pitch_px * rng.uniform(0.22, 0.45)
     round_holes = bool(rng.uniform() < 0.3)
     inside_px = _bar_depth(rng, shape, pitch_px, bar_px, round_holes, hollow)
@@ -66,18 +68,20 @@ def _bar_depth(
     y = np.arange(shape[0], dtype=np.float32)[:, None] - np.float32(shape[0] / 2.0)
     x = np.arange(shape[1], dtype=np.float32)[None, :] - np.float32(shape[1] / 2.0)
     u, v = x * cosine + y * sine, y * cosine - x * sine
-    places = rng.uniform(0.0, pitch_px, (_PLACES, 2)) if hollow != "allow" else rng.uniform(0.0, pitch_px, (1, 2))
+    places = rng.uniform(0.0, pitch_px, (_PLACES if hollow == "avoid" else 1, 2))
+    if hollow == "force":
+        # Half a pitch either way from the bars' crossing is the middle of a hollow.
+        return _depth_at(u, v, np.array([0.5, 0.5]) * pitch_px, pitch_px, bar_px, round_holes)
     step = 16
     best, best_fit = places[0], -np.inf
     for place in places:
         depth = _depth_at(u[::step, ::step], v[::step, ::step], place, pitch_px, bar_px, round_holes)
-        middle = depth[depth.shape[0] // 4 : -(depth.shape[0] // 4), depth.shape[1] // 4 : -(depth.shape[1] // 4)]
-        share = float((middle > 0.0).mean())
+        rows, cols = depth.shape[0] // 4, depth.shape[1] // 4
+        share = float((depth[rows:-rows, cols:-cols] > 0.0).mean())
         # A bar with its edge in the middle is what an operator would drive to.
-        fit = -abs(share - 0.6) if hollow == "avoid" else -float((depth > 0.0).mean())
-        if fit > best_fit:
-            best, best_fit = place, fit
-        if hollow == "avoid" and 0.35 <= share <= 0.95:
+        if -abs(share - 0.6) > best_fit:
+            best, best_fit = place, -abs(share - 0.6)
+        if 0.35 <= share <= 0.95:
             break
     return _depth_at(u, v, best, pitch_px, bar_px, round_holes)
 

@@ -5,7 +5,8 @@ The rule (FACTS 1: a focus score, lenient at high magnification, indifferent to 
 1. Focus quality from the effective blur diameter `b` in pixels and the experts' leniency `b0 = 2 sqrt(M /
    500)`: `q = 10 - (9 / 5.2) * 0.5 * log2(1 + (b / b0)**2)`, not below 1.
 2. Recognisability `r` in 0..1: what is left of the blurred field after clipping must stand at least about
-   one grey level high, and above the noise as the eye averages it over the size of the blur disc.
+   one grey level high, and above the noise as the eye averages it over the size of the blur disc; and the
+   field must hold some detail in focus, or there is nothing to judge sharpness by.
 3. `true_score = q * r`, `label = round(true_score)`, 0 only where nothing can be recognised.
 
 Brightness, contrast and noise move the score only through step 2. Whether they are well set is said
@@ -17,6 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from semd.simulator.detector import FULL_SCALE, Detector
@@ -25,6 +27,7 @@ from semd.simulator.texture import Picture
 
 QUALITY_SLOPE = 9.0 / 5.2 * 0.5
 _WIDEST_AVERAGING_PX = 48.0
+_DETAIL_PX = 40
 _SIGNAL_RAMP_GREY = (0.6, 1.4)
 _SNR_RAMP = (0.5, 1.5)
 
@@ -63,27 +66,33 @@ def blur_for_quality(quality: float, magnification: float) -> float:
     return lenient_blur_px(magnification) * math.sqrt(max(2.0 ** ((10.0 - quality) / QUALITY_SLOPE) - 1.0, 0.0))
 
 
-def recognisability(signal: Picture, detector: Detector, brightness: float, contrast: float, blur_px: float) -> float:
+def recognisability(
+    signal: Picture, focused: Picture, detector: Detector, brightness: float, contrast: float, blur_px: float
+) -> float:
     """How far the frame can be recognised at all, 0..1 (step 2 of the rule).
 
     Args:
         signal: blurred, noise-free emission of the frame, float32 (480, 640).
+        focused: the same in focus.
         detector: the detector.
         brightness: brightness setting.
         contrast: contrast setting.
         blur_px: effective blur diameter in pixels: over its area the eye averages noise.
     """
-    # Every other pixel is plenty for two standard deviations.
-    thin = signal[::2, ::2]
+    # Every other pixel is plenty for standard deviations.
+    thin, thin_focused = signal[::2, ::2], focused[::2, ::2]
     ideal = detector.ideal(thin, brightness, contrast)
-    visible = np.clip(ideal, 0.0, FULL_SCALE)
     open_pixels = (ideal > 0.0) & (ideal < FULL_SCALE)
     variance = np.where(open_pixels, detector.noise_sigma(thin, contrast) ** 2, 0.0)
     noise_grey = math.sqrt(float(variance.mean()) + 1.0 / 12.0)
-    signal_grey = float(visible.std())
+    signal_grey = float(np.clip(ideal, 0.0, FULL_SCALE).std())
     averaged_px = max(1.0, 0.25 * math.pi * min(max(blur_px, 2.0), _WIDEST_AVERAGING_PX) ** 2)
     snr = signal_grey * math.sqrt(averaged_px) / noise_grey
-    return _ramp(signal_grey, *_SIGNAL_RAMP_GREY) * _ramp(snr, *_SNR_RAMP)
+    # A hollow with a smooth gradient is bright enough to see, but has nothing in it that could ever be sharp.
+    shown = np.clip(detector.ideal(thin_focused, brightness, contrast), 0.0, FULL_SCALE)
+    smooth = cv2.blur(shown, (_DETAIL_PX // 2, _DETAIL_PX // 2))
+    detail_grey = float((shown - smooth).std())
+    return min(_ramp(signal_grey, *_SIGNAL_RAMP_GREY) * _ramp(snr, *_SNR_RAMP), _ramp(detail_grey, *_SIGNAL_RAMP_GREY))
 
 
 def brightness_contrast_ok(focused: Picture, detector: Detector, brightness: float, contrast: float) -> bool:
@@ -131,7 +140,7 @@ def judge(
         wd_error_mm: working distance minus the focused one.
     """
     quality = focus_quality(blur_px, magnification)
-    seen = recognisability(signal, detector, brightness, contrast, blur_px)
+    seen = recognisability(signal, focused, detector, brightness, contrast, blur_px)
     score = quality * seen
     return Truth(
         true_score=score,

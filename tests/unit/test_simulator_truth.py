@@ -73,11 +73,16 @@ def test_noise_alone_is_zero(checkers: np.ndarray, detector: Detector) -> None:
 
 
 def test_recognisability_falls_with_the_dose(checkers: np.ndarray, detector: Detector) -> None:
-    faint = 0.4 + 0.02 * (checkers - 0.4)
-    seen = [recognisability(faint, replace(detector, electrons=n), 50.0, 50.0, 2.0) for n in (3000.0, 30.0, 1.0)]
+    faint = (0.4 + 0.2 * (checkers - 0.4)).astype(np.float32)
+    seen = [recognisability(faint, faint, replace(detector, electrons=n), 50.0, 50.0, 2.0) for n in (3000.0, 30.0, 1.0)]
     assert seen[0] == 1.0
-    assert seen[0] >= seen[1] >= seen[2]
-    assert seen[2] < 0.5
+    assert seen[0] > seen[1] >= seen[2] == 0.0
+
+
+def test_a_smooth_gradient_holds_nothing_to_judge_sharpness_by(detector: Detector) -> None:
+    gradient = np.linspace(0.3, 0.5, 640, dtype=np.float32)[None, :].repeat(480, axis=0)
+    assert judge(gradient, gradient, detector, 1000, 50.0, 50.0, 2.0, 0.0).label < 10
+    assert recognisability(gradient, gradient, replace(detector, gain_grey=60.0), 50.0, 50.0, 2.0) == 0.0
 
 
 def test_good_exposure_has_two_sides_on_both_knobs(checkers: np.ndarray, detector: Detector) -> None:
