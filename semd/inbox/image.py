@@ -11,7 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from semd.errors import FrameError, ImageFormatError, ImageIncompleteError, ImageSizeError
-from semd.inbox.image_bytes import MAX_PIXELS, Format, check_image_bytes, check_pixels
+from semd.inbox.image_bytes import MAX_PIXELS, Format, check_image_bytes, check_pixels, check_tail
 
 # OpenCV reads its own limit once, when it is imported.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
@@ -69,17 +69,19 @@ def _decode(data: bytes) -> NDArray[np.generic]:
     return picture
 
 
-def _check_page(page: tifffile.TiffPage, length: int) -> None:
+def _check_page(page: tifffile.TiffPage, data: bytes) -> None:
     check_pixels(page.imagewidth, page.imagelength)
-    if any(start + count > length for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)):
-        raise ImageIncompleteError(f"the TIFF's pixels reach beyond its {length} bytes")
+    strips = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    if not strips or any(start + count > len(data) for start, count in strips):
+        raise ImageIncompleteError(f"the TIFF's pixels reach beyond its {len(data)} bytes")
+    check_tail(data, min(start for start, _ in strips), max(start + count for start, count in strips))
 
 
 def _decode_tiff(data: bytes) -> NDArray[np.generic]:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
-            _check_page(page, len(data))
+            _check_page(page, data)
             picture: NDArray[np.generic] = page.asarray()
             colours = page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None
             inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE

@@ -16,6 +16,7 @@ MAX_PIXELS = 64 * 1024 * 1024
 _PNG_END = b"IEND\xaeB`\x82"
 _SOF_MARKERS = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _LEAST_BLANK_TAIL = 2048
+_HEADER_SLACK = 4  # a colour map may end in zeros of its own
 
 
 class Format(StrEnum):
@@ -64,7 +65,9 @@ def check_image_bytes(data: bytes, suffix: str, max_bytes: int) -> Format:
         raise ImageFormatError(f"the file is named {suffix} but begins with {data[:8].hex(' ')}")
     if actual is not claimed:
         raise ImageFormatError(f"the file is named {suffix} but is a {actual.upper()}")
-    {Format.JPEG: _check_jpeg, Format.PNG: _check_png, Format.BMP: _check_bmp, Format.TIFF: _check_tail}[actual](data)
+    checks = {Format.JPEG: _check_jpeg, Format.PNG: _check_png, Format.BMP: _check_bmp}
+    if actual in checks:  # a TIFF's pixels can lie anywhere: its reader looks at them
+        checks[actual](data)
     return actual
 
 
@@ -86,6 +89,8 @@ def _check_jpeg(data: bytes) -> None:
     while True:
         if place + 4 > len(data):
             raise ImageIncompleteError("the JPEG ends within its headers")
+        if not data[place:].strip(b"\0"):
+            raise ImageIncompleteError(f"the JPEG is zero from byte {place} on: never written")
         if data[place] != 0xFF:
             raise ImageFormatError(f"the JPEG has no marker at byte {place}")
         marker = data[place + 1]
@@ -128,11 +133,23 @@ def _check_bmp(data: bytes) -> None:
     needed = offset + (abs(width) * bits + 31) // 32 * 4 * abs(height)
     if len(data) < max(needed if bits in (8, 24, 32) else 0, size):
         raise ImageIncompleteError(f"the BMP has {len(data)} bytes; its header asks for {max(needed, size)}")
-    _check_tail(data)
+    filled = len(data.rstrip(b"\0"))
+    if filled < offset - _HEADER_SLACK:
+        raise ImageIncompleteError(f"the BMP is zero from byte {filled} on, within its header: never written")
+    check_tail(data, offset, len(data))
 
 
-def _check_tail(data: bytes) -> None:
-    """A pre-allocated file is zero where its writer has not been. A picture that is black all over is not."""
-    blank = len(data) - len(data.rstrip(b"\0"))
-    if blank >= max(_LEAST_BLANK_TAIL, len(data) // 100) and len(data) - blank > 2048:
-        raise ImageIncompleteError(f"the last {blank} of {len(data)} bytes are zero: never written")
+def check_tail(data: bytes, start: int, end: int) -> None:
+    """A pre-allocated file is zero where its writer has not been. A picture that is black all over is not.
+
+    Args:
+        data: the whole file.
+        start: first byte of the pixels.
+        end: first byte behind them.
+
+    Raises:
+        ImageIncompleteError: the last of the pixels were never written.
+    """
+    filled = len(data[:end].rstrip(b"\0"))
+    if filled > start and end - filled >= max(_LEAST_BLANK_TAIL, (end - start) // 100):
+        raise ImageIncompleteError(f"the last {end - filled} of {end} bytes are zero: never written")

@@ -196,9 +196,11 @@ class Inbox:
             self._settled[group] = fingerprint
             return None
         if seen is None or seen.fingerprint != fingerprint:
-            kept = seen.closed if seen is not None else set()
-            changed = set(fingerprint) - set(seen.fingerprint if seen is not None else ())
-            seen = _Open(fingerprint, now_s, kept - {signature[0] for signature in changed})
+            # What looks as it did when the frame was settled has been let go of long ago.
+            before = seen.fingerprint if seen is not None else self._settled.get(group, ())
+            kept = seen.closed if seen is not None else {signature[0] for signature in before}
+            changed = {signature[0] for signature in set(fingerprint) - set(before)}
+            seen = _Open(fingerprint, now_s, kept - changed)
             self._open[group] = seen
         seen.closed |= closed & names.keys()
         return self._judge(candidate, seen, now_s)

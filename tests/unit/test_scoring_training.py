@@ -17,6 +17,7 @@ from semd.scoring.augment import photometric, random_crops
 from semd.scoring.dataset import COLUMNS, LabelledFrames
 from semd.scoring.evaluation import report
 from semd.scoring.preprocess import standardise
+from semd.scoring.team import Team
 from semd.scoring.training import evaluate_scorer, rate_at, rmse_loss, train_scorer
 from semd.scoring.training_config import Stage, TrainingConfig, paper_preset, preset
 
@@ -94,6 +95,30 @@ def test_an_interrupted_training_ends_where_an_undisturbed_one_does(
     assert whole.weights is not None
     assert second.weights is not None
     assert second.weights.read_bytes() == whole.weights.read_bytes()
+
+
+def test_a_team_trains_and_leaves_what_one_process_leaves(dataset: Path, tmp_path: Path) -> None:
+    result = train_scorer(QUICK, dataset, tmp_path, progress=False, processes=2)
+    assert result.finished
+    assert result.report is not None
+    assert result.report.frames == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint.safetensors",
+        "curve.csv",
+        "report.json",
+        "scorer.safetensors",
+    ]
+    with pytest.raises(TrainingError, match="processes"):
+        train_scorer(QUICK, dataset, tmp_path, progress=False, processes=0)
+
+
+def test_shares_are_disjoint_and_of_one_length() -> None:
+    rows = np.arange(11)
+    shares = [Team(rank, 3).share(rows) for rank in range(3)]
+    assert [len(share) for share in shares] == [3, 3, 3]
+    assert set(np.concatenate(shares)) == set(range(9))
+    assert Team(0, 3).leads
+    assert not Team(1, 3).leads
 
 
 def test_another_configuration_does_not_take_over_a_run(dataset: Path, tmp_path: Path) -> None:

@@ -1,0 +1,254 @@
+"""When is a frame complete? Writers of every manner against an inbox whose clock the test turns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from semd.domain.axes import AXES
+from semd.domain.pairing import Dialect
+from semd.domain.rules import DEFAULT_LIMITS
+from semd.errors import StorageError
+from semd.inbox.frame import LoadedFrame, Rejection
+from semd.inbox.image import FrameSize
+from semd.inbox.inbox import Fingerprint, Inbox, Item, Patience
+from semd.inbox.load import FrameLoader
+from semd.inbox.watch import Hints
+
+PATIENCE = Patience(rescan_s=1.0, quiet_s=0.5, settle_s=10.0)
+TEXT = b"MAG=2000\r\nWD=9500\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\n"
+PICTURE = np.random.default_rng(3).integers(20, 200, (480, 640), dtype=np.uint8)
+JPEG = cv2.imencode(".jpg", PICTURE)[1].tobytes()
+LOADER = FrameLoader(Dialect.COXEM, FrameSize(), AXES, DEFAULT_LIMITS)
+
+
+class Bench:
+    """A watch directory, an inbox and a clock."""
+
+    def __init__(self, directory: Path, is_known: Callable[[Fingerprint], bool] = lambda _: False) -> None:
+        self.directory = directory
+        self.inbox = Inbox(directory, LOADER, PATIENCE, is_known)
+        self.now_s = 100.0
+
+    def write(self, name: str, data: bytes) -> str:
+        (self.directory / name).write_bytes(data)
+        return name
+
+    def poll(self, *, closed: tuple[str, ...] = (), touched: tuple[str, ...] = (), wait_s: float = 0.0) -> list[Item]:
+        self.now_s += wait_s
+        return self.inbox.poll(Hints({*closed, *touched}, set(closed)), self.now_s)
+
+    def stems(self, **arguments: object) -> list[str]:
+        return [item.content.stem for item in self.poll(**arguments)]  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_pair_that_was_closed_is_taken_at_once(bench: Bench) -> None:
+    bench.write("a.jpg", JPEG)
+    assert bench.poll(closed=("a.jpg",)) == []
+    bench.write("a.txt", TEXT)
+    (item,) = bench.poll(closed=("a.txt",))
+    frame = item.content
+    assert isinstance(frame, LoadedFrame)
+    assert (frame.stem, frame.parameters.wd_mm, frame.image_error) == ("a", 9.5, None)
+    assert frame.image is not None
+    assert frame.image.shape == (480, 640)
+
+
+@pytest.mark.parametrize("order", [("a.jpg", "a.txt"), ("a.txt", "a.jpg")])
+def test_without_events_a_pair_is_taken_once_it_has_rested(bench: Bench, order: tuple[str, str]) -> None:
+    data = {"a.jpg": JPEG, "a.txt": TEXT}
+    for name in order:
+        bench.write(name, data[name])
+        assert bench.poll(wait_s=1.0) == []  # seen now for the first time
+    assert bench.poll(wait_s=0.4) == []
+    assert bench.stems(wait_s=0.2) == ["a"]
+
+
+def test_it_comes_again_until_it_is_settled_and_then_never(bench: Bench) -> None:
+    bench.write("a.jpg", JPEG)
+    bench.write("a.txt", TEXT)
+    (item,) = bench.poll(closed=("a.jpg", "a.txt"))
+    assert len(bench.poll()) == 1
+    bench.inbox.settle(item)
+    assert bench.poll(closed=("a.jpg", "a.txt")) == []
+    assert bench.poll(wait_s=5.0) == []
+    assert bench.inbox.waiting == 0
+
+
+def test_an_identical_rewrite_and_a_new_frame_under_an_old_stem_come_again(bench: Bench) -> None:
+    bench.write("a.jpg", JPEG)
+    bench.write("a.txt", TEXT)
+    (item,) = bench.poll(closed=("a.jpg", "a.txt"))
+    bench.inbox.settle(item)
+    bench.write("a.jpg", JPEG)
+    os.utime(bench.directory / "a.jpg", ns=(1, 2))
+    # The ledger knows its bytes: it is the one to say that nothing is new.
+    assert bench.stems(closed=("a.jpg",), wait_s=2.0) == ["a"]
+
+
+@pytest.mark.parametrize("cut", [b"MAG=2000\r\nWD=9500\r\nBRIGHTNESS=40\r\nCONTRAST=5", b"MAG=2000\r\nWD=95"])
+def test_a_text_cut_within_a_value_is_waited_for(bench: Bench, cut: bytes) -> None:
+    bench.write("a.jpg", JPEG)
+    bench.write("a.txt", cut)
+    assert bench.poll(closed=("a.jpg",)) == []
+    assert bench.poll(touched=("a.txt",), wait_s=0.6) == []
+    bench.write("a.txt", TEXT)
+    (item,) = bench.poll(closed=("a.txt",))
+    assert isinstance(item.content, LoadedFrame)
+    assert item.content.parameters.contrast == 50.0
+
+
+def test_a_text_without_a_last_line_end_is_taken_in_the_end(bench: Bench) -> None:
+    bench.write("a.jpg", JPEG)
+    bench.write("a.txt", TEXT.rstrip())
+    assert bench.poll(closed=("a.jpg", "a.txt")) == []
+    assert bench.stems(wait_s=1.1) == ["a"]
+
+
+def test_a_text_with_fewer_lines_than_usual_is_given_time(bench: Bench) -> None:
+    for stem, text in (("a", TEXT + b"ACTION=x\r\n"), ("b", TEXT)):
+        bench.write(f"{stem}.jpg", JPEG)
+        bench.write(f"{stem}.txt", text)
+    items = bench.poll(closed=("a.jpg", "a.txt"))
+    assert [item.content.stem for item in items] == ["a"]
+    bench.inbox.settle(items[0])
+    assert bench.poll(closed=("b.jpg", "b.txt")) == []
+    assert bench.stems(wait_s=0.6) == ["b"]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.7, 0.999])
+def test_a_slow_image_is_waited_for(bench: Bench, share: float) -> None:
+    bench.write("a.txt", TEXT)
+    for data in (JPEG[: int(len(JPEG) * share)], JPEG[: int(len(JPEG) * share)] + bytes(300)):
+        bench.write("a.jpg", data)
+        assert bench.poll(closed=("a.jpg", "a.txt"), wait_s=2.0) == []
+        assert bench.poll(wait_s=6.0) == []
+    bench.write("a.jpg", JPEG)
+    assert bench.stems(closed=("a.jpg",)) == ["a"]
+
+
+def test_an_image_that_stays_incomplete_comes_with_its_error(bench: Bench) -> None:
+    bench.write("a.txt", TEXT)
+    bench.write("a.jpg", JPEG[:-100])
+    assert bench.poll(closed=("a.jpg", "a.txt")) == []
+    assert bench.poll(wait_s=9.0) == []
+    (item,) = bench.poll(wait_s=1.5)
+    assert isinstance(item.content, LoadedFrame)
+    assert item.content.image is None
+    assert item.content.image_error is not None
+    assert item.content.image_error.code == "SEMD-F04"
+    assert item.content.parameters.magnification == 2000.0
+
+
+@pytest.mark.parametrize(("name", "data", "missing"), [("a.jpg", JPEG, "parameter text"), ("a.txt", TEXT, "image")])
+def test_a_half_is_rejected_after_the_settle_time(bench: Bench, name: str, data: bytes, missing: str) -> None:
+    bench.write(name, data)
+    assert bench.poll(closed=(name,)) == []
+    assert bench.poll(wait_s=9.9) == []
+    (item,) = bench.poll(wait_s=0.2)
+    assert isinstance(item.content, Rejection)
+    assert item.content.error.code == "SEMD-F07"
+    assert missing in item.content.error.message
+    assert item.content.paths == [bench.directory / name]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (b"MAG=2000\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\n", "SEMD-F02"),
+        (b"MAG=2000\r\nWD=9500\r\nBRIGHTNESS=40\r\n", "SEMD-F02"),
+        (TEXT.replace(b"9500", b"nan"), "SEMD-F01"),
+        (TEXT.replace(b"9500", b"inf"), "SEMD-F01"),
+        (TEXT.replace(b"9500", b"9,5"), "SEMD-F01"),
+        (TEXT.replace(b"9500", b"9500 furlong"), "SEMD-F01"),
+        (TEXT.replace(b"9500", b"95000000"), "SEMD-F03"),
+        (TEXT.replace(b"2000", b"-5"), "SEMD-F03"),
+        (b"\x80\x81\xfe\xff" * 9, "SEMD-F01"),
+        (b"", "SEMD-F02"),
+    ],
+)
+def test_bad_parameters_are_rejected_with_their_code(bench: Bench, text: bytes, code: str) -> None:
+    bench.write("a.jpg", JPEG)
+    bench.write("a.txt", text)
+    assert bench.poll(closed=("a.jpg", "a.txt")) == []  # it may be half of something good
+    (item,) = bench.poll(wait_s=10.5)
+    assert isinstance(item.content, Rejection)
+    assert item.content.error.code == code
+
+
+def test_what_was_there_before_the_start_comes_in_the_order_of_its_writing(tmp_path: Path) -> None:
+    for number, stem in enumerate(("b", "c", "a")):
+        for suffix, data in ((".jpg", JPEG), (".txt", TEXT)):
+            (tmp_path / f"{stem}{suffix}").write_bytes(data)
+            os.utime(tmp_path / f"{stem}{suffix}", ns=(0, 10**18 + number))
+    bench = Bench(tmp_path)
+    bench.poll()
+    assert bench.stems(wait_s=0.6) == ["b", "c", "a"]
+
+
+def test_frames_that_the_ledger_knows_are_not_read(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, is_known=lambda fingerprint: fingerprint[0][0] == "a.jpg")
+    for stem in "ab":
+        bench.write(f"{stem}.jpg", JPEG)
+        bench.write(f"{stem}.txt", TEXT)
+    bench.poll()
+    assert bench.stems(wait_s=0.6) == ["b"]
+
+
+def test_strangers_are_left_alone(bench: Bench) -> None:
+    for name in ("notes.doc", ".hidden.jpg", "~a.jpg.tmp", "a.jpg.part", "x.reason.txt", "Thumbs.db", "noext"):
+        bench.write(name, JPEG)
+    (bench.directory / "folder.jpg").mkdir()
+    bench.poll()
+    assert bench.poll(wait_s=20.0) == []
+
+
+@pytest.mark.parametrize("name", ["a\nSTATUS=DONE", "b\x1b[31m", "c\udcff"])
+def test_hostile_stems_are_rejected(bench: Bench, name: str) -> None:
+    bench.write(f"{name}.jpg", JPEG)
+    bench.write(f"{name}.txt", TEXT)
+    bench.poll()
+    (item,) = bench.poll(wait_s=1.5)
+    assert isinstance(item.content, Rejection)
+    assert item.content.error.code == "SEMD-F05"
+
+
+def test_a_file_its_writer_holds_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.write("a.jpg", JPEG)
+    bench.write("a.txt", TEXT)
+    real = Path.read_bytes
+
+    def held(self: Path) -> bytes:
+        if self.suffix == ".jpg":
+            raise PermissionError(13, "in use")
+        return real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", held)
+        assert bench.poll(closed=("a.jpg", "a.txt")) == []
+    assert bench.stems(wait_s=0.6) == ["a"]
+
+
+def test_a_directory_that_vanishes_is_said_and_gone_on_with(tmp_path: Path) -> None:
+    directory = tmp_path / "watch"
+    directory.mkdir()
+    bench = Bench(directory)
+    bench.poll()
+    directory.rmdir()
+    with pytest.raises(StorageError, match="watch"):
+        bench.poll(wait_s=1.1)
+    directory.mkdir()
+    bench.write("a.jpg", JPEG)
+    bench.write("a.txt", TEXT)
+    bench.poll()
+    assert bench.stems(wait_s=0.6) == ["a"]
