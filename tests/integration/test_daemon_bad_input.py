@@ -1,0 +1,218 @@
+"""Bad input: each kind gets a log line with its code and a reason file, nothing is lost, and the loop goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from daemon_bench import TEXT, Bench, jpeg, make_bench, picture
+
+from semd.domain.action import Status
+
+
+def bmp() -> bytes:
+    return cv2.imencode(".bmp", picture(2))[1].tobytes()
+
+
+def png_bomb() -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+
+
+BAD_IMAGES = [
+    ("empty.jpg", b"", "SEMD-F04"),
+    ("truncated.jpg", jpeg(2)[:-2000], "SEMD-F04"),
+    ("zerotail.bmp", bmp()[:100_000] + bytes(len(bmp()) - 100_000), "SEMD-F04"),
+    ("zerotail.jpg", jpeg(2)[:9_000] + bytes(9_000), "SEMD-F04"),
+    ("mislabelled.png", jpeg(2), "SEMD-F05"),
+    ("text.jpg", b"this is no picture", "SEMD-F05"),
+    ("bomb.png", png_bomb(), "SEMD-F06"),
+    ("heavy.bmp", b"BM" + bytes([1]) * 2_000_001, "SEMD-F06"),
+    ("small.png", cv2.imencode(".png", np.full((100, 100), 7, np.uint8))[1].tobytes(), "SEMD-F06"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "code"), BAD_IMAGES)
+def test_a_bad_image_is_quarantined_and_answered_with_hold(tmp_path: Path, name: str, data: bytes, code: str) -> None:
+    bench = make_bench(tmp_path)
+    stem = name.split(".", maxsplit=1)[0]
+    with bench.running():
+        (bench.watch / name).write_bytes(data)
+        (bench.watch / f"{stem}.txt").write_text(TEXT.format(wd=9500, sample="a"))
+        action = bench.answered(stem)
+        assert action.status is Status.HOLD
+        assert all(delta == 0 for delta in action.deltas.values())
+        bench.write_good("next")
+        assert bench.answered("next").status is Status.ADJUST
+    kept = {
+        path.name.split("~")[1]: path.read_bytes()
+        for path in bench.quarantine.glob(f"*~{stem}.*")
+        if "reason" not in path.name
+    }
+    assert kept == {name: data, f"{stem}.txt": TEXT.format(wd=9500, sample="a").encode()}
+    (reason,) = bench.reasons().values()
+    assert reason.startswith(f"{code}: ")
+    assert "What to do" in reason
+    (event,) = [event for event in bench.events("frame.answered") if event["frame"] == stem]
+    assert event["error"] == code
+    assert len(bench.actions()) == 2
+
+
+BAD_TEXTS = [
+    ("missing", b"MAG=2000\nBRIGHTNESS=40\nCONTRAST=50\n", "SEMD-F02"),
+    ("axis", b"MAG=2000\nWD=9500\nBRIGHTNESS=40\n", "SEMD-F02"),
+    ("nan", b"MAG=2000\nWD=nan\nBRIGHTNESS=40\nCONTRAST=50\n", "SEMD-F01"),
+    ("range", b"MAG=2000\nWD=900000\nBRIGHTNESS=40\nCONTRAST=50\n", "SEMD-F03"),
+    ("encoding", b"MAG=2000\nWD=9500\nSAMPLE=\x80\xff\xfe\n", "SEMD-F01"),
+    ("zeros", bytes(80), "SEMD-F01"),
+    ("torn", b"MAG=2000\nWD=9500\nMAG=1000\nBRIGHTNESS=1\nCONTRAST=1\n", "SEMD-F01"),
+]
+
+
+@pytest.mark.parametrize(("stem", "text", "code"), BAD_TEXTS)
+def test_bad_parameters_are_quarantined_without_an_action(tmp_path: Path, stem: str, text: bytes, code: str) -> None:
+    bench = make_bench(tmp_path)
+    with bench.running():
+        (bench.watch / f"{stem}.jpg").write_bytes(jpeg(1))
+        (bench.watch / f"{stem}.txt").write_bytes(text)
+        bench.until(lambda: bool(bench.reasons()))
+        bench.write_good("next")
+        bench.answered("next")
+    (reason,) = bench.reasons().values()
+    assert reason.startswith(f"{code}: ")
+    assert sorted(path.name.split("~")[1] for path in bench.quarantine.iterdir() if "reason" not in path.name) == [
+        f"{stem}.jpg",
+        f"{stem}.txt",
+    ]
+    assert [action.frame for action in bench.actions()] == ["next"]
+    (event,) = bench.events("frame.quarantined")
+    assert (event["frame"], event["error"], event["level"]) == (stem, code, "warning")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".txt"])
+def test_a_half_that_stays_alone_is_quarantined(tmp_path: Path, suffix: str) -> None:
+    bench = make_bench(tmp_path)
+    with bench.running():
+        data = jpeg(1) if suffix == ".jpg" else TEXT.format(wd=9500, sample="a").encode()
+        (bench.watch / f"alone{suffix}").write_bytes(data)
+        bench.until(lambda: bool(bench.reasons()))
+    (reason,) = bench.reasons().values()
+    assert reason.startswith("SEMD-F07: ")
+    assert not bench.actions()
+    assert not list(bench.watch.iterdir())
+
+
+@pytest.mark.parametrize("stem", ["a\nSTATUS=DONE", "b\x1b[2J", "c\udcff\udcfe", "d:<>|?*"])
+def test_hostile_names_stay_inside_the_quarantine(tmp_path: Path, stem: str) -> None:
+    bench = make_bench(tmp_path)
+    with bench.running():
+        bench.write_good(stem)
+        bench.write_good("next", seed=3)
+        bench.answered("next")
+        if stem.isprintable():
+            bench.answered(stem)
+        else:
+            bench.until(lambda: bool(bench.reasons()))
+    assert all(path.name.isprintable() for path in bench.quarantine.iterdir()) if bench.quarantine.exists() else True
+
+
+def test_a_directory_that_vanishes_and_returns(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    with bench.running():
+        bench.write_good("first")
+        bench.answered("first")
+        shutil.rmtree(bench.watch)
+        bench.until(lambda: bool(bench.events("storage.failed")))
+        bench.watch.mkdir()
+        bench.write_good("second", seed=2)
+        bench.answered("second")
+        bench.until(lambda: bool(bench.events("storage.recovered")))
+    assert len(bench.events("storage.failed")) <= 2  # said once a cause, not at every attempt
+    assert [action.seq for action in bench.actions()] == [1, 2]
+
+
+@pytest.mark.parametrize("cause", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_cannot_be_written_delays_but_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: int
+) -> None:
+    bench = make_bench(tmp_path)
+    real = os.fsync
+    failing = True
+
+    def fsync(handle: int) -> None:
+        if failing:
+            raise OSError(cause, os.strerror(cause))
+        real(handle)
+
+    monkeypatch.setattr("semd.storage.os.fsync", fsync)
+    with bench.running():
+        bench.write_good("a")
+        bench.until(lambda: bool(bench.events("storage.failed")))
+        bench.write_good("b", seed=2)
+        assert not bench.actions()
+        failing = False
+        bench.answered("a")
+        bench.answered("b")
+    assert [(action.frame, action.seq) for action in bench.actions()] == [("a", 1), ("b", 2)]
+    assert len({action.id for action in bench.actions()}) == 2
+    (event,) = bench.events("storage.failed")
+    assert event["error"] == "SEMD-S01"
+    assert "actions" in str(event["reason"])
+
+
+def test_a_text_edited_after_its_frame_was_taken_makes_no_new_frame(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    with bench.running():
+        bench.write_good("a")
+        bench.answered("a")
+        with (bench.watch / "a.txt").open("a") as file:
+            file.write("HV=15000\r\n")
+        bench.until(lambda: bool(bench.events("frame.repeated")))
+        bench.write_good("b", seed=2)
+        bench.answered("b")
+    assert [action.frame for action in bench.actions()] == ["a", "b"]
+
+
+def test_a_stem_used_again_with_a_new_picture_is_a_new_frame(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    with bench.running():
+        for seed in (1, 2):
+            bench.write_good("a", seed=seed)
+            bench.until(lambda seed=seed: len(bench.actions()) == seed)
+    assert [action.seq for action in bench.actions()] == [1, 2]
+
+
+def test_the_single_layout_takes_every_pair_away_also_the_same_one_again(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, layout="single")
+    with bench.running():
+        for number in range(3):
+            bench.write_good("ResponseImage", seed=min(number, 1))
+            bench.until(lambda: not list(bench.watch.iterdir()))
+    assert [action.frame for action in bench.actions()] == ["ResponseImage"] * 2
+    archive = sorted(path.name for path in (bench.config.state.directory / "archive").glob("*.jpg"))
+    assert archive[:2] == ["00000001~ResponseImage.jpg", "00000002~ResponseImage.jpg"]
+    assert len(archive) == 3
+
+
+def test_a_restart_answers_nothing_twice(tmp_path: Path) -> None:
+    bench: Bench = make_bench(tmp_path)
+    for count in (1, 2, 3):
+        bench.write_good(f"frame-{count}", seed=count)
+        with bench.running():
+            bench.answered(f"frame-{count}")
+    assert [action.seq for action in bench.actions()] == [1, 2, 3]
+    assert len(bench.events("frame.answered")) == 3
