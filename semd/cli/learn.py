@@ -51,7 +51,8 @@ def score(
     run: RunOption,
     preset: PresetOption = "default",
     seed: SeedOption = None,
-    threads: ThreadsOption = 2,
+    threads: ThreadsOption = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that share each batch.")] = 2,
     promote: PromoteOption = None,
     *,
     as_json: JsonOption = False,
@@ -63,9 +64,9 @@ def score(
     from semd.scoring.training_config import preset as scoring_preset
 
     config = scoring_preset(preset, seed if seed is not None else 0, threads)
-    result = train_scorer(config, data, run)
+    result = train_scorer(config, data, run, processes=processes)
     if result.finished and promote is not None and result.weights is not None and result.report is not None:
-        entry = scorer_entry(config, data, result.report, preset)
+        entry = scorer_entry(config, data, result.report, preset, processes)
         store_model(promote, "scorer", result.weights.read_bytes(), entry)
     if as_json:
         print_json(

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
+from semd.errors import TrainingError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.process import BaseProcess
@@ -45,12 +47,19 @@ class Team:
         return rows[self.rank : len(rows) - len(rows) % self.size : self.size]
 
     def average_weights(self, network: torch.nn.Module) -> None:
-        """Replace the weights and running statistics by their mean over all processes; waits for the slowest."""
+        """Replace the weights and running statistics by their mean over all processes; waits for the slowest.
+
+        Raises:
+            TrainingError: another process of the team has ended.
+        """
         if self.size == 1:
             return
         values = [value for value in network.state_dict().values() if value.is_floating_point()]
         flat = torch.cat([value.flatten() for value in values])
-        dist.all_reduce(flat)
+        try:
+            dist.all_reduce(flat)
+        except RuntimeError as error:
+            raise TrainingError(f"another process of the training has ended: {error}") from error
         flat /= self.size
         start = 0
         for value in values:

@@ -32,7 +32,7 @@ class Stage:
 
 
 # Blur is local: small crops at native resolution teach about as much a pass, several times faster.
-_DEFAULT_STAGES = (Stage(96, 128, 32, 6, tries=3), Stage(144, 192, 32, 2, tries=2), Stage(240, 320, 16, 1))
+_DEFAULT_STAGES = (Stage(96, 128, 32, 6, tries=3), Stage(144, 192, 32, 2, tries=2), Stage(240, 320, 16, 3))
 
 
 @dataclass(frozen=True, slots=True)
