@@ -135,6 +135,7 @@ class Answerer:
         number = self._ledger.reject(claim)
         if number is None:
             self._log.info("frame.repeated", frame=rejection.stem, error=error.code)
+            self._put_aside(self._moves(rejection.paths, self._places.quarantine, f"again-{key}"))
             return
         for row in self._ledger.unfinished():
             if row.row == number:
@@ -171,14 +172,12 @@ class Answerer:
         if seq is None:
             self._log.info("frame.repeated", frame=frame.stem, id=identity)
             # NanoStation waits for the pair to be taken, also when it has saved the same one again.
-            for move in self._moves(paths, self._places.archive, f"again-{identity[:8]}"):
-                move_file(Path(move.source), Path(move.target))
+            self._put_aside(self._moves(paths, self._places.archive, f"again-{identity[:8]}"))
             return None
         return _row_of(claim, seq)
 
     def _finish_frame(self, row: LedgerRow, seq: int, frame: LoadedFrame) -> None:
-        for move in row.moves:
-            move_file(Path(move.source), Path(move.target))
+        self._put_aside(row.moves)
         if row.reason_code is not None:
             self._write_reason(row)
         answer = self._pipeline.answer(self._run, frame.stem, frame.parameters, frame.image)
@@ -211,8 +210,7 @@ class Answerer:
         self._finish_frame(row, seq, frame)
 
     def _finish_rejection(self, row: LedgerRow) -> None:
-        for move in row.moves:
-            move_file(Path(move.source), Path(move.target))
+        self._put_aside(row.moves)
         self._write_reason(row)
         self._ledger.quarantined(row.row)
         self.quarantined += 1
@@ -220,6 +218,11 @@ class Answerer:
             "frame.quarantined", frame=row.stem, error=row.reason_code, reason=row.reason_text,
             files=[Path(move.target).name for move in row.moves],
         )  # fmt: skip
+
+    @staticmethod
+    def _put_aside(moves: tuple[Move, ...]) -> None:
+        for move in moves:
+            move_file(Path(move.source), Path(move.target))
 
     def _write_reason(self, row: LedgerRow) -> None:
         write_reason(Path(row.moves[0].target), row.stem, row.reason_code or "", row.reason_text or "", self._now())

@@ -208,6 +208,17 @@ def test_the_single_layout_takes_every_pair_away_also_the_same_one_again(tmp_pat
     assert len(archive) == 3
 
 
+def test_the_same_bad_pair_saved_again_is_put_aside_again(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, layout="single")
+    with bench.running():
+        for _ in range(2):
+            (bench.watch / "ResponseImage.jpg").write_bytes(jpeg(1))
+            (bench.watch / "ResponseImage.txt").write_bytes(b"MAG=2000\nWD=nan\n")
+            bench.until(lambda: not list(bench.watch.iterdir()))
+    assert len(bench.reasons()) == 1
+    assert len(list(bench.quarantine.glob("*.jpg"))) == 2
+
+
 def test_a_restart_answers_nothing_twice(tmp_path: Path) -> None:
     bench: Bench = make_bench(tmp_path)
     for count in (1, 2, 3):
