@@ -55,7 +55,9 @@ def configure_logs(
         root.addHandler(handler)
     root.setLevel(level.upper())
     # Its warnings are about its own shutdown; what matters of it is asked with `Watch.healthy`.
-    logging.getLogger("watchdog").setLevel(logging.ERROR)
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)
+    # It complains of damaged files in its own words; their frame's own line says what is wrong.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def _formatter(shared: list[structlog.typing.Processor], *, people: bool) -> structlog.stdlib.ProcessorFormatter:

@@ -21,10 +21,10 @@ from semd.daemon.records import (
     rebuild_run,
 )
 from semd.domain.action import Action, Status
-from semd.domain.identity import action_id
+from semd.domain.identity import action_id, digest
 from semd.domain.run import Run, advance
 from semd.errors import FrameError
-from semd.inbox.consume import move_file, write_reason
+from semd.inbox.consume import put_aside, write_reason
 from semd.inbox.frame import LoadedFrame, Rejection
 from semd.outbox.ledger import Ledger
 from semd.outbox.recovery import publish_row
@@ -46,6 +46,8 @@ class Places:
     archive: Path | None
     quarantine: Path
 
+
+_LONGEST_STEM = 180
 
 Reload = Callable[[LedgerRow], LoadedFrame]
 """Reads a taken frame again, after a crash, from where its files are now."""
@@ -120,7 +122,7 @@ class Answerer:
             StorageError, LedgerError: a write failed; `recover` finishes it.
         """
         error = rejection.error
-        key = (rejection.image_digest or rejection.text_digest or "")[:8]
+        key = digest(f"{rejection.image_digest}{rejection.text_digest}".encode())[:8]
         claim = RejectionClaim(
             stem=rejection.stem,
             image_name=rejection.image_path.name if rejection.image_path else None,
@@ -219,10 +221,10 @@ class Answerer:
             files=[Path(move.target).name for move in row.moves],
         )  # fmt: skip
 
-    @staticmethod
-    def _put_aside(moves: tuple[Move, ...]) -> None:
-        for move in moves:
-            move_file(Path(move.source), Path(move.target))
+    def _put_aside(self, moves: tuple[Move, ...]) -> None:
+        gone = put_aside((Path(move.source), Path(move.target)) for move in moves)
+        if gone:
+            self._log.warning("frame.files-gone", files=[path.name for path in gone])
 
     def _write_reason(self, row: LedgerRow) -> None:
         write_reason(Path(row.moves[0].target), row.stem, row.reason_code or "", row.reason_text or "", self._now())
@@ -251,8 +253,13 @@ def _row_of(claim: Claim, seq: int) -> LedgerRow:
 
 
 def _harmless(name: str) -> str:
-    """A file name without characters that cannot be shown or that some file system refuses."""
-    return "".join(letter if letter.isprintable() and letter not in '<>:"|?*\\' else "_" for letter in name)
+    """A file name without characters that cannot be shown or that some file system refuses, and not too long.
+
+    What is cut leaves room for what is put before it and for `.reason.txt`; names have at most 255 bytes.
+    """
+    shown = "".join(letter if letter.isprintable() and letter not in '<>:"|?*\\' else "_" for letter in name)
+    stem, dot, suffix = shown.rpartition(".")
+    return stem.encode()[:_LONGEST_STEM].decode(errors="ignore") + dot + suffix
 
 
 def _event(frame: LoadedFrame, answer: Answer) -> dict[str, object]:

@@ -45,6 +45,7 @@ class Loop:
         self._directory_ok = False
         self._next_health_s = 0.0
         self._complaint: str | None = None
+        self._deaf: str | None = None
 
     def run(self) -> None:
         """Answer frames until `stop` is set. What fails for want of storage is tried again until it succeeds."""
@@ -67,12 +68,19 @@ class Loop:
     def _look(self) -> None:
         """One look at the watch directory, and every frame that is ready."""
         doubt = not self._directory_ok
+        deaf: StorageError | None = None
         if not self._watch.healthy():
             self._directory_ok = False
-            self._watch.start()
             doubt = True
+            try:
+                self._watch.start()
+            except StorageError as error:
+                deaf = error  # the scan finds the frames all the same, only later
         items = self._inbox.poll(self._watch.drain(), time.monotonic(), doubt=doubt)
         self._directory_ok = True
+        if deaf is not None and str(deaf) != self._deaf:
+            self._log.warning("watch.failed", error=deaf.code, reason=deaf.message)
+        self._deaf = str(deaf) if deaf is not None else None
         for item in items:
             if self._stop.is_set():
                 return

@@ -24,7 +24,7 @@ from semd.outbox.ledger import Ledger
 from semd.outbox.rows import LedgerRow
 from semd.outbox.spool import Spool
 from semd.pipeline import load_pipeline
-from semd.storage import InstanceLock
+from semd.storage import InstanceLock, storage_error
 
 LEDGER_FILE = "ledger.sqlite"
 
@@ -86,7 +86,8 @@ def reload_frame(loader: FrameLoader, watch_directory: Path, row: LedgerRow) -> 
 
     Raises:
         FrameError: its parameters cannot be used.
-        HalfMissingError: its files are gone.
+        HalfMissingError: its files are gone, or others now lie under their names.
+        StorageError: they cannot be read at present.
     """
     moved = {Path(move.source).name: Path(move.target) for move in row.moves}
 
@@ -97,9 +98,15 @@ def reload_frame(loader: FrameLoader, watch_directory: Path, row: LedgerRow) -> 
     names = [name for name in (row.image_name, row.text_name) if name is not None]
     paths = [find(name) for name in names]
     try:
-        return loader.load(row.stem, paths[0], paths[1] if len(paths) > 1 else None)
+        frame = loader.load(row.stem, paths[0], paths[1] if len(paths) > 1 else None)
     except OSError as error:
-        raise HalfMissingError(f"{error.filename}: gone after the frame was taken ({error.strerror})") from error
+        # With its directory a file may come back; alone it is gone.
+        if isinstance(error, FileNotFoundError) and watch_directory.is_dir():
+            raise HalfMissingError(f"{error.filename}: gone after the frame was taken") from error
+        raise storage_error(Path(str(error.filename)), "read", error) from error
+    if (frame.image_digest, frame.text_digest) != (row.image_digest, row.text_digest):
+        raise HalfMissingError(f"{paths[0]}: overwritten after the frame was taken; what lies there is a new frame")
+    return frame
 
 
 def _now() -> datetime:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from semd.domain.axes import AXES, Axis, Parameters
 from semd.domain.limits import Limits
 from semd.domain.text import decode_text, key_values
 from semd.domain.units import KV_PER, MM_PER, NM_PER, PLAIN, X_PER, parse_quantity
 from semd.errors import ParameterMissingError, ParameterRangeError, ParameterTextError
+
+KEYS = frozenset({"MAG", "WD", "BRIGHTNESS", "CONTRAST", "HV", "PIXEL", "SAMPLE", "STAGE", "ACTION"})
+"""Upper-case names of what a parameter text may say."""
 
 
 def parse_parameters(data: bytes) -> Parameters:
@@ -16,39 +21,61 @@ def parse_parameters(data: bytes) -> Parameters:
         ParameterTextError: not text, or a value that is not a finite number with a known unit.
         ParameterMissingError: `MAG` or `WD` is absent.
     """
-    return from_key_values(key_values(decode_text(data)))
+    return from_key_values(key_values(decode_text(data), wanted=KEYS))
 
 
-def from_key_values(keys: dict[str, str]) -> Parameters:
-    """Build the record from upper-case keys and their values as written."""
+def from_key_values(keys: Mapping[str, str], axes: tuple[Axis, ...] = AXES) -> Parameters:
+    """Build the record from upper-case keys and their values as written.
+
+    Only a needed value rejects a frame: one of the others that cannot be read counts as not written.
+
+    Args:
+        keys: some of `KEYS`, with their values.
+        axes: controlled axes, whose values are needed.
+
+    Raises:
+        ParameterTextError: a needed value is not a finite number with a known unit.
+        ParameterMissingError: `MAG` or `WD` is absent.
+    """
     for needed in ("MAG", "WD"):
         if not keys.get(needed):
             raise ParameterMissingError(f"{needed} is missing; write a line {needed}=<value>")
+    pixel_nm = _optional(keys, "PIXEL", NM_PER, "nm")
     return Parameters(
         magnification=parse_quantity(keys["MAG"], X_PER, None, "MAG"),
         wd_mm=parse_quantity(keys["WD"], MM_PER, "um", "WD"),
-        brightness=_optional(keys, "BRIGHTNESS", PLAIN, None),
-        contrast=_optional(keys, "CONTRAST", PLAIN, None),
+        brightness=_optional(keys, "BRIGHTNESS", PLAIN, None, needed=Axis.BRIGHTNESS in axes),
+        contrast=_optional(keys, "CONTRAST", PLAIN, None, needed=Axis.CONTRAST in axes),
         hv_kv=_optional(keys, "HV", KV_PER, "v"),
-        pixel_nm=_optional(keys, "PIXEL", NM_PER, "nm"),
+        pixel_nm=pixel_nm if pixel_nm is not None and pixel_nm > 0 else None,
         sample=keys.get("SAMPLE") or None,
         stage_mm=_stage(keys.get("STAGE")),
         action_id=keys.get("ACTION") or None,
     )
 
 
-def _optional(keys: dict[str, str], key: str, scale: dict[str, float], unit: str | None) -> float | None:
+def _optional(
+    keys: Mapping[str, str], key: str, scale: dict[str, float], unit: str | None, *, needed: bool = False
+) -> float | None:
     value = keys.get(key)
-    return parse_quantity(value, scale, unit, key) if value else None
+    if not value:
+        return None
+    try:
+        return parse_quantity(value, scale, unit, key)
+    except ParameterTextError:
+        if needed:
+            raise
+        return None
 
 
 def _stage(value: str | None) -> tuple[float, ...] | None:
-    if not value:
-        return None
-    parts = value.split(",")
+    parts = value.split(",") if value else []
     if len(parts) not in (2, 3):
-        raise ParameterTextError(f"STAGE={value[:40]!r} is not x,y or x,y,z in mm")
-    return tuple(parse_quantity(part, MM_PER, "mm", "STAGE") for part in parts)
+        return None
+    try:
+        return tuple(parse_quantity(part, MM_PER, "mm", "STAGE") for part in parts)
+    except ParameterTextError:
+        return None
 
 
 def check_parameters(parameters: Parameters, axes: tuple[Axis, ...], limits: Limits) -> None:
@@ -60,8 +87,6 @@ def check_parameters(parameters: Parameters, axes: tuple[Axis, ...], limits: Lim
     """
     if not parameters.magnification > 0:
         raise ParameterRangeError(f"MAG={parameters.magnification:g} is not positive")
-    if parameters.pixel_nm is not None and not parameters.pixel_nm > 0:
-        raise ParameterRangeError(f"PIXEL={parameters.pixel_nm:g} nm is not positive")
     for axis in AXES:
         value = parameters.value(axis)
         if value is None:

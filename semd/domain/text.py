@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Collection
 
 from semd.errors import ParameterTextError
 
 
-def decode_text(data: bytes) -> str:
+def decode_text(data: bytes, fallback: str = "cp949") -> str:
     """Decode parameter text.
+
+    Args:
+        data: the file.
+        fallback: encoding when it is neither UTF-8 nor carries a byte order mark.
 
     Raises:
         ParameterTextError: none of the encodings fits, or there are NUL characters, which is what a
             pre-allocated file holds where its writer has not been yet.
     """
-    text = _decode(data)
+    text = _decode(data, fallback)
     if "\0" in text:
         raise ParameterTextError("the text holds NUL characters: it is not written to its end")
     return text
 
 
-def _decode(data: bytes) -> str:
+def _decode(data: bytes, fallback: str) -> str:
     try:
         if data.startswith(codecs.BOM_UTF8):
             return data.decode("utf-8-sig")
@@ -28,16 +33,21 @@ def _decode(data: bytes) -> str:
             return data.decode("utf-16")
     except UnicodeDecodeError as error:
         raise ParameterTextError(f"the text breaks its own byte order mark: {error.reason}") from error
-    for encoding in ("utf-8", "cp949"):
+    for encoding in ("utf-8", fallback):
         try:
             return data.decode(encoding)
         except UnicodeDecodeError:
             continue
-    raise ParameterTextError("the text is neither UTF-8, nor UTF-16 with a byte order mark, nor CP949")
+    raise ParameterTextError("the text is neither UTF-8, nor UTF-16 with a byte order mark, nor " + fallback.upper())
 
 
-def key_values(text: str, separator: str = "=") -> dict[str, str]:
+def key_values(text: str, separator: str = "=", *, wanted: Collection[str] | None = None) -> dict[str, str]:
     """Read `KEY<separator>value` lines into a dictionary with upper-case keys; other lines are skipped.
+
+    Args:
+        text: the lines.
+        separator: between key and value.
+        wanted: upper-case keys to keep; what the others say is nobody's business. None keeps all.
 
     Raises:
         ParameterTextError: a key stands twice with different values: the tail of an older, longer text.
@@ -46,7 +56,7 @@ def key_values(text: str, separator: str = "=") -> dict[str, str]:
     for line in text.splitlines():
         key, mark, value = line.partition(separator)
         key, value = key.strip().upper(), value.strip()
-        if not mark or not key:
+        if not mark or not key or (wanted is not None and key not in wanted):
             continue
         if found.setdefault(key, value) != value:
             raise ParameterTextError(f"{key[:40]} stands twice with different values")

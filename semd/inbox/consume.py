@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import filecmp
 import os
 import shutil
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
-from semd.errors import StorageError
 from semd.storage import rename, storage_error, sync_directory, write_atomically
 
 _WHAT_TO_DO = """
@@ -17,31 +18,78 @@ guide) and, if the frame still matters, save or copy it to the watch directory u
 """
 
 
-def move_file(source: Path, target: Path) -> None:
-    """Move a file, also to another device; done already counts as done.
+def put_aside(moves: Iterable[tuple[Path, Path]]) -> list[Path]:
+    """Move the files of one frame; durable on return.
+
+    All are renamed before anything is synced: a writer that sees the first of them go and saves the next pair
+    must not find the second still there.
+
+    Args:
+        moves: source and target of each; the targets were decided before, so that this can be repeated.
+
+    Returns:
+        Sources that are nowhere any more: somebody else took them.
 
     Raises:
-        StorageError: neither is there, or it cannot be moved.
+        StorageError: one cannot be moved, or its directory is gone.
+    """
+    gone: list[Path] = []
+    folders: set[Path] = set()
+    for source, target in moves:
+        if not move_file(source, target):
+            gone.append(source)
+        folders.add(target.parent)
+    for folder in folders:
+        try:
+            sync_directory(folder)
+        except OSError as error:
+            raise storage_error(folder, "sync", error) from error
+    return gone
+
+
+def move_file(source: Path, target: Path) -> bool:
+    """Move a file, also to another device; done already counts as done.
+
+    Where `target` is there already, the move was made before: a source with the same bytes is what a crash
+    between copying and removing left, and goes. One with others is a newer frame, saved under the same name
+    meanwhile: it stays.
+
+    Returns:
+        False when the file is at neither place.
+
+    Raises:
+        StorageError: it cannot be moved, or its directory is gone and the file may come back with it.
     """
     try:
+        if target.exists():
+            if source.exists() and filecmp.cmp(source, target, shallow=False):
+                source.unlink()
+            return True
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             rename(source, target)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            partial = target.with_name(f".{target.name}.partial")
-            shutil.copy2(source, partial)
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-            rename(partial, target)
+            _copy(source, target)
             source.unlink()
-        sync_directory(target.parent)
     except FileNotFoundError as error:
-        if not target.exists():
-            raise StorageError(f"{source}: vanished before it was moved to {target}") from error
+        if not source.parent.is_dir():
+            raise storage_error(source, f"move to {target}", error) from error
+        return False
     except OSError as error:
         raise storage_error(source, f"move to {target}", error) from error
+    return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy so that the copy survives a power cut before the source is removed."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.copy2(source, partial)
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    rename(partial, target)
+    sync_directory(target.parent)
 
 
 def write_reason(target: Path, stem: str, code: str, reason: str, moment: datetime) -> None:

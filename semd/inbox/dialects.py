@@ -7,17 +7,19 @@ write their parameters into tags of the TIFF.
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import tifffile
 
-from semd.domain.axes import Parameters
+from semd.domain.axes import AXES, Axis, Parameters
 from semd.domain.pairing import Dialect
-from semd.domain.parameter_text import from_key_values, parse_parameters
+from semd.domain.parameter_text import KEYS, from_key_values
 from semd.domain.text import decode_text, key_values
 from semd.errors import ParameterMissingError, ParameterTextError
+
+Keys = dict[str, str]
+"""Some of the protocol's keys and their values as written."""
 
 _TESCAN_TAG = 50431
 
@@ -33,50 +35,54 @@ _TESCAN = {
     "MAGNIFICATION": "MAG", "WD": "WD", "BRIGHTNESS": "BRIGHTNESS", "CONTRAST": "CONTRAST", "GAIN": "CONTRAST",
     "HV": "HV", "PIXELSIZEX": "PIXEL", "SAMPLENAME": "SAMPLE",
 }  # fmt: skip
-_TESCAN_DETECTOR = re.compile(r"DETECTOR0(GAIN|OFFSET)")
+_TESCAN_DETECTOR = {"DETECTOR0GAIN": "CONTRAST", "DETECTOR0OFFSET": "BRIGHTNESS"}
+
+# Never fails, and its µ is what an 8-bit `um` would be; only sample names suffer, and alike on every frame.
+_VENDOR_ENCODING = "latin-1"
 
 
-def read_parameters(dialect: Dialect, text: bytes, image: bytes) -> Parameters:
+def read_parameters(dialect: Dialect, text: bytes, image: bytes, axes: tuple[Axis, ...] = AXES) -> Parameters:
     """Read a frame's parameters.
 
     Args:
         dialect: whose.
         text: the parameter file; empty where the image carries the parameters.
         image: the image file.
+        axes: controlled axes, whose values are needed.
 
     Raises:
         ParameterTextError, ParameterMissingError: they cannot be read; says what is wrong.
     """
     if dialect is Dialect.TESCAN and not text:
         text = _tag_bytes(image, _TESCAN_TAG)
-    return _READERS[dialect](text, image)
+    return from_key_values(_READERS[dialect](text, image), axes)
 
 
-def _coxem(text: bytes, _: bytes) -> Parameters:
-    return parse_parameters(text)
+def _coxem(text: bytes, _: bytes) -> Keys:
+    return key_values(decode_text(text), wanted=KEYS)
 
 
-def _hitachi(text: bytes, _: bytes) -> Parameters:
+def _hitachi(text: bytes, _: bytes) -> Keys:
     # `WorkingDistance=7920.5 um`, voltages `15000 Volt`, pixels in nm: the units coxem assumes.
-    return from_key_values(_renamed(key_values(decode_text(text)), _HITACHI))
+    return _renamed(key_values(decode_text(text, _VENDOR_ENCODING), wanted=_HITACHI), _HITACHI)
 
 
-def _jeol(text: bytes, _: bytes) -> Parameters:
-    lines = decode_text(text).splitlines()
+def _jeol(text: bytes, _: bytes) -> Keys:
+    lines = decode_text(text, _VENDOR_ENCODING).splitlines()
     pairs = "\n".join("=".join(line.split(None, 1)) for line in lines if line.startswith("$"))
-    return from_key_values(_with_units(_renamed(key_values(pairs), _JEOL), {"WD": "mm", "HV": "kV"}))
+    return _with_units(_renamed(key_values(pairs, wanted=_JEOL), _JEOL), {"WD": "mm", "HV": "kV"})
 
 
-def _tescan(text: bytes, _: bytes) -> Parameters:
-    keys = key_values(decode_text(text.rstrip(b"\0")))
-    for key in list(keys):
-        detector = _TESCAN_DETECTOR.fullmatch(key)
-        if detector is not None:
-            keys.setdefault("CONTRAST" if detector[1] == "GAIN" else "BRIGHTNESS", keys[key])
-    return from_key_values(_with_units(_renamed(keys, _TESCAN), {"WD": "m", "HV": "V", "PIXEL": "m"}))
+def _tescan(text: bytes, _: bytes) -> Keys:
+    wanted = _TESCAN.keys() | _TESCAN_DETECTOR.keys()
+    keys = key_values(decode_text(text.rstrip(b"\0"), _VENDOR_ENCODING), wanted=wanted)
+    for written, meant in _TESCAN_DETECTOR.items():
+        if written in keys:
+            keys.setdefault(meant, keys[written])
+    return _with_units(_renamed(keys, _TESCAN), {"WD": "m", "HV": "V", "PIXEL": "m"})
 
 
-def _zeiss(_: bytes, image: bytes) -> Parameters:
+def _zeiss(_: bytes, image: bytes) -> Keys:
     found = _metadata(image, lambda file: file.sem_metadata, "Zeiss (tag 34118)")
     keys = {}
     for name, key in (
@@ -90,10 +96,10 @@ def _zeiss(_: bytes, image: bytes) -> Parameters:
     stage = [found.get(f"ap_stage_at_{letter}") for letter in "xyz"]
     if all(entry is not None for entry in stage):
         keys["STAGE"] = ",".join(" ".join(str(part) for part in entry[1:]) for entry in stage if entry)
-    return from_key_values(keys)
+    return keys
 
 
-def _fei(_: bytes, image: bytes) -> Parameters:
+def _fei(_: bytes, image: bytes) -> Keys:
     found = _metadata(image, lambda file: file.fei_metadata, "FEI (tag 34682)")
     beam, scan, stage = (_section(found, name) for name in ("Beam", "Scan", "Stage"))
     electron = _section(found, str(beam.get("Beam", "EBeam"))) | _section(found, "EBeam")
@@ -107,17 +113,17 @@ def _fei(_: bytes, image: bytes) -> Parameters:
         "MAG": _with(_fei_magnification(found, scan), ""),
         "STAGE": ",".join(_metres(stage[axis]) for axis in ("StageX", "StageY") if axis in stage),
     }
-    return from_key_values({key: value for key, value in keys.items() if value})
+    return {key: value for key, value in keys.items() if value}
 
 
-def _fei_magnification(found: Mapping[str, Any], scan: Mapping[str, Any]) -> float | None:
+def _fei_magnification(found: Mapping[str, Any], scan: Mapping[str, Any]) -> object:
     """Written in [Image] or [PrivateFei]; else from the field width, by the photographic convention."""
     for section in ("Image", "PrivateFei", "EScan"):
         value = _section(found, section).get("MagnificationReal") or _section(found, section).get("Magnification")
         if value:
-            return float(value)
+            return value
     width_m = scan.get("HorFieldsize") or _section(found, "EScan").get("HorFieldsize")
-    return 0.127 / float(width_m) if width_m else None
+    return 0.127 / width_m if isinstance(width_m, (int, float)) and width_m else None
 
 
 def _metadata(image: bytes, read: Callable[[tifffile.TiffFile], Any], whose: str) -> Mapping[str, Any]:
@@ -126,9 +132,9 @@ def _metadata(image: bytes, read: Callable[[tifffile.TiffFile], Any], whose: str
             found = read(file)
     except Exception as error:
         raise ParameterTextError(f"the image's tags cannot be read: {type(error).__name__}: {error}"[:300]) from error
-    if not found:
-        raise ParameterMissingError(f"the image carries no parameters of {whose}")
-    return dict(found)
+    if not found or not isinstance(found, Mapping):  # an unreadable tag comes as the bytes it is
+        raise ParameterMissingError(f"the image carries no parameters of {whose} that can be read")
+    return found
 
 
 def _tag_bytes(image: bytes, number: int) -> bytes:
@@ -169,7 +175,7 @@ def _with_units(keys: Mapping[str, str], units: Mapping[str, str]) -> dict[str, 
     return {key: f"{value} {units[key]}" if key in units and value else value for key, value in keys.items()}
 
 
-_READERS: dict[Dialect, Callable[[bytes, bytes], Parameters]] = {
+_READERS: dict[Dialect, Callable[[bytes, bytes], Keys]] = {
     Dialect.COXEM: _coxem,
     Dialect.HITACHI: _hitachi,
     Dialect.JEOL: _jeol,

@@ -17,6 +17,10 @@ from semd.inbox.image_bytes import MAX_PIXELS, Format, check_image_bytes, check_
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
 import cv2
 
+_MOST_BYTES_PER_PIXEL = 8  # four channels of 16 bits
+# The scan's rows stay rows, whatever an orientation tag says.
+_AS_WRITTEN = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
+_LUMINANCE_ONLY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # R, G, B
 
 
@@ -50,14 +54,23 @@ def decode_image(data: bytes, suffix: str, size: FrameSize | None = None) -> NDA
         ImageIncompleteError, ImageFormatError, ImageSizeError: see `check_image_bytes`; also when no decoder
             takes it or it is smaller than the frame.
     """
-    size = size or FrameSize()
+    return decode_scaled(data, suffix, size or FrameSize())[0]
+
+
+def decode_scaled(data: bytes, suffix: str, size: FrameSize) -> tuple[NDArray[np.uint8], float]:
+    """As `decode_image`; returns the frame and how many pixels of the file one of its pixels is wide."""
     kind = check_image_bytes(data, suffix, size.max_bytes)
-    grey = _to_uint8(_decode_tiff(data) if kind is Format.TIFF else _decode(data))
+    grey = _to_uint8(_decode_tiff(data) if kind is Format.TIFF else _decode(data, kind))
     return _crop(grey, size)
 
 
-def _decode(data: bytes) -> NDArray[np.generic]:
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+def _decode(data: bytes, kind: Format) -> NDArray[np.generic]:
+    # A JPEG holds its luminance as it is; undoing the colours only to mix them again takes twice as long.
+    flags = _LUMINANCE_ONLY if kind is Format.JPEG else _AS_WRITTEN
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageFormatError(f"the image cannot be decoded: {error.err}"[:300]) from error
     if picture is None:
         raise ImageFormatError("no decoder takes the image: damaged, or a variant of its format nobody reads")
     if picture.ndim == 3:
@@ -71,6 +84,8 @@ def _decode(data: bytes) -> NDArray[np.generic]:
 
 def _check_page(page: tifffile.TiffPage, data: bytes) -> None:
     check_pixels(page.imagewidth, page.imagelength)
+    if page.nbytes > _MOST_BYTES_PER_PIXEL * MAX_PIXELS:
+        raise ImageSizeError(f"the TIFF claims {page.nbytes} bytes of pixels")
     strips = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     if not strips or any(start + count > len(data) for start, count in strips):
         raise ImageIncompleteError(f"the TIFF's pixels reach beyond its {len(data)} bytes")
@@ -82,22 +97,31 @@ def _decode_tiff(data: bytes) -> NDArray[np.generic]:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
             _check_page(page, data)
-            picture: NDArray[np.generic] = page.asarray()
-            colours = page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None
-            inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+            return _one_channel(page)
     except FrameError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a lying header makes of the reader or of numpy
         raise ImageFormatError(f"the TIFF cannot be decoded: {type(error).__name__}: {error}"[:300]) from error
-    if colours is not None:
-        picture = np.asarray(colours, np.uint16)[:, picture].transpose(1, 2, 0)
+
+
+def _one_channel(page: tifffile.TiffPage) -> NDArray[np.generic]:
+    picture: NDArray[np.generic] = page.asarray()
+    if picture.dtype not in (np.uint8, np.uint16):
+        raise ImageFormatError(f"pixels of type {picture.dtype}; 8 or 16 bits without sign are read")
+    if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and picture.ndim == 3:
+        picture = np.moveaxis(picture, 0, -1)
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
+        ramp = np.asarray(page.colormap, np.uint16)
+        # The standard's maps span 16 bits; some writers fill them with 8-bit values.
+        ramp = ramp if ramp.max() > 255 else ramp * 257
+        picture = ramp[:, picture].transpose(1, 2, 0)
     if picture.ndim == 3 and picture.shape[-1] in (3, 4):
         picture = (picture[..., :3].astype(np.float32) @ _LUMINANCE).round().astype(picture.dtype)
     elif picture.ndim == 3:
         picture = picture[..., 0]
     if picture.ndim != 2:
         raise ImageFormatError(f"the TIFF holds an array of shape {picture.shape}, not a picture")
-    return _inverted(picture) if inverted else picture
+    return _inverted(picture) if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else picture
 
 
 def _inverted(picture: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -116,7 +140,7 @@ def _to_uint8(picture: NDArray[np.generic]) -> NDArray[np.uint8]:
     raise ImageFormatError(f"pixels of type {picture.dtype}; 8 or 16 bits without sign are read")
 
 
-def _crop(grey: NDArray[np.uint8], size: FrameSize) -> NDArray[np.uint8]:
+def _crop(grey: NDArray[np.uint8], size: FrameSize) -> tuple[NDArray[np.uint8], float]:
     rows, columns = grey.shape
     height = min(rows - size.info_bar_px, size.height_px * columns // size.width_px)
     width = min(columns, size.width_px * height // size.height_px)
@@ -128,5 +152,6 @@ def _crop(grey: NDArray[np.uint8], size: FrameSize) -> NDArray[np.uint8]:
     left = (columns - width) // 2
     frame = np.ascontiguousarray(grey[:height, left : left + width])
     if (height, width) == (size.height_px, size.width_px):
-        return frame
-    return cv2.resize(frame, (size.width_px, size.height_px), interpolation=cv2.INTER_AREA).astype(np.uint8)
+        return frame, 1.0
+    scaled = cv2.resize(frame, (size.width_px, size.height_px), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return scaled, width / size.width_px

@@ -16,6 +16,8 @@ MAX_PIXELS = 64 * 1024 * 1024
 _PNG_END = b"IEND\xaeB`\x82"
 _SOF_MARKERS = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _LEAST_BLANK_TAIL = 2048
+_JPEG_HOLE = bytes(512)
+_BLACK_SHARE = 0.5
 _HEADER_SLACK = 4  # a colour map may end in zeros of its own
 
 
@@ -62,6 +64,8 @@ def check_image_bytes(data: bytes, suffix: str, max_bytes: int) -> Format:
     if actual is None:
         if any(magic.startswith(data[: len(magic)]) for magic in _MAGIC[claimed]):
             raise ImageIncompleteError(f"only {len(data)} bytes")
+        if not data[:8].strip(b"\0"):
+            raise ImageIncompleteError("the file begins with zeros: its header was not written yet")
         raise ImageFormatError(f"the file is named {suffix} but begins with {data[:8].hex(' ')}")
     if actual is not claimed:
         raise ImageFormatError(f"the file is named {suffix} but is a {actual.upper()}")
@@ -103,6 +107,11 @@ def _check_jpeg(data: bytes) -> None:
             break
     if b"\xff\xd9" not in data[-16:] or data.rstrip(b"\0")[-2:] != b"\xff\xd9":
         raise ImageIncompleteError("the JPEG has no end marker at its end")
+    # Blocks of a pre-allocated file may come in any order. Coded pixels hold no such run: even a constant
+    # picture's end-of-block codes have ones in them.
+    hole = data.find(_JPEG_HOLE, place)
+    if hole >= 0:
+        raise ImageIncompleteError(f"the JPEG is zero at byte {hole}, within its pixels: never written")
 
 
 def _check_png(data: bytes) -> None:
@@ -114,7 +123,7 @@ def _check_png(data: bytes) -> None:
         end = place + 12 + length
         if end > len(data):
             break
-        if kind == b"IHDR":
+        if kind == b"IHDR" and length >= 8:
             check_pixels(*struct.unpack(">II", data[place + 8 : place + 16]))
         if zlib.crc32(data[place + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
             raise ImageIncompleteError(f"the PNG chunk at byte {place} does not match its checksum")
@@ -142,6 +151,9 @@ def _check_bmp(data: bytes) -> None:
 def check_tail(data: bytes, start: int, end: int) -> None:
     """A pre-allocated file is zero where its writer has not been. A picture that is black all over is not.
 
+    Nor is one that is black for the most part, as an underexposed frame is: its zeros are no evidence. That
+    it is not written to its end shows in that the file still changes.
+
     Args:
         data: the whole file.
         start: first byte of the pixels.
@@ -152,4 +164,8 @@ def check_tail(data: bytes, start: int, end: int) -> None:
     """
     filled = len(data[:end].rstrip(b"\0"))
     if filled > start and end - filled >= max(_LEAST_BLANK_TAIL, (end - start) // 100):
+        # Both bytes of 16-bit pixels must be zero: 8-bit values in the upper byte leave every lower one zero.
+        black = 2 * min(data[start:filled:2].count(0), data[start + 1 : filled : 2].count(0))
+        if black >= _BLACK_SHARE * (filled - start):
+            return
         raise ImageIncompleteError(f"the last {end - filled} of {end} bytes are zero: never written")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from semd.domain.identity import digest
@@ -33,6 +34,10 @@ Fingerprint = tuple[Signature, ...]
 _TESCAN_HEADER = re.compile(r"-(?:tif|tiff|png|jpg|jpeg|bmp)$", re.IGNORECASE)
 _FINAL = (ParameterRangeError, ImageFormatError, ImageSizeError)
 """Errors that more bytes will not mend, once the files have rested."""
+_SCAN_S_PER_FILE = 1e-4
+"""The full scan waits this long for each file there is, ten times what it takes: 40,000 files, every 4 s."""
+_AT_ONCE = 32
+"""Frames handed on by one poll: a backlog of thousands is not decoded into memory first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +68,18 @@ class _Open:
     """A stem that is not settled.
 
     Attributes:
+        candidate: its files' names.
         fingerprint: of its files when last looked at.
         changed_s: when that was first seen.
         closed: names closed since they last changed.
-        error: why it was not complete, when it was last read with this fingerprint and rest.
         next_look_s: nothing can change before this but by an event.
     """
 
+    candidate: Candidate
     fingerprint: Fingerprint
     changed_s: float
-    closed: set[str] = field(default_factory=set)
-    error: FrameError | None = None
-    next_look_s: float = 0.0
+    closed: set[str]
+    next_look_s: float = float("-inf")
 
 
 class Inbox:
@@ -102,7 +107,9 @@ class Inbox:
         self._settled: dict[str, Fingerprint] = {}
         self._open: dict[str, _Open] = {}
         self._last_scan_s = float("-inf")
+        self._rescan_s = patience.rescan_s
         self._usual_lines = 0
+        self._usually_ended = False
 
     @property
     def waiting(self) -> int:
@@ -118,24 +125,29 @@ class Inbox:
             doubt: scan everything now: events may have been lost.
 
         Returns:
-            Frames that are ready, in the order in which their files were finished. Each comes again until
-            `settle` is called for it.
+            Frames that are ready, in the order in which their files were finished; the first of them when there
+            are many. Each comes again until `settle` is called for it.
 
         Raises:
             StorageError: the directory cannot be scanned.
         """
         touched = {self._group(name) for name in hints.touched}
-        if doubt or now_s - self._last_scan_s >= self._patience.rescan_s:
+        if doubt or now_s - self._last_scan_s >= self._rescan_s:
             touched |= self._scan()
             self._last_scan_s = now_s
         for name in hints.touched:
             self._look(name)
+        for group in touched:
+            self._notice(group, hints, now_s)
+        due = [seen for seen in self._open.values() if seen.next_look_s <= now_s]
         items: list[Item] = []
-        for group in sorted(touched | self._open.keys(), key=natural_key):
-            item = self._examine(group, hints.closed, now_s)
+        for seen in sorted(due, key=_finished):
+            item = self._judge(seen, now_s)
             if item is not None:
                 items.append(item)
-        return sorted(items, key=_finished)
+                if len(items) == _AT_ONCE:
+                    break
+        return items
 
     def settle(self, item: Item) -> None:
         """The frame was answered or rejected: do not hand it out again while it looks like this."""
@@ -146,7 +158,7 @@ class Inbox:
     def next_look_s(self, now_s: float) -> float:
         """Seconds until the next look is due without any event."""
         due = [
-            self._last_scan_s + self._patience.rescan_s,
+            self._last_scan_s + self._rescan_s,
             *(seen.next_look_s for seen in self._open.values()),
         ]
         return max(0.0, min(due) - now_s)
@@ -160,8 +172,8 @@ class Inbox:
                     try:
                         if entry.is_file():
                             found.setdefault(self._group(entry.name), {})[entry.name] = _sign(entry.name, entry.stat())
-                    except FileNotFoundError:
-                        continue
+                    except OSError:
+                        continue  # gone again, a link in a circle, or nobody's to read: none hides the others
         except OSError as error:
             self._last_scan_s = float("-inf")
             raise storage_error(self._directory, "scan", error) from error
@@ -169,73 +181,84 @@ class Inbox:
             self._settled.pop(gone, None)
             self._open.pop(gone, None)
         self._files = found
+        self._rescan_s = max(self._patience.rescan_s, _SCAN_S_PER_FILE * sum(map(len, found.values())))
         return {group for group, files in found.items() if set(self._settled.get(group, ())) != set(files.values())}
 
     def _look(self, name: str) -> None:
         """Read one file's signature anew."""
         group = self._group(name)
         try:
-            self._files.setdefault(group, {})[name] = _sign(name, (self._directory / name).stat())
+            found = (self._directory / name).stat()
+            if not stat.S_ISREG(found.st_mode):  # reading a pipe would never end
+                raise FileNotFoundError(name)
+            self._files.setdefault(group, {})[name] = _sign(name, found)
         except OSError:
             self._files.get(group, {}).pop(name, None)
             if not self._files.get(group):
                 self._files.pop(group, None)
 
-    def _examine(self, group: str, closed: set[str], now_s: float) -> Item | None:
+    def _notice(self, group: str, hints: Hints, now_s: float) -> None:
+        """Keep what is known of a group's files up to date; reads none of them."""
         names = self._files.get(group, {})
         candidate = next(iter(pair_names(names, self._loader.dialect)), None)
         if candidate is None:
             self._open.pop(group, None)
-            return None
+            return
         fingerprint = tuple(names[name] for name in (candidate.image, candidate.text) if name is not None)
         if fingerprint == self._settled.get(group):
             self._open.pop(group, None)
-            return None
+            return
         seen = self._open.get(group)
         if seen is None and self._is_known(fingerprint):
             self._settled[group] = fingerprint
-            return None
+            return
         if seen is None or seen.fingerprint != fingerprint:
-            # What looks as it did when the frame was settled has been let go of long ago.
-            before = seen.fingerprint if seen is not None else self._settled.get(group, ())
-            kept = seen.closed if seen is not None else {signature[0] for signature in before}
-            changed = {signature[0] for signature in set(fingerprint) - set(before)}
-            seen = _Open(fingerprint, now_s, kept - changed)
-            self._open[group] = seen
-        seen.closed |= closed & names.keys()
-        return self._judge(candidate, seen, now_s)
+            # Of a settled frame whose files are written anew one half may be old: no close of it is remembered.
+            same = set(seen.fingerprint if seen is not None else ()) & set(fingerprint)
+            closed = seen.closed & {signature[0] for signature in same} if seen is not None else set()
+            seen = self._open[group] = _Open(candidate, fingerprint, now_s, closed)
+        rewritten = (hints.touched - hints.closed) & names.keys()
+        if rewritten & seen.closed:
+            # Written again within one tick of the file system's clock, at the same size: looks the same, is not.
+            seen.closed -= rewritten
+            seen.changed_s = now_s
+        seen.closed |= hints.closed & names.keys()
+        if hints.touched & names.keys():
+            seen.next_look_s = now_s
 
-    def _judge(self, candidate: Candidate, seen: _Open, now_s: float) -> Item | None:
+    def _judge(self, seen: _Open, now_s: float) -> Item | None:
         """Decide whether an open frame is complete, hopeless, or to be waited for."""
         rest_s = now_s - seen.changed_s
+        item = self._judge_pair(seen, rest_s) if seen.candidate.whole else self._judge_half(seen, rest_s)
+        if item is None:
+            patience = self._patience
+            waits = (patience.quiet_s, 2 * patience.quiet_s, patience.settle_s / 4, patience.settle_s)
+            due = (seen.changed_s + wait for wait in waits)
+            # What its writer still holds after all this is tried again and again.
+            seen.next_look_s = min((moment for moment in due if moment > now_s), default=now_s + patience.quiet_s)
+        else:
+            seen.next_look_s = now_s
+        return item
+
+    def _judge_pair(self, seen: _Open, rest_s: float) -> Item | None:
         patience = self._patience
         let_go = {signature[0] for signature in seen.fingerprint} <= seen.closed
-        hopeless = rest_s >= patience.settle_s
-        if not candidate.whole:
-            seen.next_look_s = seen.changed_s + patience.settle_s
-            return self._reject_half(candidate, seen.fingerprint) if hopeless else None
         if not let_go and rest_s < patience.quiet_s:
-            seen.next_look_s = seen.changed_s + patience.quiet_s
             return None
-        content = self._read(candidate, seen, rest_s)
-        if isinstance(content, (LoadedFrame, Rejection)):
-            error = content.image_error if isinstance(content, LoadedFrame) else content.error
-            final = isinstance(error, _FINAL) and rest_s >= 2 * patience.quiet_s
-            if error is None or final or hopeless:
-                return Item(content, seen.fingerprint)
-            seen.error = error
-        # Look again after each rest that could change the verdict, and when the time is up.
-        due = [seen.changed_s + wait for wait in (patience.quiet_s, 2 * patience.quiet_s, patience.settle_s)]
-        seen.next_look_s = min((moment for moment in due if moment > now_s), default=now_s + patience.quiet_s)
-        return None
+        content = self._read(seen, rest_s)
+        if content is None:
+            return None
+        error = content.image_error if isinstance(content, LoadedFrame) else content.error
+        final = isinstance(error, _FINAL) and rest_s >= 2 * patience.quiet_s
+        return Item(content, seen.fingerprint) if error is None or final or rest_s >= patience.settle_s else None
 
-    def _read(self, candidate: Candidate, seen: _Open, rest_s: float) -> LoadedFrame | Rejection | None:
+    def _read(self, seen: _Open, rest_s: float) -> LoadedFrame | Rejection | None:
         """Read both files; None when they changed meanwhile, are held by their writer or seem unfinished."""
+        candidate = seen.candidate
         image_path = self._directory / str(candidate.image)
         text_path = self._directory / candidate.text if candidate.text is not None else None
         try:
-            image = image_path.read_bytes()
-            text = text_path.read_bytes() if text_path is not None else b""
+            image, text = self._loader.read(image_path, text_path)
             now = tuple(_sign(name, (self._directory / name).stat()) for name, *_ in seen.fingerprint)
         except OSError:
             return None
@@ -247,26 +270,36 @@ class Inbox:
             return Rejection(candidate.stem, image_path, text_path, digest(image), digest(text), error)
         if frame.image_error is None:
             self._usual_lines = text.count(b"\n")
+            self._usually_ended = _ends_a_line(text)
         return frame
 
     def _text_seems_whole(self, text: bytes, rest_s: float) -> bool:
         """A text that ends within a line, or has fewer lines than the last, may have more to come."""
-        if not text.rstrip(b"\0").endswith((b"\n", b"\r")):
-            return rest_s >= 2 * self._patience.quiet_s
-        return text.count(b"\n") >= self._usual_lines or rest_s >= self._patience.quiet_s
+        patience = self._patience
+        if not _ends_a_line(text):
+            longest_s = max(2 * patience.quiet_s, patience.settle_s / 4)
+            return rest_s >= (longest_s if self._usually_ended else 2 * patience.quiet_s)
+        return text.count(b"\n") >= self._usual_lines or rest_s >= patience.quiet_s
 
-    def _reject_half(self, candidate: Candidate, fingerprint: Fingerprint) -> Item | None:
+    def _judge_half(self, seen: _Open, rest_s: float) -> Item | None:
+        if rest_s < self._patience.settle_s:
+            return None
+        candidate = seen.candidate
         image_path = self._directory / candidate.image if candidate.image is not None else None
         text_path = self._directory / candidate.text if candidate.text is not None else None
         there, missing = ("image", "parameter text") if image_path is not None else ("parameter text", "image")
         try:
-            digests = [digest(path.read_bytes()) if path is not None else None for path in (image_path, text_path)]
+            image, text = self._loader.read(image_path, text_path)
         except OSError:
             return None
         error = HalfMissingError(
-            f"{there} {fingerprint[0][0]!r} rested {self._patience.settle_s:g} s and its {missing} never came"
+            f"{there} {seen.fingerprint[0][0]!r} rested {self._patience.settle_s:g} s and its {missing} never came"
         )
-        return Item(Rejection(candidate.stem, image_path, text_path, digests[0], digests[1], error), fingerprint)
+        image_digest = digest(image) if image_path is not None else None
+        text_digest = digest(text) if text_path is not None else None
+        return Item(
+            Rejection(candidate.stem, image_path, text_path, image_digest, text_digest, error), seen.fingerprint
+        )
 
     def _group(self, name: str) -> str:
         """Files of one frame share a group: the stem, also for TESCAN's `a-tif.hdr`."""
@@ -274,9 +307,14 @@ class Inbox:
         return _TESCAN_HEADER.sub("", stem) if suffix.lower() == "hdr" else stem
 
 
-def _sign(name: str, stat: os.stat_result) -> Signature:
-    return name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+def _sign(name: str, found: os.stat_result) -> Signature:
+    return name, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _finished(item: Item) -> tuple[int, object]:
-    return max(signature[2] for signature in item.fingerprint), natural_key(item.content.stem)
+def _ends_a_line(text: bytes) -> bool:
+    """Whether the last line is ended; the zero bytes are UTF-16's."""
+    return text.rstrip(b"\0").endswith((b"\n", b"\r"))
+
+
+def _finished(seen: _Open) -> tuple[int, object]:
+    return max(signature[2] for signature in seen.fingerprint), natural_key(seen.candidate.stem)

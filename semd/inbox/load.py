@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semd.config import Config
@@ -11,10 +11,12 @@ from semd.domain.identity import digest
 from semd.domain.limits import Limits
 from semd.domain.pairing import Dialect
 from semd.domain.parameter_text import check_parameters
-from semd.errors import FrameError, ImageFormatError
+from semd.errors import FrameError, ImageFormatError, ParameterTextError
 from semd.inbox.dialects import read_parameters
 from semd.inbox.frame import LoadedFrame
-from semd.inbox.image import FrameSize, decode_image
+from semd.inbox.image import FrameSize, decode_scaled
+
+_MAX_TEXT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +52,32 @@ class FrameLoader:
             FrameError: the parameters cannot be used.
             OSError: a file cannot be read.
         """
-        text = text_path.read_bytes() if text_path is not None else b""
-        return self.build(stem, image_path, text_path, image_path.read_bytes(), text)
+        return self.build(stem, image_path, text_path, *self.read(image_path, text_path))
+
+    def read(self, image_path: Path | None, text_path: Path | None) -> tuple[bytes, bytes]:
+        """Read the files that are there, but never more than one byte beyond what `build` takes: memory is finite.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        text = _read_at_most(text_path, _MAX_TEXT_BYTES + 1) if text_path is not None else b""
+        image = _read_at_most(image_path, self.size.max_bytes + 1) if image_path is not None else b""
+        return image, text
 
     def build(self, stem: str, image_path: Path, text_path: Path | None, image: bytes, text: bytes) -> LoadedFrame:
         """Make a frame of its files' bytes; see `load`."""
         if not stem.isprintable() or any("\udc80" <= letter <= "\udcff" for letter in stem):
             raise ImageFormatError(f"the file name {stem!r} holds characters that cannot stand in an action")
-        parameters = read_parameters(self.dialect, text, image)
+        if len(text) > _MAX_TEXT_BYTES:
+            raise ParameterTextError(f"the parameter text has more than {_MAX_TEXT_BYTES} bytes")
+        parameters = read_parameters(self.dialect, text, image, self.axes)
         check_parameters(parameters, self.axes, self.limits)
         picture, error = None, None
         try:
-            picture = decode_image(image, image_path.suffix.lower(), self.size)
+            picture, scale = decode_scaled(image, image_path.suffix.lower(), self.size)
+            if parameters.pixel_nm is not None:
+                # It is written for the file's pixels; everything behind this reckons in the frame's.
+                parameters = replace(parameters, pixel_nm=parameters.pixel_nm * scale)
         except FrameError as found:
             error = found
         return LoadedFrame(
@@ -74,3 +90,10 @@ class FrameLoader:
             image_path=image_path,
             text_path=text_path,
         )
+
+
+def _read_at_most(path: Path, n_bytes: int) -> bytes:
+    if path.stat().st_size < n_bytes:
+        return path.read_bytes()
+    with path.open("rb") as file:
+        return file.read(n_bytes)

@@ -6,6 +6,7 @@ replaced directory is watched no more: so whoever uses this rescans on a period 
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.polling import PollingObserver
 
+from semd.errors import StorageError
 from semd.storage import storage_error
 
 _STOP_PATIENCE_S = 5.0
@@ -64,6 +66,11 @@ class Watch:
             observer.schedule(self._handler, str(self._directory), recursive=False)
             observer.start()
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EMFILE):  # inotify's, not the disk's
+                raise StorageError(
+                    f"{self._directory}: cannot watch: the system's limit of watches is reached; raise "
+                    'fs.inotify.max_user_watches and max_user_instances, or set [watch] observer = "polling"'
+                ) from error
             raise storage_error(self._directory, "watch", error) from error
         self._observer = observer
         self._handler.wake.set()

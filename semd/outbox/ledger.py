@@ -161,8 +161,9 @@ class Ledger:
         return self._exists("fingerprint = ?", json.dumps(fingerprint))
 
     def known_image(self, stem: str, image_digest: str) -> bool:
-        """Whether a frame with this image was taken: a late edit of its text makes no new frame."""
-        return self._exists("stem = ? AND image_digest = ? AND seq NOT NULL", _storable(stem), image_digest)
+        """Whether a frame with this image was taken, and not lost: a late edit of its text makes no new frame."""
+        where = "stem = ? AND image_digest = ? AND seq NOT NULL AND state != 'QUARANTINED'"
+        return self._exists(where, _storable(stem), image_digest)
 
     def unfinished(self) -> list[LedgerRow]:
         """Rows that a crash left half-way (TAKEN, DECIDED, QUARANTINING), in the order of taking."""

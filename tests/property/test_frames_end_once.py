@@ -29,6 +29,7 @@ from semd.domain.action import decode_action
 from semd.domain.axes import AXES
 from semd.domain.pairing import Dialect
 from semd.domain.rules import DEFAULT_LIMITS, RunRules
+from semd.inbox import consume
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
 from semd.inbox.inbox import Inbox, Patience
@@ -94,7 +95,7 @@ class Machine(RuleBasedStateMachine):
         self.expected: dict[str, str] = {}  # stem -> "action" or "quarantine"
         self.half: str | None = None
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(answering, "move_file", self.mortal(answering.move_file))
+        self.patch.setattr(consume, "move_file", self.mortal(consume.move_file))
         self.patch.setattr(answering, "write_reason", self.mortal(answering.write_reason))
         self.start()
 
@@ -109,11 +110,12 @@ class Machine(RuleBasedStateMachine):
         finally:
             shutil.rmtree(self.root)
 
-    def mortal(self, function: Callable[..., None]) -> Callable[..., None]:
-        def call(*arguments: Any) -> None:
+    def mortal(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
             self.tick()
-            function(*arguments)
+            result = function(*arguments)
             self.tick()
+            return result
 
         return call
 

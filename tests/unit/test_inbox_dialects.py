@@ -143,3 +143,17 @@ def test_nothing_useful_is_an_error_of_ours(dialect: Dialect) -> None:
 def test_junk_is_an_error_of_ours(dialect: Dialect, junk: bytes) -> None:
     with pytest.raises(FrameError):
         read_parameters(dialect, junk, junk)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "text", "wd_mm"),
+    [
+        (Dialect.HITACHI, b"Magnification=1200\r\nWorkingDistance=7920.5 \xb5m\r\n", 7.9205),
+        (Dialect.HITACHI, "Magnification=1200\r\nWorkingDistance=7920.5\r\nSampleName=ｱ\r\n".encode("cp932"), 7.9205),
+        (Dialect.JEOL, "$CM_MAG 50\r\n$$SM_WD 9.07\r\n$CM_TITLE 試料ｱ\r\n".encode("cp932"), 9.07),
+        (Dialect.COXEM, b"MAG=50\r\nWD=9070\r\nNOTE=a\r\nNOTE=b\r\n", 9.07),
+        (Dialect.JEOL, b"$CM_MAG 50\r\n$$SM_WD 9.07\r\n$CM_COMMENT a\r\n$CM_COMMENT b\r\n", 9.07),
+    ],
+)  # fmt: skip
+def test_other_encodings_and_repeated_strangers_spoil_nothing(dialect: Dialect, text: bytes, wd_mm: float) -> None:
+    assert read_parameters(dialect, text, b"").wd_mm == pytest.approx(wd_mm)

@@ -65,6 +65,39 @@ def test_depths_and_colours_come_out_the_same(data: bytes, suffix: str) -> None:
     assert np.abs(decode_image(data, suffix).astype(int) - GREY).max() <= 1
 
 
+def test_a_colour_jpeg_is_its_luminance_and_an_orientation_tag_turns_nothing() -> None:
+    bgr = cv2.merge([GREY // 2, GREY, 255 - GREY])
+    smooth = cv2.GaussianBlur(bgr, (0, 0), 4)
+    data = cv2.imencode(".jpg", smooth, [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes()
+    wanted = smooth @ np.array([0.114, 0.587, 0.299])
+    assert np.abs(decode_image(data, ".jpg") - wanted).max() < 6
+    turned = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4)
+    segment = b"\xff\xe1" + struct.pack(">H", len(turned) + 2) + turned
+    assert np.array_equal(decode_image(data[:2] + segment + data[2:], ".jpg"), decode_image(data, ".jpg"))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_a_palette_that_does_not_fit_its_pixels_is_an_error_of_ours(dtype: type) -> None:
+    # A lying header: pixels of 16 bits or floats that claim to be indices of a map of 256.
+    data = bytearray(tiff(GREY.astype(dtype) * 200))
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
+        tags = file.pages.first.tags
+        place, spare = tags["PhotometricInterpretation"].valueoffset, tags["Software"].offset
+    data[place : place + 2] = struct.pack("<H", 3)
+    data[spare : spare + 12] = struct.pack("<HHII", 320, 3, 768, 8)
+    with pytest.raises(ImageFormatError):
+        decode_image(bytes(data), ".tif")
+
+
+def test_a_tiff_of_countless_channels_is_refused_before_it_is_decoded() -> None:
+    data = bytearray(tiff(GREY))
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
+        place = file.pages.first.tags["SamplesPerPixel"].valueoffset
+    data[place : place + 2] = b"\xff\xff"
+    with pytest.raises(ImageSizeError, match="claims"):
+        decode_image(bytes(data), ".tif")
+
+
 def test_an_info_bar_below_is_cut_off() -> None:
     with_bar = np.vstack([GREY, np.full((40, 640), 255, np.uint8)])
     assert np.array_equal(decode_image(encoded(".png", with_bar), ".png"), GREY)

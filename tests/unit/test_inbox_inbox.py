@@ -24,6 +24,7 @@ PATIENCE = Patience(rescan_s=1.0, quiet_s=0.5, settle_s=10.0)
 TEXT = b"MAG=2000\r\nWD=9500\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\n"
 PICTURE = np.random.default_rng(3).integers(20, 200, (480, 640), dtype=np.uint8)
 JPEG = cv2.imencode(".jpg", PICTURE)[1].tobytes()
+DARK_JPEG = cv2.imencode(".jpg", PICTURE // 3)[1].tobytes()
 LOADER = FrameLoader(Dialect.COXEM, FrameSize(), AXES, DEFAULT_LIMITS)
 
 
@@ -92,8 +93,27 @@ def test_an_identical_rewrite_and_a_new_frame_under_an_old_stem_come_again(bench
     bench.inbox.settle(item)
     bench.write("a.jpg", JPEG)
     os.utime(bench.directory / "a.jpg", ns=(1, 2))
+    assert bench.poll(closed=("a.jpg",), wait_s=2.0) == []  # its text may be about to come anew, too
     # The ledger knows its bytes: it is the one to say that nothing is new.
-    assert bench.stems(closed=("a.jpg",), wait_s=2.0) == ["a"]
+    assert bench.stems(wait_s=0.6) == ["a"]
+
+
+@pytest.mark.parametrize("order", [("a.jpg", "a.txt"), ("a.txt", "a.jpg")])
+def test_halves_of_two_frames_under_one_stem_are_never_mixed(bench: Bench, order: tuple[str, str]) -> None:
+    old, new = {"a.jpg": JPEG, "a.txt": TEXT}, {"a.jpg": DARK_JPEG, "a.txt": TEXT.replace(b"9500", b"9600")}
+    for name in order:
+        bench.write(name, old[name])
+    (item,) = bench.poll(closed=order)
+    bench.inbox.settle(item)
+    found = []
+    for name in order:
+        bench.write(name, new[name])
+        found += bench.poll(closed=(name,), wait_s=0.2)
+    (item,) = found
+    assert isinstance(item.content, LoadedFrame)
+    assert item.content.parameters.wd_mm == 9.6
+    assert item.content.image is not None
+    assert item.content.image.max() < 90
 
 
 @pytest.mark.parametrize("cut", [b"MAG=2000\r\nWD=9500\r\nBRIGHTNESS=40\r\nCONTRAST=5", b"MAG=2000\r\nWD=95"])
@@ -252,3 +272,100 @@ def test_a_directory_that_vanishes_is_said_and_gone_on_with(tmp_path: Path) -> N
     bench.write("a.txt", TEXT)
     bench.poll()
     assert bench.stems(wait_s=0.6) == ["a"]
+
+
+def test_a_backlog_comes_in_order_and_in_helpings(bench: Bench) -> None:
+    for number in range(70):
+        for suffix, data in ((".jpg", JPEG), (".txt", TEXT)):
+            path = bench.directory / f"f{number}{suffix}"
+            path.write_bytes(data)
+            os.utime(path, ns=(0, 10**18 + number // 10))
+    bench.poll()
+    bench.now_s += 0.6
+    found: list[str] = []
+    while len(found) < 70:
+        assert bench.inbox.next_look_s(bench.now_s) == 0.0
+        items = bench.poll()
+        assert 0 < len(items) <= 32
+        for item in items:
+            bench.inbox.settle(item)
+            found.append(item.content.stem)
+    assert found == [f"f{number}" for number in range(70)]
+    assert bench.poll() == []
+
+
+def test_an_incomplete_frame_is_not_read_again_for_every_event_of_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.write("bad.jpg", JPEG[:-100])
+    bench.write("bad.txt", TEXT)
+    read: list[str] = []
+    real = FrameLoader.build
+
+    def build(self: FrameLoader, stem: str, *rest: object) -> LoadedFrame:
+        read.append(stem)
+        return real(self, stem, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FrameLoader, "build", build)
+    for number in range(50):
+        bench.write("a.jpg", JPEG + bytes(number % 2))
+        assert bench.poll(touched=("a.jpg",), wait_s=0.1) == []
+    assert 1 <= len(read) <= 4
+
+
+def test_a_text_that_lost_its_usual_last_line_end_is_given_longer(bench: Bench) -> None:
+    for stem, text in (("a", TEXT), ("b", TEXT[:-3])):
+        bench.write(f"{stem}.jpg", JPEG)
+        bench.write(f"{stem}.txt", text)
+        items = bench.poll(closed=(f"{stem}.jpg", f"{stem}.txt"))
+        for item in items:
+            bench.inbox.settle(item)
+    assert bench.poll(wait_s=2.0) == []
+    (item,) = bench.poll(wait_s=0.6)
+    assert isinstance(item.content, LoadedFrame)
+    assert item.content.parameters.contrast == 5.0
+
+
+def test_a_link_in_a_circle_hides_nothing(bench: Bench) -> None:
+    (bench.directory / "loop.jpg").symlink_to("loop.jpg")
+    bench.write("a.jpg", JPEG)
+    bench.write("a.txt", TEXT)
+    bench.poll()
+    assert bench.stems(wait_s=0.6) == ["a"]
+
+
+def test_a_half_that_cannot_be_read_does_not_keep_the_loop_busy(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.write("a.txt", TEXT)
+    bench.poll()
+
+    def held(self: Path) -> bytes:
+        raise PermissionError(13, "in use")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", held)
+        assert bench.poll(wait_s=10.5) == []
+        assert bench.inbox.next_look_s(bench.now_s) == pytest.approx(PATIENCE.quiet_s)
+    assert bench.stems(wait_s=0.6) == ["a"]
+
+
+@pytest.mark.parametrize("other", ["a.png", "A.jpg"])
+def test_another_image_of_that_name_waits_for_its_own_text(bench: Bench, other: str) -> None:
+    bench.write("a.jpg", JPEG)
+    bench.write("a.txt", TEXT)
+    bench.write(other, DARK_JPEG)
+    (item,) = bench.poll(closed=("a.jpg", "a.txt", other))
+    assert isinstance(item.content, LoadedFrame)
+    assert item.content.image_path == bench.directory / "a.jpg"
+    bench.inbox.settle(item)
+    assert bench.stems(wait_s=10.5) == (
+        ["A"] if other == "A.jpg" else []
+    )  # under its own stem it is a half that stays alone
+
+
+def test_a_crowded_directory_is_scanned_less_often(bench: Bench) -> None:
+    bench.poll()
+    assert bench.inbox.next_look_s(bench.now_s) == pytest.approx(PATIENCE.rescan_s)
+    for number in range(15_000):
+        (bench.directory / f"{number}.doc").touch()
+    bench.poll(wait_s=1.0)
+    assert bench.inbox.next_look_s(bench.now_s) == pytest.approx(1.5)
