@@ -26,19 +26,19 @@ _NETWORKS = ("actor", "critic", "target_actor", "target_critic")
 _OPTIMISERS = ("actor_optimiser", "critic_optimiser")
 
 
-def save_checkpoint(run_dir: Path, agent: Ddpg, replay: PrioritisedReplay, progress: dict[str, Any]) -> None:
+def save_checkpoint(run_dir: Path, learner: Ddpg, replay: PrioritisedReplay, progress: dict[str, Any]) -> None:
     """Write the checkpoint in `run_dir`; the last one stays until this one is whole.
 
     Args:
         run_dir: an existing folder.
-        agent: its networks and optimisers.
+        learner: its networks and optimisers.
         replay: the transitions.
         progress: counters and states of the random generators; JSON-able.
     """
     new, name, old = run_dir / _NEW, run_dir / _NAME, run_dir / _OLD
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
-    save_file(_tensors(agent), new / "agent.safetensors")
+    save_file(_tensors(learner), new / "learner.safetensors")
     np.savez(new / "replay.npz", allow_pickle=False, **replay.state())
     (new / "progress.json").write_text(json.dumps(progress), "utf-8")
     shutil.rmtree(old, ignore_errors=True)
@@ -48,7 +48,7 @@ def save_checkpoint(run_dir: Path, agent: Ddpg, replay: PrioritisedReplay, progr
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load_checkpoint(run_dir: Path, agent: Ddpg, replay: PrioritisedReplay) -> dict[str, Any] | None:
+def load_checkpoint(run_dir: Path, learner: Ddpg, replay: PrioritisedReplay) -> dict[str, Any] | None:
     """Put back the last whole checkpoint; returns its `progress`, or None when there is none.
 
     Raises:
@@ -58,30 +58,32 @@ def load_checkpoint(run_dir: Path, agent: Ddpg, replay: PrioritisedReplay) -> di
     if folder is None:
         return None
     try:
-        tensors = load_file(folder / "agent.safetensors")
+        tensors = load_file(folder / "learner.safetensors")
         with np.load(folder / "replay.npz", allow_pickle=False) as arrays:
             replay.set_state(dict(arrays))
         progress: dict[str, Any] = json.loads((folder / "progress.json").read_text("utf-8"))
-        _restore(agent, tensors)
+        _restore(learner, tensors)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise TrainingError(f"{folder}: not a checkpoint of this training: {error}") from error
     return progress
 
 
-def _tensors(agent: Ddpg) -> dict[str, Tensor]:
-    tensors = {f"{name}.{key}": value for name in _NETWORKS for key, value in getattr(agent, name).state_dict().items()}
+def _tensors(learner: Ddpg) -> dict[str, Tensor]:
+    tensors = {
+        f"{name}.{key}": value for name in _NETWORKS for key, value in getattr(learner, name).state_dict().items()
+    }
     for name in _OPTIMISERS:
-        for index, slots in getattr(agent, name).state_dict()["state"].items():
+        for index, slots in getattr(learner, name).state_dict()["state"].items():
             tensors |= {f"{name}.{index}.{slot}": value for slot, value in slots.items()}
     return {name: value.detach().contiguous() for name, value in tensors.items()}
 
 
-def _restore(agent: Ddpg, tensors: dict[str, Tensor]) -> None:
+def _restore(learner: Ddpg, tensors: dict[str, Tensor]) -> None:
     for name in _NETWORKS:
         own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-        getattr(agent, name).load_state_dict(own)
+        getattr(learner, name).load_state_dict(own)
     for name in _OPTIMISERS:
-        optimiser: torch.optim.Optimizer = getattr(agent, name)
+        optimiser: torch.optim.Optimizer = getattr(learner, name)
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith(f"{name}."):

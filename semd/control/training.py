@@ -109,13 +109,13 @@ def train_control(
     torch.set_num_threads(config.threads)
     run_dir.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([config.seed, 1])
-    agent = Ddpg(config, torch.Generator().manual_seed(config.seed))
+    learner = Ddpg(config, torch.Generator().manual_seed(config.seed))
     replay = PrioritisedReplay(
         config.buffer_size, FEATURES_PER_FRAME * config.n_frames, len(AXES), config.kappa, config.zeta
     )
     tally = _Tally()
     if resume:
-        _take_up(run_dir, config, agent, replay, tally, rng, environment)
+        _take_up(run_dir, config, learner, replay, tally, rng, environment)
     curve = _Curve(run_dir / CURVE, tally.updates if resume else None)
 
     states = environment.reset()
@@ -124,19 +124,19 @@ def train_control(
         task = progress.add_task("training", total=config.max_frames, completed=tally.frames, figures="")
         while not _is_over(config, tally):
             share = _share(config, tally)
-            states = _one_step(config, agent, replay, environment, states, tally, rng, share)
+            states = _one_step(config, learner, replay, environment, states, tally, rng, share)
             for _ in range(config.updates_per_step if tally.frames >= config.warmup_frames else 0):
-                _one_update(config, agent, replay, tally, rng, share)
+                _one_update(config, learner, replay, tally, rng, share)
                 if tally.updates % config.evaluate_every == 0:
-                    figures = _evaluate(evaluation, agent, tally, run_dir)
+                    figures = _evaluate(evaluation, learner, tally, run_dir)
                     curve.add(tally, figures, _epsilon(config, share))
                 if tally.updates % config.checkpoint_every == 0:
-                    save_checkpoint(run_dir, agent, replay, _progress_of(config, tally, rng, environment))
+                    save_checkpoint(run_dir, learner, replay, _progress_of(config, tally, rng, environment))
             shown = f"{figures.success_25:.1%} within 25, median {figures.median_frames:g}" if figures else ""
             progress.update(task, completed=tally.frames, figures=shown)
-    figures = _evaluate(evaluation, agent, tally, run_dir)
+    figures = _evaluate(evaluation, learner, tally, run_dir)
     curve.add(tally, figures, _epsilon(config, 1.0))
-    save_checkpoint(run_dir, agent, replay, _progress_of(config, tally, rng, environment))
+    save_checkpoint(run_dir, learner, replay, _progress_of(config, tally, rng, environment))
     return TrainingResult(
         tally.frames, tally.updates, tally.episodes, tally.best or figures, figures, run_dir / BEST, run_dir / LAST
     )
@@ -144,7 +144,7 @@ def train_control(
 
 def _one_step(
     config: TrainingConfig,
-    agent: Ddpg,
+    learner: Ddpg,
     replay: PrioritisedReplay,
     environment: VectorEnvironment,
     states: States,
@@ -154,10 +154,10 @@ def _one_step(
 ) -> States:
     """Act (10), observe, remember; returns the states to act on next."""
     if tally.frames < config.warmup_frames:
-        bound = agent.actor.bound.numpy()
+        bound = learner.actor.bound.numpy()
         actions = rng.uniform(-bound, bound, (config.n_envs, len(bound))).astype(np.float32)
     else:
-        actions = agent.explore(states, _epsilon(config, share), rng)
+        actions = learner.explore(states, _epsilon(config, share), rng)
     step = environment.step(actions)
     rewards = (step.rewards - config.reward_offset) / config.reward_scale
     rewards = rewards + config.success_bonus * (step.terminated & step.truly_good)
@@ -168,15 +168,15 @@ def _one_step(
 
 def _one_update(
     config: TrainingConfig,
-    agent: Ddpg,
+    learner: Ddpg,
     replay: PrioritisedReplay,
     tally: _Tally,
     rng: np.random.Generator,
     share: float,
 ) -> None:
-    agent.anneal(share)
+    learner.anneal(share)
     batch = replay.draw(config.batch_size, rng)
-    update = agent.update(batch)
+    update = learner.update(batch)
     replay.set_priorities(batch.indices, update.td_errors)
     tally.updates += 1
     tally.losses.append((update.critic_loss, update.value))
@@ -189,10 +189,10 @@ def _count(tally: _Tally, step: VectorStep) -> None:
         tally.ends.append((bool(step.terminated[place]), int(step.frames[place])))
 
 
-def _evaluate(evaluation: Evaluation, agent: Ddpg, tally: _Tally, run_dir: Path) -> ControlFigures:
+def _evaluate(evaluation: Evaluation, learner: Ddpg, tally: _Tally, run_dir: Path) -> ControlFigures:
     """Evaluate, and keep the weights: always as the last, and as the best when they are."""
-    figures = evaluation(agent.act)
-    data = actor_bytes(agent.actor)
+    figures = evaluation(learner.act)
+    data = actor_bytes(learner.actor)
     _write(run_dir / LAST, data)
     if tally.best is None or figures.true_success_25 > tally.best.true_success_25:
         tally.best = figures
@@ -254,13 +254,13 @@ def _progress_of(
 def _take_up(
     run_dir: Path,
     config: TrainingConfig,
-    agent: Ddpg,
+    learner: Ddpg,
     replay: PrioritisedReplay,
     tally: _Tally,
     rng: np.random.Generator,
     environment: VectorEnvironment,
 ) -> None:
-    progress = load_checkpoint(run_dir, agent, replay)
+    progress = load_checkpoint(run_dir, learner, replay)
     if progress is None:
         raise TrainingError(f"{run_dir}: no checkpoint to resume from")
     was, now = progress["config"], asdict(config)

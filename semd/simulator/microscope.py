@@ -78,7 +78,7 @@ class VirtualMicroscope:
 
     Stage height (7..13 mm), start settings, the detector's optimum, dose and the field are drawn from
     `seed`. The start is out of focus by 3 to 25 WD units (`wd_unit_mm`), with brightness and contrast
-    anywhere in 10..90. The field stays the same through a session; the noise differs from scan to scan.
+    anywhere in 10..90. The field stays the same throughout; the noise differs from scan to scan.
 
     Attributes:
         sample: kind of sample.
@@ -110,7 +110,7 @@ class VirtualMicroscope:
         self.limits = limits or KnobLimits()
         self._imperfections = imperfections or Imperfections()
         self.field: Field = make_field(sample, magnification, seed, hollow)
-        # Two streams: what the microscope is, and what it does; a session's length must not change its start.
+        # Two streams: what the microscope is, and what it does; how long it runs must not change its start.
         rng = np.random.default_rng([seed, round(magnification), 7001])
         self._noise_rng = np.random.default_rng([seed, round(magnification), 7002])
 

@@ -17,7 +17,7 @@ from semd.errors import TrainingError
 CONFIG = replace(DEFAULT, n_frames=1, rho=0.2)
 
 
-def agent(seed: int = 3, config=CONFIG) -> Ddpg:
+def learner(seed: int = 3, config=CONFIG) -> Ddpg:
     return Ddpg(config, torch.Generator().manual_seed(seed))
 
 
@@ -47,7 +47,7 @@ def test_presets_hold_the_published_values() -> None:
 
 
 def test_td_error_and_loss() -> None:
-    ours = agent()
+    ours = learner()
     before, drawn = copy.deepcopy(ours), batch()
     update = ours.update(drawn)
     with torch.no_grad():
@@ -60,7 +60,7 @@ def test_td_error_and_loss() -> None:
 
 
 def test_targets_move_by_tau_after_the_online_networks() -> None:
-    ours = agent()
+    ours = learner()
     before = copy.deepcopy(ours.target_actor.state_dict())
     ours.update(batch())
     online, after = ours.actor.state_dict(), ours.target_actor.state_dict()
@@ -71,7 +71,7 @@ def test_targets_move_by_tau_after_the_online_networks() -> None:
 
 
 def test_the_actors_update_leaves_the_critic_alone_and_climbs_its_value() -> None:
-    ours, drawn = agent(config=replace(CONFIG, lr_critic=0.0)), batch(64)
+    ours, drawn = learner(config=replace(CONFIG, lr_critic=0.0)), batch(64)
     critic = copy.deepcopy(ours.critic.state_dict())
     first = ours.update(drawn).value
     for _ in range(10):
@@ -81,14 +81,14 @@ def test_the_actors_update_leaves_the_critic_alone_and_climbs_its_value() -> Non
 
 
 def test_the_critic_learns_what_it_is_told() -> None:
-    ours, drawn = agent(), batch(32)
+    ours, drawn = learner(), batch(32)
     drawn = replace(drawn, terminated=np.ones(32, np.float32))
     losses = [ours.update(drawn).critic_loss for _ in range(40)]
     assert losses[-1] < 0.2 * losses[0]
 
 
 def test_exploration() -> None:
-    ours = agent()
+    ours = learner()
     states = np.random.default_rng(1).uniform(-1, 1, (4000, 10)).astype(np.float32)
     greedy = ours.act(states)
     assert np.array_equal(ours.explore(states, 1.0, np.random.default_rng(2)), greedy)
@@ -101,7 +101,7 @@ def test_exploration() -> None:
 
 
 def test_learning_rates_fall_to_their_end() -> None:
-    ours = agent(config=replace(CONFIG, lr_end_factor=0.1))
+    ours = learner(config=replace(CONFIG, lr_end_factor=0.1))
     rates = []
     for progress in (0.0, 0.5, 1.0):
         ours.anneal(progress)
@@ -113,4 +113,4 @@ def test_a_loss_that_is_not_finite_stops_the_training() -> None:
     drawn = batch()
     drawn.rewards[2] = np.inf
     with pytest.raises(TrainingError, match="finite"):
-        agent().update(drawn)
+        learner().update(drawn)

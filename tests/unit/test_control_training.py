@@ -123,7 +123,7 @@ def test_a_training_that_broke_off_goes_on_from_its_checkpoint(tmp_path: Path) -
     shutil.copytree(run_dir, tmp_path / "copy")
     # A kill while the next checkpoint is written leaves a half one, which does not count.
     (run_dir / "checkpoint.new").mkdir()
-    (run_dir / "checkpoint.new" / "agent.safetensors").write_bytes(b"half")
+    (run_dir / "checkpoint.new" / "learner.safetensors").write_bytes(b"half")
     result = train(run_dir, resume=True)
     assert (result.frames, result.updates) == (320, 65)
     train(tmp_path / "copy", resume=True)
@@ -160,7 +160,7 @@ def test_resuming_needs_the_same_settings_and_a_whole_checkpoint(tmp_path: Path)
     train(tmp_path, max_frames=128)
     with pytest.raises(TrainingError, match="gamma"):
         train(tmp_path, resume=True, gamma=0.9)
-    (tmp_path / "checkpoint" / "agent.safetensors").write_bytes(b"\0" * 64)
+    (tmp_path / "checkpoint" / "learner.safetensors").write_bytes(b"\0" * 64)
     with pytest.raises(TrainingError, match="not a checkpoint"):
         train(tmp_path, resume=True)
 
