@@ -137,7 +137,7 @@ class Answerer:
         number = self._ledger.reject(claim)
         if number is None:
             self._log.info("frame.repeated", frame=rejection.stem, error=error.code)
-            self._put_aside(self._moves(rejection.paths, self._places.quarantine, f"again-{key}"))
+            self._put_aside(self._moves(rejection.paths, self._places.quarantine, f"again-{key}"), replace=True)
             return
         for row in self._ledger.unfinished():
             if row.row == number:
@@ -174,7 +174,7 @@ class Answerer:
         if seq is None:
             self._log.info("frame.repeated", frame=frame.stem, id=identity)
             # NanoStation waits for the pair to be taken, also when it has saved the same one again.
-            self._put_aside(self._moves(paths, self._places.archive, f"again-{identity[:8]}"))
+            self._put_aside(self._moves(paths, self._places.archive, f"again-{identity[:8]}"), replace=True)
             return None
         return _row_of(claim, seq)
 
@@ -221,8 +221,8 @@ class Answerer:
             files=[Path(move.target).name for move in row.moves],
         )  # fmt: skip
 
-    def _put_aside(self, moves: tuple[Move, ...]) -> None:
-        gone = put_aside((Path(move.source), Path(move.target)) for move in moves)
+    def _put_aside(self, moves: tuple[Move, ...], *, replace: bool = False) -> None:
+        gone = put_aside(((Path(move.source), Path(move.target)) for move in moves), replace=replace)
         if gone:
             self._log.warning("frame.files-gone", files=[path.name for path in gone])
 

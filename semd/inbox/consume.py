@@ -18,7 +18,7 @@ guide) and, if the frame still matters, save or copy it to the watch directory u
 """
 
 
-def put_aside(moves: Iterable[tuple[Path, Path]]) -> list[Path]:
+def put_aside(moves: Iterable[tuple[Path, Path]], *, replace: bool = False) -> list[Path]:
     """Move the files of one frame; durable on return.
 
     All are renamed before anything is synced: a writer that sees the first of them go and saves the next pair
@@ -26,6 +26,7 @@ def put_aside(moves: Iterable[tuple[Path, Path]]) -> list[Path]:
 
     Args:
         moves: source and target of each; the targets were decided before, so that this can be repeated.
+        replace: see `move_file`.
 
     Returns:
         Sources that are nowhere any more: somebody else took them.
@@ -36,7 +37,7 @@ def put_aside(moves: Iterable[tuple[Path, Path]]) -> list[Path]:
     gone: list[Path] = []
     folders: set[Path] = set()
     for source, target in moves:
-        if not move_file(source, target):
+        if not move_file(source, target, replace=replace):
             gone.append(source)
         folders.add(target.parent)
     for folder in folders:
@@ -47,12 +48,15 @@ def put_aside(moves: Iterable[tuple[Path, Path]]) -> list[Path]:
     return gone
 
 
-def move_file(source: Path, target: Path) -> bool:
+def move_file(source: Path, target: Path, *, replace: bool = False) -> bool:
     """Move a file, also to another device; done already counts as done.
 
-    Where `target` is there already, the move was made before: a source with the same bytes is what a crash
-    between copying and removing left, and goes. One with others is a newer frame, saved under the same name
-    meanwhile: it stays.
+    Args:
+        source: the file.
+        target: its new name.
+        replace: whether a file of the target's name gives way. If not, one that is there says that the move was
+            made before, and a source is half of a newer frame, saved under the old name meanwhile: it stays. Only
+            what a crash between copying and removing left goes: the same bytes of the same time.
 
     Returns:
         False when the file is at neither place.
@@ -61,8 +65,8 @@ def move_file(source: Path, target: Path) -> bool:
         StorageError: it cannot be moved, or its directory is gone and the file may come back with it.
     """
     try:
-        if target.exists():
-            if source.exists() and filecmp.cmp(source, target, shallow=False):
+        if not replace and target.exists():
+            if source.exists() and _is_copy(source, target):
                 source.unlink()
             return True
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +84,10 @@ def move_file(source: Path, target: Path) -> bool:
     except OSError as error:
         raise storage_error(source, f"move to {target}", error) from error
     return True
+
+
+def _is_copy(source: Path, target: Path) -> bool:
+    return source.stat().st_mtime_ns == target.stat().st_mtime_ns and filecmp.cmp(source, target, shallow=False)
 
 
 def _copy(source: Path, target: Path) -> None:

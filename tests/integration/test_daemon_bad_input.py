@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import struct
@@ -13,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -33,6 +35,25 @@ def png_bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
 
 
+def png() -> bytes:
+    return cv2.imencode(".png", picture(2))[1].tobytes()
+
+
+def tiff() -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, picture(2))
+    return buffer.getvalue()
+
+
+def lying_tiff() -> bytes:
+    """Claims 2 billion rows."""
+    data = bytearray(tiff())
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
+        place = file.pages.first.tags["ImageLength"].valueoffset
+    data[place : place + 4] = struct.pack("<I", 2**31 - 1)
+    return bytes(data)
+
+
 BAD_IMAGES = [
     ("empty.jpg", b"", "SEMD-F04"),
     ("truncated.jpg", jpeg(2)[:-2000], "SEMD-F04"),
@@ -42,6 +63,9 @@ BAD_IMAGES = [
     ("text.jpg", b"this is no picture", "SEMD-F05"),
     ("bomb.png", png_bomb(), "SEMD-F06"),
     ("heavy.bmp", b"BM" + bytes([1]) * 2_000_001, "SEMD-F06"),
+    ("zerotail.png", png()[:9_000] + bytes(len(png()) - 9_000), "SEMD-F04"),
+    ("zerotail.tif", tiff()[:200_000] + bytes(len(tiff()) - 200_000), "SEMD-F04"),
+    ("lying.tif", lying_tiff(), "SEMD-F06"),
     ("small.png", cv2.imencode(".png", np.full((100, 100), 7, np.uint8))[1].tobytes(), "SEMD-F06"),
 ]
 
@@ -116,7 +140,7 @@ def test_a_half_that_stays_alone_is_quarantined(tmp_path: Path, suffix: str) -> 
     assert not list(bench.watch.iterdir())
 
 
-@pytest.mark.parametrize("stem", ["a\nSTATUS=DONE", "b\x1b[2J", "c\udcff\udcfe", "d:<>|?*"])
+@pytest.mark.parametrize("stem", ["a\nSTATUS=DONE", "b\x1b[2J", "c\udcff\udcfe", "d:<>|?*", "e" * 251, "주" * 83])
 def test_hostile_names_stay_inside_the_quarantine(tmp_path: Path, stem: str) -> None:
     bench = make_bench(tmp_path)
     with bench.running():

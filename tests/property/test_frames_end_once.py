@@ -111,9 +111,9 @@ class Machine(RuleBasedStateMachine):
             shutil.rmtree(self.root)
 
     def mortal(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
             self.tick()
-            result = function(*arguments)
+            result = function(*arguments, **named)
             self.tick()
             return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,12 +30,23 @@ def test_a_newer_frame_under_the_old_name_is_left_alone(tmp_path: Path) -> None:
     assert (source.read_bytes(), target.read_bytes()) == (b"newer", b"archived")
 
 
-def test_a_copy_left_by_a_crash_is_removed(tmp_path: Path) -> None:
-    source, target = tmp_path / "a.jpg", tmp_path / "1~a.jpg"
-    source.write_bytes(b"picture")
-    target.write_bytes(b"picture")
+@pytest.mark.parametrize("later_ns", [0, 1_000_000])
+def test_a_copy_left_by_a_crash_goes_and_a_newer_file_of_the_same_bytes_stays(tmp_path: Path, later_ns: int) -> None:
+    source, target = tmp_path / "a.txt", tmp_path / "1~a.txt"
+    for path, moment_ns in ((target, 10**18), (source, 10**18 + later_ns)):
+        path.write_bytes(b"MAG=2000\n")  # parameters often stay the same from frame to frame
+        os.utime(path, ns=(moment_ns, moment_ns))
     move_file(source, target)
-    assert (source.exists(), target.read_bytes()) == (False, b"picture")
+    assert source.exists() == bool(later_ns)
+    assert target.exists()
+
+
+def test_what_is_to_be_replaced_gives_way(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.txt", tmp_path / "1~a.txt"
+    source.write_bytes(b"new")
+    target.write_bytes(b"old")
+    assert move_file(source, target, replace=True)
+    assert (source.exists(), target.read_bytes()) == (False, b"new")
 
 
 def test_to_another_device_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
