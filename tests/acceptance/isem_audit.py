@@ -61,10 +61,9 @@ class Audit:
             for frame in list(self._sem.frames)
             if not self._closed(frame, len(answered[frame.number]), self._reasons_of(frame, reasons))
         ]
-        if self._sem.dialect == "text":
-            pending = {path.name for path in self._actions_dir.glob("action-*.txt")}
-            open_items += sorted(f"pending {name}" for name in pending)
-        return open_items
+        # In `aisem` too: a command is filed as sent only once the next frame has confirmed it.
+        pending = {path.name for path in self._actions_dir.glob("action-*.txt")}
+        return open_items + sorted(f"pending {name}" for name in pending)
 
     def problems(self) -> list[str]:
         """Return every deviation from the contract; call it when all processes have ended."""
