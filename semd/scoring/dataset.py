@@ -2,7 +2,11 @@
 
 A dataset directory holds `images.npy` (uint8, (N, 480, 640)), `table.csv` with one row per frame (columns of
 `COLUMNS`) and `spec.json` with what it was made from. The table is written last: a directory without it is
-unfinished. Frames of one field always lie on the same side of the split.
+unfinished.
+
+Two tests are kept apart from the training. `split` is grouped: frames of one field lie on the same side.
+`image_split` is the papers': single images are drawn, so that most of them have siblings of the same field
+among the training frames. What either keeps for the test is not trained on.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ COLUMNS = (
     "index",
     "field_id",
     "split",
+    "image_split",
     "sample",
     "magnification",
     "label",
@@ -30,6 +35,8 @@ COLUMNS = (
     "recognisability",
     "variant",
     "blur_px",
+    "focus_wd_mm",
+    "wd_mm",
     "brightness_contrast_ok",
 )
 IMAGES_NAME = "images.npy"
@@ -45,6 +52,7 @@ class LabelledFrames:
         images: uint8 (N, 480, 640), memory-mapped, read-only.
         field_id: int64 (N,): frames of one field share it.
         split: str (N,): `train` or `test`, the same for all frames of a field.
+        image_split: str (N,): `train` or `test`, drawn by image.
         sample: str (N,): kind of sample.
         magnification: float32 (N,).
         label: int64 (N,): the expert's integer score, 0..10.
@@ -57,6 +65,7 @@ class LabelledFrames:
     images: NDArray[np.uint8]
     field_id: NDArray[np.int64]
     split: NDArray[np.str_]
+    image_split: NDArray[np.str_]
     sample: NDArray[np.str_]
     magnification: NDArray[np.float32]
     label: NDArray[np.int64]
@@ -69,8 +78,16 @@ class LabelledFrames:
         return len(self.label)
 
     def rows(self, split: str) -> NDArray[np.int64]:
-        """Row numbers of one side of the split, ascending."""
-        return np.flatnonzero(self.split == split).astype(np.int64)
+        """Row numbers, ascending: `test` (grouped by field), `image_test` (the papers'), or `train` (neither).
+
+        Raises:
+            DatasetError: another name.
+        """
+        grouped, by_image = self.split == "test", self.image_split == "test"
+        chosen = {"test": grouped, "image_test": by_image, "train": ~grouped & ~by_image}
+        if split not in chosen:
+            raise DatasetError(f"a dataset has the splits {', '.join(chosen)}, not {split!r}")
+        return np.flatnonzero(chosen[split]).astype(np.int64)
 
 
 def read_dataset(directory: Path) -> LabelledFrames:
@@ -90,13 +107,16 @@ def read_dataset(directory: Path) -> LabelledFrames:
             raise DatasetError(f"{table} lacks the columns {', '.join(sorted(missing))}")
         rows = list(reader)
     images = np.load(images_path, mmap_mode="r", allow_pickle=False)
-    if images.ndim != 3 or images.dtype != np.uint8 or len(images) != len(rows):
+    if images.ndim != 3 or images.dtype != np.uint8 or len(images) < len(rows):
         raise DatasetError(f"{images_path} is {images.dtype} {images.shape}, the table has {len(rows)} rows of uint8")
+    # More images than rows: an addition that was not finished (see `dataset_writer`).
+    images = images[: len(rows)]
     try:
         frames = LabelledFrames(
             images=images,
             field_id=np.array([int(row["field_id"]) for row in rows], np.int64),
             split=np.array([row["split"] for row in rows]),
+            image_split=np.array([row["image_split"] for row in rows]),
             sample=np.array([row["sample"] for row in rows]),
             magnification=np.array([float(row["magnification"]) for row in rows], np.float32),
             label=np.array([int(row["label"]) for row in rows], np.int64),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import math
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -14,13 +15,13 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from semd.errors import ConfigError
-from semd.scoring.dataset import COLUMNS, IMAGES_NAME, SPEC_NAME, TABLE_NAME
+from semd.scoring.dataset import IMAGES_NAME, SPEC_NAME, TABLE_NAME
+from semd.scoring.dataset_writer import Row, write_table
 from semd.simulator.field import Sample
 from semd.simulator.grid import HollowPolicy
 from semd.simulator.labelled import LabelledFrame, labelled_frames
 from semd.simulator.optics import FRAME_HEIGHT_PX, FRAME_WIDTH_PX
 
-Row = dict[str, str | int | float]
 _FIELDS_PER_TASK = 8
 
 
@@ -29,24 +30,26 @@ class DatasetSpec:
     """What a dataset is made of; the same specification gives the same dataset.
 
     Attributes:
-        fields: number of fields of view, tin ball and grid at all magnifications in turn.
-        frames_per_field: frames of each field.
+        frames: number of tin ball and grid frames; the papers' 30,272.
+        frames_per_field: frames of each field of view; fields take sample and magnification in turn.
         magnifications: magnifications, equally frequent.
-        assorted_share: additional fields of other surfaces at any magnification, as a share of `fields`; for
+        assorted_share: additional frames of other surfaces at any magnification, as a share of `frames`; for
             training only.
-        test_share: share of the fields kept for the test.
+        test_share: share of the fields, and of the frames, kept for the two tests; the papers' 3,037.
         zero_share: share of frames that are noise, white or black.
         hollow_share: share of grid fields taken at any place, hollow or not.
+        label_noise: standard deviation in points of the expert who writes the labels.
         seed: seed of everything.
     """
 
-    fields: int = 3000
-    frames_per_field: int = 5
+    frames: int = 30272
+    frames_per_field: int = 6
     magnifications: tuple[float, ...] = (500.0, 1000.0, 2000.0, 5000.0, 10000.0)
-    assorted_share: float = 0.25
-    test_share: float = 0.12
+    assorted_share: float = 0.2
+    test_share: float = 3037 / 30272
     zero_share: float = 0.02
     hollow_share: float = 0.1
+    label_noise: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -55,21 +58,46 @@ class DatasetSpec:
         Raises:
             ConfigError: a count below 1, no magnification, or a share outside 0..1.
         """
-        if self.fields < 1 or self.frames_per_field < 1 or not self.magnifications:
-            raise ConfigError("a dataset needs at least one field, one frame per field and one magnification")
+        if self.frames < 1 or self.frames_per_field < 1 or not self.magnifications:
+            raise ConfigError("a dataset needs at least one frame, one frame per field and one magnification")
         for name in ("assorted_share", "test_share", "zero_share", "hollow_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} must lie within 0..1, not {getattr(self, name)}")
 
-    @property
-    def total_fields(self) -> int:
-        """Number of fields, the assorted ones included."""
-        return self.fields + round(self.fields * self.assorted_share)
+        if not self.label_noise >= 0.0:
+            raise ConfigError(f"label_noise must not be negative, it is {self.label_noise}")
 
     @property
     def total_frames(self) -> int:
-        """Number of frames."""
-        return self.total_fields * self.frames_per_field
+        """Number of frames, the assorted ones included."""
+        return self.frames + round(self.frames * self.assorted_share)
+
+    @property
+    def fields(self) -> int:
+        """Number of tin ball and grid fields; the last may have fewer frames than the others."""
+        return math.ceil(self.frames / self.frames_per_field)
+
+    @property
+    def total_fields(self) -> int:
+        """Number of fields, the assorted ones included."""
+        return self.fields + math.ceil((self.total_frames - self.frames) / self.frames_per_field)
+
+    def frames_of(self, field_id: int) -> range:
+        """Numbers of a field's frames."""
+        if field_id < self.fields:
+            first = field_id * self.frames_per_field
+            return range(first, min(first + self.frames_per_field, self.frames))
+        first = self.frames + (field_id - self.fields) * self.frames_per_field
+        return range(first, min(first + self.frames_per_field, self.total_frames))
+
+
+@lru_cache(maxsize=4)
+def _tests(spec: DatasetSpec) -> tuple[frozenset[int], frozenset[int]]:
+    """Fields of the test grouped by field, and frames of the test by image as in the papers."""
+    rng = np.random.default_rng([spec.seed, 6])
+    fields = rng.permutation(spec.fields)[: round(spec.fields * spec.test_share)]
+    images = rng.permutation(spec.frames)[: round(spec.frames * spec.test_share)]
+    return frozenset(fields.tolist()), frozenset(images.tolist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,24 +145,19 @@ def build_dataset(spec: DatasetSpec, directory: Path, workers: int = 2, *, progr
         Progress(*columns, disable=not progress) as bar,
         ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
-        shown = bar.add_task("fields", total=spec.total_fields)
+        shown = bar.add_task("frames", total=spec.total_frames)
         pending = [pool.submit(_build_fields, spec, task, images_path) for task in tasks]
         try:
             for done in as_completed(pending):
                 rows.extend(done.result())
-                bar.advance(shown, len(done.result()) / spec.frames_per_field)
+                bar.advance(shown, len(done.result()))
         except BaseException:
             # Ctrl+C or a failed worker: do not go on filling a dataset that will not be finished.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     rows.sort(key=lambda row: int(row["index"]))
     (directory / SPEC_NAME).write_text(json.dumps(asdict(spec), indent=2) + "\n", encoding="utf-8")
-    partial = directory / (TABLE_NAME + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(directory / TABLE_NAME)
+    write_table(directory, rows)
     return directory
 
 
@@ -148,21 +171,21 @@ def _plan(spec: DatasetSpec, field_id: int) -> _FieldPlan:
     else:
         sample = "tinball" if field_id % 2 == 0 else "grid"
         magnification = spec.magnifications[(field_id // 2) % len(spec.magnifications)]
-    test = not assorted and rng.uniform() < spec.test_share
     # Labels come in runs of a random permutation; a repeated label becomes an exposure variant of the same
     # blur.
     labels = list(rng.permutation(np.arange(1, 11)))
     chosen: list[int] = []
-    while len(chosen) < spec.frames_per_field:
+    count = len(spec.frames_of(field_id))
+    while len(chosen) < count:
         chosen += [int(labels[len(chosen) % 10])] * (2 if rng.uniform() < 0.2 else 1)
     return _FieldPlan(
         field_id=field_id,
         sample=sample,
         magnification=magnification,
-        split="test" if test else "train",
+        split="test" if field_id in _tests(spec)[0] else "train",
         seed=int(rng.integers(0, 2**62)),
         hollow="allow" if rng.uniform() < spec.hollow_share else "avoid",
-        labels=tuple(chosen[: spec.frames_per_field]),
+        labels=tuple(chosen[:count]),
     )
 
 
@@ -176,26 +199,32 @@ def _build_fields(spec: DatasetSpec, field_ids: list[int], images_path: Path) ->
         frames = labelled_frames(
             plan.sample, plan.magnification, plan.seed, list(plan.labels), plan.hollow, spec.zero_share
         )
-        for k, frame in enumerate(frames):
-            index = field_id * spec.frames_per_field + k
+        expert = np.random.default_rng([spec.seed, field_id, 7])
+        for index, frame in zip(spec.frames_of(field_id), frames, strict=True):
             images[index] = frame.image
-            rows.append(_row(index, plan, frame))
+            opinion = frame.truth.true_score + spec.label_noise * float(expert.standard_normal())
+            rows.append(_row(index, plan, frame, index in _tests(spec)[1], opinion))
     return rows
 
 
-def _row(index: int, plan: _FieldPlan, frame: LabelledFrame) -> Row:
+def _row(index: int, plan: _FieldPlan, frame: LabelledFrame, image_test: bool, opinion: float) -> Row:
+    """A row of the table; nobody errs about a frame with nothing in it."""
     truth = frame.truth
+    label = min(max(round(opinion), 1), 10) if truth.label else 0
     return {
         "index": index,
         "field_id": plan.field_id,
         "split": plan.split,
+        "image_split": "test" if image_test else "train",
         "sample": plan.sample,
         "magnification": round(plan.magnification, 1),
-        "label": truth.label,
+        "label": label,
         "score": round(truth.true_score, 4),
         "quality": round(truth.quality, 4),
         "recognisability": round(truth.recognisability, 4),
         "variant": frame.variant,
         "blur_px": round(truth.blur_px, 3),
+        "focus_wd_mm": round(frame.focus_wd_mm, 4),
+        "wd_mm": round(frame.focus_wd_mm + truth.wd_error_mm, 4),
         "brightness_contrast_ok": int(truth.brightness_contrast_ok),
     }

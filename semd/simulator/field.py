@@ -8,10 +8,11 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 
+from semd.domain.expert_scale import lenient_blur_px
 from semd.errors import ConfigError
 from semd.simulator.assorted import assorted_emission
 from semd.simulator.grid import HollowPolicy, grid_emission
-from semd.simulator.optics import FRAME_HEIGHT_PX, FRAME_WIDTH_PX, lenient_blur_px, pixel_nm
+from semd.simulator.optics import FRAME_HEIGHT_PX, FRAME_WIDTH_PX, pixel_nm
 from semd.simulator.texture import Picture
 from semd.simulator.tinball import tinball_emission
 

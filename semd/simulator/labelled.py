@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import cv2
 import numpy as np
 
+from semd.domain.expert_scale import blur_for_quality, lenient_blur_px
 from semd.simulator.detector import Detector, Frame
 from semd.simulator.field import Sample, crop_margin, make_field
 from semd.simulator.grid import HollowPolicy
-from semd.simulator.optics import Blur, lenient_blur_px
+from semd.simulator.optics import Blur, ElectronOptics
 from semd.simulator.texture import Picture
-from semd.simulator.truth import Truth, blur_for_quality, judge
+from semd.simulator.truth import Truth, judge
 
-Variant = Literal["normal", "dark", "bright", "flat", "wide", "noise", "white", "black"]
+Nothing = Literal["noise", "white", "black"]
+Variant = Literal["normal", "dark", "bright", "flat", "wide"] | Nothing
 _ORDINARY: tuple[Variant, ...] = ("normal", "dark", "bright", "flat", "wide")
 _ORDINARY_SHARES = (0.44, 0.16, 0.16, 0.09, 0.15)
-_ZERO: tuple[Variant, ...] = ("noise", "white", "black")
+_STAGE_WD_MM = (6.0, 16.0)
+_ZERO: tuple[Nothing, ...] = ("noise", "white", "black")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,13 @@ class LabelledFrame:
         image: uint8 (480, 640).
         truth: ground truth.
         variant: exposure variant.
+        focus_wd_mm: working distance at which the field is in focus: the stage's height.
     """
 
     image: Frame
     truth: Truth
     variant: Variant
+    focus_wd_mm: float
 
 
 def random_blur(rng: np.random.Generator, effective_px: float, magnification: float) -> Blur:
@@ -101,31 +107,41 @@ def labelled_frames(
     field = make_field(sample, magnification, seed, hollow)
     focused = np.ascontiguousarray(crop_margin(field.emission))
     detector = random_detector(rng, focused)
+    focus_wd_mm = float(rng.uniform(*_STAGE_WD_MM))
     frames: list[LabelledFrame] = []
-    previous, signal, blur = 0, focused, Blur(0.0, 0.0)
+    previous, signal, blur, wd_error_mm = 0, focused, Blur(0.0, 0.0), 0.0
     for label in labels:
         if label != previous:
             quality = min(max(float(rng.uniform(label - 0.5, label + 0.5)), 1.0), 10.0)
             blur = random_blur(rng, blur_for_quality(quality, magnification), magnification)
             signal = np.ascontiguousarray(crop_margin(blur.apply(field.emission)))
+            wd_error_mm = _wd_error_mm(blur, field.pixel_size_nm, focus_wd_mm)
+            wd_error_mm *= 1.0 if rng.uniform() < 0.5 else -1.0
             previous = label
         if rng.uniform() < zero_share:
-            frames.append(_zero_frame(rng, detector, focused, magnification))
+            frames.append(zero_frame(rng, detector, focused, magnification, focus_wd_mm))
             continue
         variant = _ORDINARY[int(rng.choice(len(_ORDINARY), p=_ORDINARY_SHARES))]
-        brightness, contrast = _settings(rng, detector, variant)
-        truth = judge(signal, focused, detector, magnification, brightness, contrast, blur.effective_px, 0.0)
+        brightness, contrast = exposure_settings(rng, detector, variant)
+        seen = partial(judge, signal, focused, detector, magnification)
+        truth = seen(brightness, contrast, blur.effective_px, wd_error_mm)
         if truth.recognisability < 1.0 and rng.uniform() < 0.7:
             # Mostly a second try nearer the optimum: the unrecognisable stay rare.
             variant = "normal"
-            brightness, contrast = _settings(rng, detector, variant)
-            truth = judge(signal, focused, detector, magnification, brightness, contrast, blur.effective_px, 0.0)
-        image = _maybe_jpeg(rng, detector.digitise(signal, brightness, contrast, rng))
-        frames.append(LabelledFrame(image, truth, variant))
+            brightness, contrast = exposure_settings(rng, detector, variant)
+            truth = seen(brightness, contrast, blur.effective_px, wd_error_mm)
+        image = maybe_jpeg(rng, detector.digitise(signal, brightness, contrast, rng))
+        frames.append(LabelledFrame(image, truth, variant, focus_wd_mm))
     return frames
 
 
-def _settings(rng: np.random.Generator, detector: Detector, variant: Variant) -> tuple[float, float]:
+def _wd_error_mm(blur: Blur, pixel_size_nm: float, focus_wd_mm: float) -> float:
+    """How far from focus the nominal column stands when its defocus disc is this blur's, unsigned."""
+    disc_mm = 0.5 * (blur.major_px + blur.minor_px) * pixel_size_nm * 1e-6
+    return disc_mm / (2.0 * ElectronOptics().alpha_mrad(focus_wd_mm) * 1e-3)
+
+
+def exposure_settings(rng: np.random.Generator, detector: Detector, variant: Variant) -> tuple[float, float]:
     """Brightness and contrast settings of a variant, relative to the detector's optimum."""
     shifts: dict[Variant, tuple[float, float, float, float]] = {
         "normal": (-8.0, 8.0, -8.0, 8.0),
@@ -142,9 +158,17 @@ def _settings(rng: np.random.Generator, detector: Detector, variant: Variant) ->
     )
 
 
-def _zero_frame(rng: np.random.Generator, detector: Detector, focused: Picture, magnification: float) -> LabelledFrame:
-    """A frame with nothing in it: noise about a random level, all white, or all black."""
-    variant = _ZERO[int(rng.integers(0, len(_ZERO)))]
+def zero_frame(
+    rng: np.random.Generator,
+    detector: Detector,
+    focused: Picture,
+    magnification: float,
+    focus_wd_mm: float,
+    variant: Nothing | None = None,
+) -> LabelledFrame:
+    """A frame with nothing in it: noise about a random level, all white, or all black; by chance if not said."""
+    if variant is None:
+        variant = _ZERO[int(rng.integers(0, len(_ZERO)))]
     nothing = np.full_like(focused, focused.mean())
     brightness = {
         "noise": detector.brightness_optimum + float(rng.uniform(-22.0, 22.0)),
@@ -153,12 +177,12 @@ def _zero_frame(rng: np.random.Generator, detector: Detector, focused: Picture, 
     }[variant]
     contrast = detector.contrast_optimum + float(rng.uniform(-40.0, 30.0))
     noisy = replace(detector, electrons=detector.electrons * float(np.exp(rng.uniform(-2.0, 0.0))))
-    image = _maybe_jpeg(rng, noisy.digitise(nothing, brightness, contrast, rng))
+    image = maybe_jpeg(rng, noisy.digitise(nothing, brightness, contrast, rng))
     truth = judge(nothing, focused, noisy, magnification, brightness, contrast, 0.0, 0.0)
-    return LabelledFrame(image, truth, variant)
+    return LabelledFrame(image, truth, variant, focus_wd_mm)
 
 
-def _maybe_jpeg(rng: np.random.Generator, image: Frame) -> Frame:
+def maybe_jpeg(rng: np.random.Generator, image: Frame) -> Frame:
     """Half of the frames pass through a JPEG file, as an instrument's do."""
     if rng.uniform() < 0.5:
         return image

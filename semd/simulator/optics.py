@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from semd.domain.expert_scale import lenient_blur_px
+
 FRAME_HEIGHT_PX = 480
 FRAME_WIDTH_PX = 640
 REFERENCE_WIDTH_MM = 127.0
@@ -29,11 +31,6 @@ _FWHM_TO_SIGMA = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
 def pixel_nm(magnification: float, reference_width_mm: float = REFERENCE_WIDTH_MM) -> float:
     """Size in nm of a pixel of a 640-pixel-wide frame: 19.8 nm at x10000 with the default reference width."""
     return reference_width_mm * 1e6 / (FRAME_WIDTH_PX * magnification)
-
-
-def lenient_blur_px(magnification: float) -> float:
-    """Blur-disc diameter in pixels that experts hardly mind: `b0 = 2 * sqrt(M / 500)`, more as M grows."""
-    return 2.0 * math.sqrt(magnification / 500.0)
 
 
 def wd_unit_mm(magnification: float, alpha_mrad: float = ALPHA_NOMINAL_MRAD) -> float:

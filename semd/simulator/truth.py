@@ -2,8 +2,7 @@
 
 The rule (FACTS 1: a focus score, lenient at high magnification, indifferent to ordinary brightness):
 
-1. Focus quality from the effective blur diameter `b` in pixels and the experts' leniency `b0 = 2 sqrt(M /
-   500)`: `q = 10 - (9 / 5.2) * 0.5 * log2(1 + (b / b0)**2)`, not below 1.
+1. Focus quality `q` from the effective blur diameter: `semd.domain.expert_scale`.
 2. Recognisability `r` in 0..1: what is left of the blurred field after clipping must stand at least about
    one grey level high, and above the noise as the eye averages it over the size of the blur disc; and the
    field must hold some detail in focus, or there is nothing to judge sharpness by.
@@ -21,11 +20,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from semd.domain.expert_scale import focus_quality
 from semd.simulator.detector import FULL_SCALE, Detector
-from semd.simulator.optics import lenient_blur_px
 from semd.simulator.texture import Picture
 
-QUALITY_SLOPE = 9.0 / 5.2 * 0.5
 _WIDEST_AVERAGING_PX = 48.0
 _DETAIL_PX = 40
 _SIGNAL_RAMP_GREY = (0.6, 1.4)
@@ -53,17 +51,6 @@ class Truth:
     blur_px: float
     wd_error_mm: float
     brightness_contrast_ok: bool
-
-
-def focus_quality(blur_px: float, magnification: float) -> float:
-    """Focus quality 1..10 of a frame whose effective blur diameter is `blur_px` (step 1 of the rule)."""
-    relative = blur_px / lenient_blur_px(magnification)
-    return max(1.0, 10.0 - QUALITY_SLOPE * math.log2(1.0 + relative * relative))
-
-
-def blur_for_quality(quality: float, magnification: float) -> float:
-    """The effective blur diameter in pixels that gives `quality` (1..10): the inverse of `focus_quality`."""
-    return lenient_blur_px(magnification) * math.sqrt(max(2.0 ** ((10.0 - quality) / QUALITY_SLOPE) - 1.0, 0.0))
 
 
 def recognisability(

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semd.domain.exposure import ExposureRange
-from semd.simulator.truth import QUALITY_SLOPE
 from semd.simulator.twin_scene import SAMPLES, Column, Scenes
 
 _FULL_SCALE = 255.0
@@ -62,7 +61,7 @@ def take_frames(
     """
     defocus_u = lens_u - scenes.focus_u
     blur = np.hypot(scenes.least_blur, scenes.blur_per_u * defocus_u)
-    quality = np.maximum(1.0, 10.0 - QUALITY_SLOPE * np.log2(1.0 + blur**2))
+    quality = np.maximum(1.0, 10.0 - scenes.quality_slope * np.log2(1.0 + blur**2))
 
     gain = scenes.gain_grey * 2.0 ** ((contrast - scenes.contrast_at) / scenes.contrast_per_octave)
     offset = 0.5 * _FULL_SCALE + scenes.grey_per_brightness * (brightness - scenes.brightness_at)

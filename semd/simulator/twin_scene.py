@@ -11,9 +11,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from semd.domain.expert_scale import lenient_blur_px, quality_slope
+
 Column = NDArray[np.float64]
 
 SAMPLES = 256
+_MAGNIFICATIONS = (500.0, 1000.0, 2000.0, 5000.0, 10000.0)
 
 
 @dataclass(slots=True)
@@ -27,6 +30,7 @@ class Scenes:
         blur_per_u: true aperture half angle over the nominal one: relative blur per u of defocus.
         least_blur: relative blur in focus (spot, astigmatism).
         tolerated_px: the blur disc that experts hardly mind, in pixels.
+        quality_slope: points of focus quality lost per unit of `log2(1 + blur**2)`, see `truth`.
         shrink_at: relative blur at which the picture's contrast starts to go.
         shrink_power: how sharply it goes.
         shrink_floor: share of the contrast that no blur takes.
@@ -62,6 +66,7 @@ class Scenes:
     blur_per_u: Column
     least_blur: Column
     tolerated_px: Column
+    quality_slope: Column
     shrink_at: Column
     shrink_power: Column
     shrink_floor: Column
@@ -130,6 +135,7 @@ def draw_scenes(count: int, ranges: SceneRanges, rng: np.random.Generator) -> Sc
     nominal = ranges.nominal_alpha_mrad
     share = rng.uniform(0.3, 0.7, count)
     side = np.where(rng.random(count) < 0.5, -1.0, 1.0)
+    magnification = rng.choice(_MAGNIFICATIONS, count)
     focus_u = side * rng.uniform(ranges.nearest_start_u, ranges.farthest_start_u, count)
     return Scenes(
         emission=emission,
@@ -137,7 +143,8 @@ def draw_scenes(count: int, ranges: SceneRanges, rng: np.random.Generator) -> Sc
         focus_u=focus_u,
         blur_per_u=rng.triangular(low_alpha, nominal, high_alpha, count) / nominal,
         least_blur=rng.uniform(0.05, 0.5, count),
-        tolerated_px=2.0 * np.sqrt(rng.choice([500.0, 1000.0, 2000.0, 5000.0, 10000.0], count) / 500.0),
+        tolerated_px=np.array([lenient_blur_px(each) for each in magnification]),
+        quality_slope=np.array([quality_slope(each) for each in magnification]),
         shrink_at=_log_uniform(rng, 4.0, 100.0, count),
         shrink_power=rng.uniform(0.8, 1.4, count),
         shrink_floor=rng.uniform(0.0, 0.2, count),

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from semd.domain.expert_scale import blur_for_quality, lenient_blur_px
 from semd.errors import ConfigError, DatasetError
 from semd.scoring.dataset import COLUMNS, read_dataset
 from semd.simulator.dataset import DatasetSpec, build_dataset
 from semd.simulator.labelled import labelled_frames, random_blur
-from semd.simulator.optics import lenient_blur_px
-from semd.simulator.truth import blur_for_quality
 
-SPEC = DatasetSpec(fields=4, frames_per_field=3, assorted_share=0.25, test_share=0.5, seed=11)
+SPEC = DatasetSpec(frames=11, frames_per_field=3, assorted_share=0.3, test_share=0.5, seed=11)
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +25,53 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_is_built_can_be_read(directory: Path) -> None:
     frames = read_dataset(directory)
-    assert len(frames) == SPEC.total_frames == 15
-    assert frames.images.shape == (15, 480, 640)
-    assert len(set(frames.field_id)) == 5
+    # Eleven frames of four fields, the last with two, and three of another surface.
+    assert len(frames) == SPEC.total_frames == 14
+    assert frames.images.shape == (14, 480, 640)
+    assert np.bincount(frames.field_id).tolist() == [3, 3, 3, 2, 3]
     assert set(frames.sample[frames.split == "test"]) <= {"tinball", "grid"}
     assert np.array_equal(frames.label, np.round(frames.score))
     assert frames.spec["seed"] == 11
-    assert (frames.images.reshape(15, -1).std(axis=1) > 0).any()
+    assert (frames.images.reshape(14, -1).std(axis=1) > 0).any()
+
+
+def test_two_tests_are_kept_from_the_training(directory: Path) -> None:
+    frames = read_dataset(directory)
+    grouped, by_image, trained = (set(frames.rows(name)) for name in ("test", "image_test", "train"))
+    assert len({frames.field_id[row] for row in grouped}) == 2
+    assert len(by_image) == round(11 * 0.5)
+    assert not trained & (grouped | by_image)
+    assert trained | grouped | by_image == set(range(14))
+    with pytest.raises(DatasetError, match="image_test"):
+        frames.rows("training")
+
+
+def test_the_papers_numbers() -> None:
+    spec = DatasetSpec()
+    assert (spec.frames, sum(len(spec.frames_of(field)) for field in range(spec.fields))) == (30272, 30272)
+    assert spec.fields > 5000
+    assert spec.frames_of(spec.fields).start == 30272
+    assert round(spec.frames * spec.test_share) == 3037
+
+
+def test_label_noise_moves_labels_and_nothing_else(directory: Path, tmp_path: Path) -> None:
+    noisy = read_dataset(build_dataset(replace(SPEC, label_noise=1.5), tmp_path / "n", workers=1, progress=False))
+    plain = read_dataset(directory)
+    assert np.array_equal(noisy.images, plain.images)
+    assert np.array_equal(noisy.score, plain.score)
+    assert not np.array_equal(noisy.label, plain.label)
+    assert noisy.label.max() <= 10
+    assert ((noisy.label == 0) == (plain.label == 0)).all()
+
+
+def test_the_working_distance_explains_the_blur(directory: Path) -> None:
+    with (directory / "table.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            focus_mm, wd_mm, blur_px = (float(row[name]) for name in ("focus_wd_mm", "wd_mm", "blur_px"))
+            assert 6.0 <= focus_mm <= 16.0
+            # alpha = 30 um / WD; the disc is hardly wider than the whole blur.
+            disc_px = 2.0 * 30e-3 / focus_mm * abs(wd_mm - focus_mm) / (127.0 / 640 / float(row["magnification"]))
+            assert disc_px <= 1.25 * blur_px + 0.5
 
 
 def test_the_number_of_workers_changes_nothing(directory: Path, tmp_path: Path) -> None:
@@ -96,7 +136,7 @@ def test_random_shapes_keep_the_wanted_size(quality: float) -> None:
     assert lenient_blur_px(2000) == 4.0
 
 
-@pytest.mark.parametrize("bad", [{"fields": 0}, {"magnifications": ()}, {"test_share": 1.5}])
+@pytest.mark.parametrize("bad", [{"frames": 0}, {"magnifications": ()}, {"test_share": 1.5}, {"label_noise": -1.0}])
 def test_impossible_specifications_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         DatasetSpec(**bad)  # type: ignore[arg-type]

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from semd.simulator.optics import Blur, ElectronOptics, lenient_blur_px, pixel_nm, wd_unit_mm
+from semd.domain.expert_scale import lenient_blur_px
+from semd.simulator.optics import Blur, ElectronOptics, pixel_nm, wd_unit_mm
 
 
 @pytest.mark.parametrize(("magnification", "expected_nm"), [(500, 396.875), (10000, 19.84375), (1, 198437.5)])

@@ -7,37 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from semd.domain.expert_scale import focus_quality
 from semd.simulator.detector import Detector
 from semd.simulator.truth import (
-    blur_for_quality,
     brightness_contrast_ok,
-    focus_quality,
     judge,
     recognisability,
 )
-
-
-@pytest.mark.parametrize(
-    ("blur_px", "magnification", "expected"),
-    [
-        (0.0, 500, 10.0),
-        (2.0, 500, 10.0 - 9.0 / 5.2 * 0.5),  # blur = b0: log2(2) = 1
-        (2.0 * 3**0.5, 500, 10.0 - 9.0 / 5.2),  # log2(4) = 2
-        (4.0, 2000, 10.0 - 9.0 / 5.2 * 0.5),  # b0 doubles from x500 to x2000
-        (1e6, 500, 1.0),
-    ],
-)
-def test_quality_by_hand(blur_px: float, magnification: float, expected: float) -> None:
-    assert focus_quality(blur_px, magnification) == pytest.approx(expected)
-
-
-def test_the_same_blur_is_forgiven_at_high_magnification() -> None:
-    assert focus_quality(8.0, 10000) > focus_quality(8.0, 2000) > focus_quality(8.0, 500)
-
-
-@pytest.mark.parametrize("quality", [1.5, 4.0, 9.0, 9.9])
-def test_blur_for_quality_inverts(quality: float) -> None:
-    assert focus_quality(blur_for_quality(quality, 2000), 2000) == pytest.approx(quality)
 
 
 @pytest.fixture

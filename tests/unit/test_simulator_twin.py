@@ -9,6 +9,7 @@ import pytest
 
 from semd.control.evaluate import evaluate
 from semd.domain.axes import AXES, Axis, Parameters
+from semd.domain.expert_scale import focus_quality, lenient_blur_px
 from semd.domain.exposure import Exposure, ExposureRange, measure_exposure
 from semd.domain.features import Features
 from semd.domain.limits import Optics
@@ -16,8 +17,6 @@ from semd.domain.observation import Measurement, Observation
 from semd.domain.reward import PAPER_WEIGHTS, reward
 from semd.domain.rules import RunRules
 from semd.domain.run import run_state
-from semd.simulator.optics import lenient_blur_px
-from semd.simulator.truth import focus_quality
 from semd.simulator.twin import Twin
 from semd.simulator.twin_frames import exposure_defect, take_frames
 from semd.simulator.twin_scene import SceneRanges, draw_scenes
@@ -116,7 +115,10 @@ def test_quality_is_the_truths() -> None:
         scenes, lens_u, scenes.brightness_at, scenes.contrast_at, ExposureRange(), np.random.default_rng(7)
     )
     blur = np.hypot(scenes.least_blur, scenes.blur_per_u * (lens_u - scenes.focus_u))
-    expected = [focus_quality(relative * lenient_blur_px(2000.0), 2000.0) for relative in blur]
+    # b0 = 2 sqrt(M / 500) tells the magnification of each scene.
+    magnifications = [125.0 * tolerated_px**2 for tolerated_px in scenes.tolerated_px]
+    assert len({round(each) for each in magnifications}) == 5
+    expected = [focus_quality(b * lenient_blur_px(m), m) for b, m in zip(blur, magnifications, strict=True)]
     assert frames.quality == pytest.approx(np.array(expected))
 
 
