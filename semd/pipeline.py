@@ -20,18 +20,19 @@ from semd.domain.action import Action
 from semd.domain.axes import Parameters
 from semd.domain.exposure import measure_exposure
 from semd.domain.features import grey_histogram, measure_features
+from semd.domain.judgement import Judgement
 from semd.domain.observation import Measurement, Observation
 from semd.domain.rules import RunRules
 from semd.domain.run import Decision, Policy, Run, decide
-from semd.model_store import default_directory, load_model, models_digest
-from semd.scoring.scorer import Scorer
+from semd.model_store import Runtime, default_directory, load_model, models_digest
+from semd.scoring.runtime.loading import load_scorer
 
 
 class ScoringMachine(Protocol):
-    """Box (b): gives a frame the score that an expert would."""
+    """Box (b): gives a frame the score that an expert would, and says how far to trust it."""
 
-    def score(self, image: NDArray[np.uint8], magnification: float) -> float:
-        """Score a grey frame, uint8 (H, W); returns 0..10."""
+    def judge(self, image: NDArray[np.uint8], magnification: float) -> Judgement:
+        """Judge a grey frame, uint8 (H, W)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,16 @@ class Pipeline:
         begun = time.perf_counter()
         measurement, scored = None, begun
         if image is not None:
-            score = self.scorer.score(image, parameters.magnification)
+            judged = self.scorer.judge(image, parameters.magnification)
             scored = time.perf_counter()
             histogram = grey_histogram(image)
-            measurement = Measurement(score, measure_features(image, histogram), measure_exposure(histogram))
+            measurement = Measurement(
+                score=judged.score,
+                features=measure_features(image, histogram),
+                exposure=measure_exposure(histogram),
+                sigma=judged.sigma,
+                doubts=judged.doubts,
+            )
         measured = time.perf_counter()
         observation = Observation(stem, parameters, measurement)
         decision = decide(run, observation, self.rules, self.policy)
@@ -111,23 +118,26 @@ def make_action(
     )
 
 
-def load_pipeline(models: Path | None, threads: int, make_rules: Callable[[int, float], RunRules]) -> Pipeline:
+def load_pipeline(
+    models: Path | None, threads: int, make_rules: Callable[[int, float], RunRules], runtime: Runtime = "torch"
+) -> Pipeline:
     """Load verified models and make the rules that fit them.
 
     Args:
         models: folder with the manifest; None for the weights that came with semd.
-        threads: of the scoring network.
+        threads: of the scoring network's convolutions.
         make_rules: builds the rules from the actor's N and rho.
+        runtime: what runs these convolutions.
 
     Raises:
-        ModelError: a model is missing, changed or of the wrong shape.
+        ModelError: a model is missing, changed or of the wrong shape, or the runtime's extra is not installed.
     """
     directory = models if models is not None else default_directory()
-    scorer = Scorer.load(load_model(directory, "scorer").data, threads=threads)
+    scorer = load_scorer(directory, runtime, threads)
     policy = ActorPolicy.load(load_model(directory, "actor").data)
     return Pipeline(
         scorer=scorer,
         policy=policy,
         rules=make_rules(policy.n_frames, policy.rho),
-        models_digest=models_digest(directory),
+        models_digest=models_digest(directory, runtime),
     )

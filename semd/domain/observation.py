@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from semd.domain.axes import Parameters
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
+from semd.domain.judgement import Doubt
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +18,15 @@ class Measurement:
         score: the scoring machine's 0..10.
         features: AVG, GRD, VAR.
         exposure: clipping, level, contrast.
+        sigma: the score's standard deviation in points.
+        doubts: why the score is not to be trusted; mostly none.
     """
 
     score: float
     features: Features
     exposure: Exposure
+    sigma: float = 0.0
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

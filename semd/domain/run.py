@@ -31,6 +31,7 @@ class Reason(StrEnum):
 
     MOVING = "moving"
     PASSED = "score-passed"
+    DOUBTFUL = "score-doubtful"
     IMAGE_DAMAGED = "image-damaged"
     IMAGE_BLANK = "image-blank"
     READ_BACK = "read-back-differs"
@@ -38,6 +39,7 @@ class Reason(StrEnum):
     NOTHING_TO_FOCUS_ON = "nothing-to-focus-on"
     HOLDS_SPENT = "holds-spent"
     ALREADY_ENDED = "already-ended"
+    CALIBRATING = "calibrating"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,8 @@ def decide(run: Run | None, frame: Observation, rules: RunRules, policy: Policy)
         policy: the actor. Its output is bounded here, whatever it is.
     """
     holds = run.holds if run is not None else 0
-    if run is not None and not _field_changed(run.last, frame.parameters, rules):
-        if _differs(run.targets, frame.parameters, rules):
+    if run is not None and not field_changed(run.last, frame.parameters, rules):
+        if differs(run.targets, frame.parameters, rules):
             return _hold(run, frame, rules, Reason.READ_BACK, holds, restarts_next=True)
         if run.restarts_next or _has_fallen(run, frame, rules):
             run = None
@@ -110,9 +112,13 @@ def decide(run: Run | None, frame: Observation, rules: RunRules, policy: Policy)
     if frame.measurement is None:
         return _hold(run, frame, rules, Reason.IMAGE_DAMAGED, holds)
     if run is not None and run.status.is_terminal:
-        status = Status.DONE if _passes(frame.measurement, rules) else run.status
+        is_good = _passes(frame.measurement, rules) and not frame.measurement.doubts
+        status = Status.DONE if is_good else run.status
         return _stay(run, frame, rules, status, Reason.ALREADY_ENDED)
     if _passes(frame.measurement, rules):
+        if frame.measurement.doubts:
+            # Good, if it can be believed: another scan of the same settings tells.
+            return _hold(run, frame, rules, Reason.DOUBTFUL, holds)
         return _stay(run, frame, rules, Status.DONE, Reason.PASSED)
     if _is_blank(frame, rules):
         return _hold(run, frame, rules, Reason.IMAGE_BLANK, holds)
@@ -154,9 +160,10 @@ def advance(run: Run | None, frame: Observation, decision: Decision) -> Run:
 def best_frame(frames: tuple[Observation, ...], rules: RunRules) -> Observation:
     """The frame to return to: the highest score less the exposure's defect; the earliest of equals.
 
-    The run's first frame takes part, so the best is never worse than the start.
+    The run's first frame takes part, so the best is never worse than the start. A score in doubt counts only
+    where all are.
     """
-    return max(frames, key=lambda seen: _merit(seen, rules))
+    return max(frames, key=lambda seen: (not _is_doubted(seen), _merit(seen, rules)))
 
 
 def run_window(start: Parameters, rules: RunRules) -> Window:
@@ -253,7 +260,7 @@ def _decision(
     )
 
 
-def _field_changed(last: Parameters, now: Parameters, rules: RunRules) -> bool:
+def field_changed(last: Parameters, now: Parameters, rules: RunRules) -> bool:
     """Whether MAG, SAMPLE or STAGE say that this is another field."""
     if now.magnification != last.magnification or now.sample != last.sample:
         return True
@@ -264,7 +271,7 @@ def _field_changed(last: Parameters, now: Parameters, rules: RunRules) -> bool:
     return math.dist(now.stage_mm[:2], last.stage_mm[:2]) > pixel_mm * FRAME_WIDTH_PX
 
 
-def _differs(targets: Mapping[Axis, float], now: Parameters, rules: RunRules) -> bool:
+def differs(targets: Mapping[Axis, float], now: Parameters, rules: RunRules) -> bool:
     """Whether a parameter does not read back as commanded: the operator turned it, or it never moved."""
     values = now.controlled(rules.axes)
     return any(
@@ -303,6 +310,10 @@ def _is_blank(frame: Observation, rules: RunRules) -> bool:
         return False
     clipped = frame.measurement.exposure.black + frame.measurement.exposure.white
     return not (rules.controls_exposure and clipped > 0.5)
+
+
+def _is_doubted(frame: Observation) -> bool:
+    return frame.measurement is None or bool(frame.measurement.doubts)
 
 
 def _score(frame: Observation) -> float:

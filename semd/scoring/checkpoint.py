@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
@@ -14,7 +15,6 @@ from semd.errors import TrainingError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
     from torch import Tensor
 
     from semd.scoring.training_config import TrainingConfig
@@ -30,10 +30,18 @@ class Progress:
     Attributes:
         epoch: finished passes.
         best_rmse: lowest validation error so far.
+        epochs_without_gain: passes since.
     """
 
     epoch: int
     best_rmse: float
+    epochs_without_gain: int
+
+    def after_epoch(self, rmse: float) -> Progress:
+        """The progress once another pass has ended with this validation error."""
+        if rmse >= self.best_rmse:
+            return Progress(self.epoch + 1, self.best_rmse, self.epochs_without_gain + 1)
+        return Progress(self.epoch + 1, rmse, 0)
 
 
 def save_checkpoint(
@@ -83,12 +91,20 @@ def load_checkpoint(
         raise TrainingError(f"{path} belongs to another configuration; use another run directory or remove it")
     network.load_state_dict(_part(tensors, "network."))
     averaged.load_state_dict(_part(tensors, "averaged."))
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _part(tensors, "optimiser.").items():
         index, _, entry = name.partition(".")
-        state.setdefault(int(index), {})[entry] = value
+        state.setdefault(int(index), {})[entry] = _laid_out_like(parameters[int(index)], value)
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     return Progress(**meta["progress"])
+
+
+def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A moment in its parameter's memory order: a fused optimiser walks through both side by side."""
+    if value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:

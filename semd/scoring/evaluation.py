@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from rich.progress import track
 
-from semd.scoring.network import ScoringNetwork, magnification_input
+from semd.scoring.network import ScoringNetwork
 from semd.scoring.preprocess import centre_crop, standardise
 from semd.scoring.scorer import BEST_SCORE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from semd.scoring.dataset import LabelledFrames
 
@@ -51,27 +53,52 @@ class ScoringReport:
     soft_accepted: float
 
 
-def predict(
+class Judged(NamedTuple):
+    """What a network makes of B frames, on the CPU.
+
+    Attributes:
+        features: float32 (B, features).
+        scores: of every replica, float32 (B, K).
+        log_sigma: logarithm of the error every replica expects, float32 (B, K).
+    """
+
+    features: Tensor
+    scores: Tensor
+    log_sigma: Tensor
+
+
+def judge_rows(
     network: ScoringNetwork,
     frames: LabelledFrames,
     rows: NDArray[np.int64],
-    batch: int = 32,
+    batch: int = 16,
     *,
     bf16: bool = False,
-) -> NDArray[np.float64]:
-    """Scores 0..10 of some frames' centre crops, float64 (len(rows),)."""
+    progress: bool = False,
+) -> Judged:
+    """Let a network judge the middle of some frames."""
     was_training = network.training
     network.eval()
-    answers: list[float] = []
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        for start in range(0, len(rows), batch):
+    form, device = network.architecture, next(network.parameters()).device
+    parts: list[Judged] = []
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        for start in track(range(0, len(rows), batch), "features", disable=not progress):
             part = rows[start : start + batch]
-            crops = np.stack([standardise(centre_crop(frames.images[row])) for row in part])
-            images = torch.from_numpy(crops)[:, None].contiguous(memory_format=torch.channels_last)
-            magnification = torch.tensor([magnification_input(float(frames.magnification[row])) for row in part])
-            answers += network(images, magnification).tolist()
+            crops = [standardise(centre_crop(frames.images[row], form.height_px, form.width_px)) for row in part]
+            images = torch.from_numpy(np.stack(crops))[:, None].contiguous(memory_format=torch.channels_last)
+            features = network.extract(images.to(device))
+            answer = network.judge(features, torch.from_numpy(frames.magnification[part]).to(device))
+            parts.append(Judged(features.cpu(), answer.scores.cpu(), answer.log_sigma.cpu()))
     network.train(was_training)
-    return np.clip(np.array(answers, np.float64), 0.0, BEST_SCORE)
+    return Judged(*(torch.cat(column).clone() for column in zip(*parts, strict=True)))
+
+
+def predict(
+    network: ScoringNetwork, frames: LabelledFrames, rows: NDArray[np.int64], *, bf16: bool = False
+) -> NDArray[np.float64]:
+    """Scores 0..10 of some frames, float64 (len(rows),)."""
+    mean = judge_rows(network, frames, rows, bf16=bf16).scores.mean(dim=1)
+    return np.clip(mean.numpy().astype(np.float64), 0.0, BEST_SCORE)
 
 
 def report(frames: LabelledFrames, rows: NDArray[np.int64], predicted: NDArray[np.float64]) -> ScoringReport:

@@ -16,16 +16,19 @@ def scorer_entry(
     config: TrainingConfig, data: Path, report: ScoringReport, preset: str, processes: int
 ) -> dict[str, Any]:
     """The manifest's entry, but the SHA-256 that the store adds."""
-    fields, frames, seed = (_spec(data)[key] for key in ("fields", "frames_per_field", "seed"))
-    build = f"semd dataset build DATA --fields {fields} --frames-per-field {frames} --seed {seed}"
+    spec = _spec(data)
+    build = "semd dataset import DIR --table TABLE --out DATA"
+    if "frames_per_field" in spec:
+        frames, per_field, seed = (spec[key] for key in ("frames", "frames_per_field", "seed"))
+        build = f"semd dataset build DATA --frames {frames} --frames-per-field {per_field} --seed {seed}"
     train = f"semd train score --data DATA --run RUN --preset {preset} --seed {config.seed}"
     return {
         "file": "scorer.safetensors",
-        "input": "grey frame uint8 (480, 640), centre crop 240x320; magnification / 10000 in [0, 1]",
-        "output": "score 0..10",
+        "input": "grey frame uint8 from 240x320 up, its middle 480x640; magnification in x",
+        "output": "score 0..10, its standard deviation, and whether the frame is unlike those of the training",
         "training": {
             "commands": [build, f"{train} --threads {config.threads} --processes {processes}"],
-            "data": _spec(data),
+            "data": spec,
             "settings": asdict(config),
         },
         "figures": {"command": "semd evaluate score --data DATA", **asdict(report)},

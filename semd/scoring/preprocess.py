@@ -1,4 +1,4 @@
-"""From a frame to what the network takes: the centre crop, on a fixed scale."""
+"""From a frame to what the network takes: its middle, on a fixed scale."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from numpy.typing import NDArray
 
 from semd.errors import ImageSizeError
 
-CROP_HEIGHT_PX = 240
-CROP_WIDTH_PX = 320
+LEAST_HEIGHT_PX = 240
+LEAST_WIDTH_PX = 320
+"""The papers' crop: smaller frames are not judged."""
 # Mean and spread of ordinary frames on the scale 0..1. Constants, not the frame's own: the network must see
 # white as white.
 MEAN = 0.45
 SPREAD = 0.25
 
 
-def centre_crop(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The middle 240x320 of a grey frame, a view.
+def centre_crop(image: NDArray[np.uint8], most_height_px: int, most_width_px: int) -> NDArray[np.uint8]:
+    """The middle of a grey frame, a view with even sides.
 
     Args:
         image: uint8 (H, W) with H >= 240 and W >= 320.
+        most_height_px: height of the crop, even; less where the frame is smaller.
+        most_width_px: width likewise.
 
     Raises:
         ImageSizeError: the frame is smaller, or not a grey picture.
@@ -27,12 +30,13 @@ def centre_crop(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if image.ndim != 2:
         raise ImageSizeError(f"the scoring machine takes a grey picture (height, width), not the shape {image.shape}")
     height, width = image.shape
-    if height < CROP_HEIGHT_PX or width < CROP_WIDTH_PX:
+    if height < LEAST_HEIGHT_PX or width < LEAST_WIDTH_PX:
         raise ImageSizeError(
-            f"the frame is {width}x{height}, the scoring machine needs {CROP_WIDTH_PX}x{CROP_HEIGHT_PX}"
+            f"the frame is {width}x{height}, the scoring machine needs {LEAST_WIDTH_PX}x{LEAST_HEIGHT_PX}"
         )
-    top, left = (height - CROP_HEIGHT_PX) // 2, (width - CROP_WIDTH_PX) // 2
-    return image[top : top + CROP_HEIGHT_PX, left : left + CROP_WIDTH_PX]
+    crop_height, crop_width = min(most_height_px, height - height % 2), min(most_width_px, width - width % 2)
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    return image[top : top + crop_height, left : left + crop_width]
 
 
 def standardise(grey: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 
+from semd.domain.judgement import Doubt, Judgement
 from semd.errors import ModelError
-from semd.scoring.network import ScoringNetwork, lay_out_channels_last, magnification_input
-from semd.scoring.preprocess import CROP_HEIGHT_PX, CROP_WIDTH_PX, centre_crop, standardise
-from semd.scoring.weights import load_weights
+from semd.scoring.faults import find_faults
+from semd.scoring.network import ScoringNetwork, lay_out_channels_last
+from semd.scoring.preprocess import centre_crop, standardise
+from semd.scoring.stored import network_from_bytes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
 BEST_SCORE = 10.0
+# Labels begin at 1 where anything can be recognised.
+_NOTHING_SEEN = 0.5
+
+
+class FeatureEngine(Protocol):
+    """Whatever runs the network's convolutional part: torch itself, or an exported model."""
+
+    def extract(self, images: Tensor) -> Tensor:
+        """Standardised frames, float32 (B, 1, H, W), to their features, float32 (B, 512)."""
 
 
 class Scorer:
     """Scores frames with a trained network; keeps no memory of earlier frames."""
 
-    def __init__(self, network: ScoringNetwork) -> None:
-        """Take over a network, switched to inference."""
+    def __init__(self, network: ScoringNetwork, engine: FeatureEngine | None = None) -> None:
+        """Take over a network, switched to inference, and what runs its convolutions; torch by default."""
         self._network = lay_out_channels_last(network.eval())
+        self._engine: FeatureEngine = cast("FeatureEngine", self._network) if engine is None else engine
 
     @classmethod
     def load(cls, weights: bytes, threads: int = 1) -> Scorer:
@@ -35,38 +48,58 @@ class Scorer:
             threads: threads torch may use in this process; more than one only on cores nobody else uses.
 
         Raises:
-            ModelError: the bytes are not this network's weights, or `threads` is below 1.
+            ModelError: the bytes are not a scoring network's, or `threads` is below 1.
         """
         if threads < 1:
             raise ModelError(f"threads must be at least 1, not {threads}")
         torch.set_num_threads(threads)
-        # Weights follow at once: what the initialisation draws would be thrown away.
-        network = ScoringNetwork()
-        load_weights(network, weights)
-        return cls(network)
+        return cls(network_from_bytes(weights))
+
+    @property
+    def engine(self) -> FeatureEngine:
+        """What runs the convolutions."""
+        return self._engine
 
     def warm_up(self) -> None:
         """Score an empty frame, so that the first real one does not pay for torch's own preparations."""
-        empty = torch.zeros((1, 1, CROP_HEIGHT_PX, CROP_WIDTH_PX)).to(memory_format=torch.channels_last)
+        form = self._network.architecture
+        empty = torch.zeros((1, 1, form.height_px, form.width_px)).to(memory_format=torch.channels_last)
         with torch.inference_mode():
-            self._network(empty, torch.zeros(1))
+            self._network.judge(self._engine.extract(empty), torch.ones(1))
 
     def score(self, image: NDArray[np.uint8], magnification: float) -> float:
-        """Score one frame, 0..10.
+        """The score alone, 0..10, see `judge`."""
+        return self.judge(image, magnification).score
+
+    def judge(self, image: NDArray[np.uint8], magnification: float) -> Judgement:
+        """Score one frame, and say how far to trust the score.
 
         Args:
-            image: grey frame, uint8 (480, 640) or any size from 240x320 up; its centre is looked at.
-            magnification: magnification.
+            image: grey frame, uint8 (480, 640) or any size from 240x320 up; its middle is looked at.
+            magnification: magnification in x.
 
         Raises:
             ImageSizeError: the frame is too small, or not grey.
             ModelError: the network's answer is not a number.
         """
+        form = self._network.architecture
+        middle = centre_crop(image, form.height_px, form.width_px)
         # The fresh array belongs to nobody else, so torch may share its memory.
-        grey = torch.from_numpy(standardise(centre_crop(image)))[None, None]
+        grey = torch.from_numpy(standardise(middle))[None, None]
         with torch.inference_mode():
-            images = grey.contiguous(memory_format=torch.channels_last)
-            answer = float(self._network(images, torch.tensor([magnification_input(magnification)])))
-        if not math.isfinite(answer):
-            raise ModelError(f"the scoring network answered {answer} for a frame at x{magnification:g}")
-        return min(max(answer, 0.0), BEST_SCORE)
+            features = self._engine.extract(grey.contiguous(memory_format=torch.channels_last))
+            answer = self._network.judge(features, torch.tensor([magnification]))
+            score = float(answer.scores.mean())
+            sigma = float(self._network.certainty.sigma(*answer))
+            strange = bool(self._network.certainty.is_strange(features))
+        if not math.isfinite(score) or not math.isfinite(sigma):
+            raise ModelError(f"the scoring network answered {score} +- {sigma} for a frame at x{magnification:g}")
+        faults = find_faults(middle)
+        if faults.is_empty:
+            score = 0.0
+        doubts = set(faults.doubts)
+        if score < _NOTHING_SEEN:
+            doubts.add(Doubt.BLANK)
+        if strange:
+            doubts.add(Doubt.UNFAMILIAR)
+        return Judgement(min(max(score, 0.0), BEST_SCORE), sigma, tuple(sorted(doubts)))

@@ -8,13 +8,15 @@ gradients at each costs a tenth and learns as well (local stochastic gradient de
 from __future__ import annotations
 
 import multiprocessing
-from dataclasses import dataclass
+import os
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 
 from semd.errors import TrainingError
+from semd.scoring.checkpoint import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,8 +68,31 @@ class Team:
             value.copy_(flat[start : start + value.numel()].view_as(value))
             start += value.numel()
 
+    def lead(self, progress: Progress) -> Progress:
+        """Tell the others how far the training is; returns it."""
+        if self.size > 1:
+            dist.broadcast(torch.tensor(astuple(progress), dtype=torch.float64), src=0)
+        return progress
+
+    def follow(self) -> Progress:
+        """Hear from the leader how far the training is."""
+        heard = torch.zeros(3, dtype=torch.float64)
+        dist.broadcast(heard, src=0)
+        epoch, best_rmse, epochs_without_gain = heard.tolist()
+        return Progress(int(epoch), best_rmse, int(epochs_without_gain))
+
 
 ALONE = Team()
+
+
+def launched_team() -> Team | None:
+    """The place of this process among those that torchrun has started; None without torchrun."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size < 2:
+        return None
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    return Team(dist.get_rank(), size)
 
 
 def gather_team(

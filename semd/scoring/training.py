@@ -21,10 +21,12 @@ from semd.scoring.augment import photometric, random_crops
 from semd.scoring.checkpoint import Progress, load_checkpoint, save_checkpoint
 from semd.scoring.dataset import LabelledFrames, read_dataset
 from semd.scoring.evaluation import ScoringReport, predict, report
-from semd.scoring.network import ScoringNetwork, lay_out_channels_last, magnification_input
+from semd.scoring.finishing import finish
+from semd.scoring.losses import expected_error_loss, rmse_loss
+from semd.scoring.network import ScoringNetwork, lay_out_channels_last
 from semd.scoring.preprocess import standardise
-from semd.scoring.team import ALONE, Team, dissolve_team, gather_team
-from semd.scoring.weights import load_weights, weights_to_bytes
+from semd.scoring.stored import network_from_bytes, network_to_bytes
+from semd.scoring.team import ALONE, Team, dissolve_team, gather_team, launched_team
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from semd.scoring.training_config import Stage, TrainingConfig
 
+BEST_NAME = "best.safetensors"
 WEIGHTS_NAME = "scorer.safetensors"
 CURVE_NAME = "curve.csv"
 REPORT_NAME = "report.json"
@@ -42,8 +45,8 @@ CURVE_COLUMNS = (
     "epoch",
     "height_px",
     "train_rmse",
-    "test_rmse",
-    "test_rmse_score",
+    "validation_rmse",
+    "validation_rmse_score",
     "sharp_mean",
     "soft_accepted",
     "rate",
@@ -61,7 +64,7 @@ class TrainingResult:
         finished: False when it was interrupted; it goes on from the last pass when called again.
         epochs: passes done.
         weights: file with the weights, half precision safetensors; None before the first pass is through.
-        report: figures on all test frames; None when interrupted.
+        report: figures on all frames of the grouped test; None when interrupted.
     """
 
     finished: bool
@@ -75,11 +78,10 @@ class _Batch:
     images: Tensor
     magnification: Tensor
     target: Tensor
+    weight: Tensor
 
-
-def rmse_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Root mean square error over a batch, equation (1); a small constant keeps its slope finite at 0."""
-    return torch.sqrt(torch.mean((predicted - target) ** 2) + 1e-8)
+    def to(self, device: torch.device) -> _Batch:
+        return _Batch(*(part.to(device) for part in (self.images, self.magnification, self.target, self.weight)))
 
 
 def train_scorer(
@@ -92,7 +94,8 @@ def train_scorer(
         dataset_dir: a finished dataset.
         run_dir: where checkpoint, curve, weights and report go; created. What is there already is continued.
         progress: whether to show a progress bar.
-        processes: processes that share the frames, see `team.py`; the outcome depends on their number.
+        processes: processes that share the frames, see `team.py`; the outcome depends on their number. Under
+            torchrun its processes are taken instead.
 
     Raises:
         DatasetError: the dataset is missing or malformed.
@@ -101,6 +104,9 @@ def train_scorer(
     """
     if processes < 1:
         raise TrainingError(f"processes must be at least 1, not {processes}")
+    launched = launched_team()
+    if launched is not None:
+        return _train(config, dataset_dir, run_dir, progress and launched.leads, launched)
     if processes == 1:
         return _train(config, dataset_dir, run_dir, progress, ALONE)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -118,59 +124,68 @@ def _train(config: TrainingConfig, dataset_dir: Path, run_dir: Path, progress: b
     """The training as one process of a team sees it."""
     torch.set_num_threads(config.threads)
     frames = read_dataset(dataset_dir)
-    train_rows, test_rows = frames.rows("train"), frames.rows("test")
-    if not len(train_rows) or not len(test_rows):
+    train_rows, validation_rows = split_validation(frames, config.validation_fields, config.seed)
+    if not len(train_rows) or not len(frames.rows("test")):
         raise TrainingError(f"{dataset_dir} needs frames on both sides of the split")
+    # Several processes would fight for one accelerator.
+    device = torch.device("cuda" if torch.cuda.is_available() and team.size == 1 else "cpu")
     run_dir.mkdir(parents=True, exist_ok=True)
     # torch draws initial weights from its own global stream; put it back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = ScoringNetwork()
-    lay_out_channels_last(network)
+        network = ScoringNetwork(config.architecture)
+    lay_out_channels_last(network).to(device)
     averaged = copy.deepcopy(network)
     optimiser = _make_optimiser(config, network)
-    done = load_checkpoint(run_dir, config, network, averaged, optimiser) or Progress(0, math.inf)
-    validation_rows = _thinned(test_rows, config.validation_frames)
+    done = load_checkpoint(run_dir, config, network, averaged, optimiser) or Progress(0, math.inf, 0)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         with ProgressBar(*columns, disable=not progress) as bar:
             for epoch in range(done.epoch, config.epochs):
+                if config.patience and done.epochs_without_gain >= config.patience:
+                    break
                 task = bar.add_task(f"pass {epoch + 1}/{config.epochs}", total=len(train_rows))
                 advance = partial(bar.advance, task)
                 loss = _run_epoch(config, epoch, team, network, averaged, optimiser, frames, train_rows, advance)
                 if not team.leads:
+                    done = team.follow()
                     continue
                 figures = report(frames, validation_rows, predict(averaged, frames, validation_rows, bf16=config.bf16))
                 bar.remove_task(task)
                 bar.console.print(
-                    f"pass {epoch + 1}: train {loss:.3f}, test {figures.rmse:.3f}, sharp {figures.sharp_mean:.2f}"
+                    f"pass {epoch + 1}: train {loss:.3f}, validation {figures.rmse:.3f}, sharp {figures.sharp_mean:.2f}"
                 )
                 _add_to_curve(run_dir / CURVE_NAME, epoch, config, loss, figures)
-                done = Progress(epoch + 1, min(done.best_rmse, figures.rmse))
+                done = team.lead(done.after_epoch(figures.rmse_score))
+                if not done.epochs_without_gain:
+                    _write_weights(run_dir / BEST_NAME, averaged)
                 save_checkpoint(run_dir, config, done, network.state_dict(), averaged.state_dict(), optimiser)
-                _write_weights(run_dir / WEIGHTS_NAME, averaged)
     except KeyboardInterrupt:
-        return TrainingResult(False, done.epoch, run_dir / WEIGHTS_NAME if done.epoch else None, None)
+        return TrainingResult(False, done.epoch, run_dir / BEST_NAME if done.epoch else None, None)
     if not team.leads:
-        return TrainingResult(True, config.epochs, None, None)
-    final = report(frames, test_rows, predict(averaged, frames, test_rows))
+        return TrainingResult(True, done.epoch, None, None)
+    best = network_from_bytes((run_dir / BEST_NAME).read_bytes()).to(device)
+    best = finish(best, frames, train_rows, validation_rows, seed=config.seed, bf16=config.bf16, progress=progress)
+    _write_weights(run_dir / WEIGHTS_NAME, best)
+    test_rows = frames.rows("test")
+    final = report(frames, test_rows, predict(best, frames, test_rows))
     (run_dir / REPORT_NAME).write_text(json.dumps(asdict(final), indent=2) + "\n", encoding="utf-8")
     return TrainingResult(True, done.epoch, run_dir / WEIGHTS_NAME, final)
 
 
-def evaluate_scorer(weights: bytes, dataset_dir: Path, split: str = "test", threads: int = 1) -> ScoringReport:
-    """Measure stored weights on one side of a dataset's split, in single precision.
+def split_validation(frames: LabelledFrames, fields: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows to train on, and rows of whole fields set aside from them: at most `fields`, at most a tenth.
 
-    Raises:
-        ModelError: the weights are not this network's.
-        DatasetError: the dataset is missing or malformed.
+    With nothing set aside, the training rows are watched themselves.
     """
-    torch.set_num_threads(threads)
-    network = lay_out_channels_last(ScoringNetwork())
-    load_weights(network, weights)
-    frames = read_dataset(dataset_dir)
-    rows = frames.rows(split)
-    return report(frames, rows, predict(network, frames, rows))
+    rows = frames.rows("train")
+    # Other surfaces are there to widen the training, not to be judged by.
+    wanted = rows[frames.sample[rows] != "assorted"]
+    known = np.unique(frames.field_id[wanted])
+    count = min(fields, max(len(known) // 10, min(len(known) - 1, 1)))
+    aside = np.random.default_rng([seed, 43]).permutation(known)[:count]
+    is_aside = np.isin(frames.field_id[rows], aside)
+    return (rows[~is_aside], rows[is_aside]) if count > 0 else (rows, rows)
 
 
 def rate_at(config: TrainingConfig, share_done: float) -> float:
@@ -192,7 +207,7 @@ def _make_optimiser(config: TrainingConfig, network: ScoringNetwork) -> torch.op
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def _run_epoch(
@@ -209,20 +224,22 @@ def _run_epoch(
     """One pass over the training frames; its loss. All that is random in it follows from seed and epoch."""
     stage = config.stage_of(epoch)
     network.train()
+    device = next(network.parameters()).device
     losses: list[float] = []
     steps = math.ceil(len(train_rows) / (stage.batch * team.size))
     for step, batch in enumerate(_batches(config, epoch, team, stage, frames, train_rows)):
         rate = rate_at(config, (epoch + step / steps) / config.epochs)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            predicted = network(batch.images, batch.magnification)
-        loss = rmse_loss(predicted, batch.target)
-        value = float(loss.detach())
+        part = batch.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            answers = network(part.images, part.magnification)
+        error = rmse_loss(answers.scores, part.target, part.weight)
+        value = float(error.detach())
         if not math.isfinite(value):
             raise TrainingError(f"the loss became {value} in pass {epoch + 1}, step {step}; lower the learning rate")
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        (error + expected_error_loss(answers, part.target)).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
         if step % _STEPS_APART == _STEPS_APART - 1:
@@ -237,10 +254,11 @@ def _run_epoch(
 @torch.no_grad()
 def _average(averaged: ScoringNetwork, network: ScoringNetwork, decay: float) -> None:
     """Move the averaged weights towards the present ones (decay 0 copies them)."""
-    for old, new in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
-        if old.is_floating_point():
-            old.lerp_(new, 1.0 - decay)
-        else:
+    pairs = list(zip(averaged.state_dict().values(), network.state_dict().values(), strict=True))
+    moving = [pair for pair in pairs if pair[0].is_floating_point()]
+    torch._foreach_lerp_([old for old, _ in moving], [new for _, new in moving], 1.0 - decay)
+    for old, new in pairs:
+        if not old.is_floating_point():
             old.copy_(new)
 
 
@@ -253,6 +271,7 @@ def _batches(
     train_rows: NDArray[np.int64],
 ) -> Iterator[_Batch]:
     """Batches of one pass, prepared ahead by another thread; each has its own random stream."""
+    drawn = _resampled(config, frames)
     order = team.share(np.random.default_rng([config.seed, epoch]).permutation(train_rows))
     parts = [order[k : k + stage.batch] for k in range(0, len(order), stage.batch)]
     # Batch statistics of a lone leftover frame are useless; the paper's batch of 1 is meant.
@@ -261,7 +280,7 @@ def _batches(
 
     def prepare(number: int) -> _Batch:
         rng = np.random.default_rng([config.seed, epoch, number, team.rank])
-        return _prepare(config, stage, frames, parts[number], rng)
+        return _prepare(config, stage, frames, parts[number], drawn, rng)
 
     with ThreadPoolExecutor(1) as pool:
         prepared = [pool.submit(prepare, number) for number in range(min(_PREPARED_BATCHES, len(parts)))]
@@ -272,11 +291,25 @@ def _batches(
                 yield prepared.pop(0).result()
 
 
+def _resampled(config: TrainingConfig, frames: LabelledFrames) -> NDArray[np.float32]:
+    """How often each replica draws each frame's field, float32 (N, K): the bootstrap, by whole fields.
+
+    Drawing n fields out of n with replacement takes each about Poisson(1) times.
+    """
+    replicas = config.architecture.replicas
+    if replicas == 1:
+        return np.ones((len(frames), 1), np.float32)
+    known, place = np.unique(frames.field_id, return_inverse=True)
+    drawn = np.random.default_rng([config.seed, 41]).poisson(1.0, (len(known), replicas))
+    return drawn[place].astype(np.float32)
+
+
 def _prepare(
     config: TrainingConfig,
     stage: Stage,
     frames: LabelledFrames,
     rows: NDArray[np.int64],
+    drawn: NDArray[np.float32],
     rng: np.random.Generator,
 ) -> _Batch:
     crops = random_crops(frames.images, rows, stage.height_px, stage.width_px, rng, stage.tries)
@@ -284,21 +317,15 @@ def _prepare(
     target = frames.score[rows] if config.target == "score" else frames.label[rows].astype(np.float32)
     return _Batch(
         images=torch.from_numpy(light)[:, None].contiguous(memory_format=torch.channels_last),
-        magnification=torch.tensor([magnification_input(float(frames.magnification[row])) for row in rows]),
+        magnification=torch.from_numpy(frames.magnification[rows]),
         target=torch.from_numpy(np.ascontiguousarray(target)),
+        weight=torch.from_numpy(drawn[rows]),
     )
-
-
-def _thinned(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """At most `most` rows, evenly spread; 0 means all."""
-    if most == 0 or len(rows) <= most:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
 
 
 def _write_weights(path: Path, network: ScoringNetwork) -> None:
     unfinished = path.with_suffix(".partial")
-    unfinished.write_bytes(weights_to_bytes(network.state_dict()))
+    unfinished.write_bytes(network_to_bytes(network))
     unfinished.replace(path)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from semd.errors import ConfigError
+from semd.scoring.network import OURS, PAPER, Architecture
 
 Optimiser = Literal["sgd", "adamw"]
 Target = Literal["score", "label"]
@@ -18,7 +19,7 @@ class Stage:
     Attributes:
         height_px: height of the random crops.
         width_px: width of the random crops.
-        batch: frames per step.
+        batch: frames per step and process.
         epochs: passes over the training frames.
         tries: places tried for each crop; the one with most in it is taken, so that small crops seldom show
             nothing.
@@ -32,7 +33,7 @@ class Stage:
 
 
 # Blur is local: small crops at native resolution teach about as much a pass, several times faster.
-_DEFAULT_STAGES = (Stage(96, 128, 32, 6, tries=3), Stage(144, 192, 32, 2, tries=2), Stage(240, 320, 16, 3))
+_DEFAULT_STAGES = (Stage(240, 320, 16, 8, tries=2), Stage(480, 640, 8, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class TrainingConfig:
     """A training run; configuration, dataset, machine and thread count decide its outcome.
 
     Attributes:
+        architecture: the network's form.
         stages: crop sizes and passes, in order.
         optimiser: `adamw` under a one-cycle schedule, or plain `sgd` at a constant rate.
         learning_rate: peak learning rate.
@@ -52,9 +54,12 @@ class TrainingConfig:
         bf16: compute in bfloat16 where that is safe.
         threads: torch threads.
         seed: seed of initial weights, order and augmentation.
-        validation_frames: at most this many test frames are scored after each pass; 0 means all.
+        validation_fields: fields of the training side that are not trained on but watched after each pass: the
+            best of the passes is kept, and certainty is measured on them.
+        patience: passes without a better validation after which the training stops; 0 never stops it.
     """
 
+    architecture: Architecture = OURS
     stages: tuple[Stage, ...] = _DEFAULT_STAGES
     optimiser: Optimiser = "adamw"
     learning_rate: float = 1.2e-3
@@ -67,7 +72,8 @@ class TrainingConfig:
     bf16: bool = True
     threads: int = 2
     seed: int = 0
-    validation_frames: int = 600
+    validation_fields: int = 100
+    patience: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with.
@@ -80,6 +86,8 @@ class TrainingConfig:
         for stage in self.stages:
             if min(stage.batch, stage.epochs, stage.tries) < 1 or stage.height_px < 32 or stage.width_px < 32:
                 raise ConfigError(f"crops need at least 32 pixels; batch, epochs and tries at least 1: {stage}")
+        if min(self.validation_fields, self.patience) < 0:
+            raise ConfigError("validation_fields and patience must not be negative")
         if not self.learning_rate > 0.0 or not 0.0 <= self.ema_decay < 1.0 or self.threads < 1:
             raise ConfigError("learning_rate must be positive, ema_decay within 0..1 (1 excluded), threads at least 1")
 
@@ -103,6 +111,7 @@ def paper_preset(epochs: int = 100, seed: int = 0, threads: int = 2) -> Training
     The two papers give 100 and 1000 epochs.
     """
     return TrainingConfig(
+        architecture=PAPER,
         stages=(Stage(240, 320, 1, epochs),),
         optimiser="sgd",
         learning_rate=2e-4,

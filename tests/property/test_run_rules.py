@@ -10,10 +10,11 @@ from semd.domain.action import Status
 from semd.domain.axes import AXES, Axis, Parameters
 from semd.domain.exposure import Exposure, ExposureRange
 from semd.domain.features import Features
+from semd.domain.judgement import Doubt
 from semd.domain.limits import Optics
 from semd.domain.observation import Measurement, Observation
 from semd.domain.rules import RunRules
-from semd.domain.run import Run, advance, decide, run_state
+from semd.domain.run import Reason, Run, advance, decide, run_state
 
 RULES = RunRules(max_steps=15)
 MAGNIFICATION = 2000.0
@@ -27,8 +28,8 @@ exposures = st.builds(
 measurements = st.one_of(
     st.none(),
     st.builds(
-        lambda score, exposure: Measurement(score, Features(100.0, 900.0, 400.0, 100), exposure),
-        st.floats(0, 10), exposures,
+        lambda score, exposure, doubts: Measurement(score, Features(100.0, 900.0, 400.0, 100), exposure, 0.3, doubts),
+        st.floats(0, 10), exposures, st.sampled_from([(), (), (), (Doubt.STRIPED,)]),
     ),
 )  # fmt: skip
 steps = st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min_size=3, max_size=3)
@@ -62,6 +63,7 @@ def test_every_answer_keeps_the_rules(
         if decision.status is Status.DONE:
             assert measurement is not None
             assert measurement.score > RULES.accept_score - RULES.restart_margin
+            assert not measurement.doubts or decision.reason is Reason.ALREADY_ENDED
         if run.frames:
             state = run_state(run.frames, run.start, RULES)
             assert state.shape == (10 * RULES.n_frames,)

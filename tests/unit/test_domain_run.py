@@ -11,6 +11,7 @@ from semd.domain.action import Status
 from semd.domain.axes import Axis, Parameters
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
+from semd.domain.judgement import Doubt
 from semd.domain.limits import Optics
 from semd.domain.observation import Measurement, Observation
 from semd.domain.rules import RunRules
@@ -31,10 +32,11 @@ def at(
     brightness: float = 50.0,
     contrast: float = 50.0,
     exposure: Exposure = FINE,
+    doubts: tuple[Doubt, ...] = (),
     **other: object,
 ) -> Observation:
     parameters = Parameters(1000.0, wd_mm, brightness, contrast)
-    measurement = None if score is None else Measurement(score, FEATURES, exposure)
+    measurement = None if score is None else Measurement(score, FEATURES, exposure, 0.3, doubts)
     return Observation("frame", replace(parameters, **other), measurement)
 
 
@@ -110,6 +112,31 @@ def test_done_does_not_ask_for_an_exposure_it_cannot_mend() -> None:
     decision = decide(None, at(9.5, exposure=DARK), wd_only, REST)
     assert decision.status is Status.DONE
     assert set(decision.targets) == {Axis.WD}
+
+
+STRIPED = (Doubt.STRIPED,)
+
+
+def test_a_score_in_doubt_never_ends_a_run_well() -> None:
+    good = at(9.8, doubts=STRIPED)
+    decision = decide(None, good, RULES, REST)
+    assert (decision.status, decision.reason) == (Status.HOLD, Reason.DOUBTFUL)
+    run, decision = play([good] * (RULES.max_holds + 1))
+    assert (decision.status, decision.reason) == (Status.GIVE_UP, Reason.HOLDS_SPENT)
+    # Nor after the end of the run, as long as the doubt lasts.
+    assert decide(run, good, RULES, REST).status is Status.GIVE_UP
+    assert decide(run, at(9.8), RULES, REST).status is Status.DONE
+
+
+def test_a_poor_score_in_doubt_does_not_stop_the_search() -> None:
+    decision = decide(None, at(4.0, doubts=(Doubt.SATURATED,)), RULES, always(0.1, 0.0, 0.0))
+    assert decision.status is Status.ADJUST
+
+
+def test_the_best_frame_is_one_that_can_be_trusted() -> None:
+    doubted, trusted = at(8.9, 1.0, doubts=STRIPED), at(5.0, 2.0)
+    assert best_frame((doubted, trusted), RULES) is trusted
+    assert best_frame((doubted,), RULES) is doubted
 
 
 def test_the_last_step_of_the_budget_goes_back_to_the_best_frame() -> None:

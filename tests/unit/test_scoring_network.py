@@ -11,72 +11,118 @@ import torch
 from safetensors.torch import save
 
 from semd.errors import ImageSizeError, ModelError
-from semd.scoring.network import ScoringNetwork, magnification_input
+from semd.scoring.network import PAPER, Architecture, ScoringNetwork
 from semd.scoring.preprocess import centre_crop, standardise
 from semd.scoring.scorer import Scorer
+from semd.scoring.stored import network_from_bytes, network_to_bytes
 from semd.scoring.weights import load_weights, weights_to_bytes
+
+SMALL = Architecture(height_px=240, width_px=320, replicas=3)
 
 
 @pytest.fixture(scope="module")
 def network() -> ScoringNetwork:
     torch.manual_seed(1)
-    return ScoringNetwork().eval()
+    return ScoringNetwork(SMALL).eval()
 
 
 @pytest.fixture(scope="module")
 def weights(network: ScoringNetwork) -> bytes:
-    return weights_to_bytes(network.state_dict())
+    return network_to_bytes(network)
 
 
-def test_the_network_is_the_papers(network: ScoringNetwork) -> None:
-    linear = [layer for layer in network.head if isinstance(layer, torch.nn.Linear)]
-    assert len(linear) == 3
-    assert linear[0].in_features == 513
-    assert linear[-1].out_features == 1
-    assert network.backbone.conv1.weight.shape == (64, 1, 7, 7)
+def test_the_papers_network() -> None:
+    paper = ScoringNetwork(PAPER)
+    shapes = [tuple(layer.weight.shape) for layer in paper.layers]
+    assert [shape[0] for shape in shapes] == [1, 1, 1]
+    assert (shapes[0][1], shapes[-1][2]) == (513, 1)
+    assert paper.backbone.conv1.weight.shape == (64, 1, 7, 7)
     # torchvision's ResNet18 has 11,689,512 parameters: less two input channels and the 1000 classes.
-    backbone = sum(p.numel() for p in network.backbone.parameters())
+    backbone = sum(p.numel() for p in paper.backbone.parameters())
     assert backbone == 11_689_512 - 2 * 64 * 49 - (512 * 1000 + 1000)
+    assert paper(torch.randn(2, 1, 240, 320), torch.tensor([500.0, 1e4])).scores.shape == (2, 1)
 
 
-def test_features_enter_the_head_as_a_softmax(network: ScoringNetwork) -> None:
+@pytest.mark.parametrize(
+    ("form", "magnification", "told"),
+    [
+        (PAPER, 500.0, 0.05),
+        (PAPER, 10000.0, 1.0),
+        (PAPER, 150000.0, 1.0),
+        # On the logarithmic scale from x100 to x100,000.
+        (SMALL, 100.0, 0.0),
+        (SMALL, 1000.0, 1 / 3),
+        (SMALL, 10000.0, 2 / 3),
+        (SMALL, 1e6, 1.0),
+        (SMALL, -3.0, 0.0),
+        (Architecture(magnification="none"), 2000.0, 0.0),
+    ],
+)
+def test_features_enter_the_heads_as_a_softmax_beside_the_magnification(
+    form: Architecture, magnification: float, told: float
+) -> None:
+    torch.manual_seed(4)
+    network = ScoringNetwork(form)
     seen: list[torch.Tensor] = []
-    hook = network.head.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    network.layers[0].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     with torch.inference_mode():
-        answer = network(torch.randn(2, 1, 240, 320), torch.tensor([0.05, 1.0]))
-    hook.remove()
-    assert answer.shape == (2,)
-    assert seen[0].shape == (2, 513)
-    assert torch.allclose(seen[0][:, :512].sum(dim=1) / 512, torch.ones(2), atol=1e-4)
-    assert torch.allclose(seen[0][:, 512], torch.tensor([0.05, 1.0]))
+        network.judge(torch.randn(1, 512), torch.tensor([magnification]))
+    assert seen[0].shape == (1, form.replicas, 513)
+    assert float(seen[0][0, 0, :512].sum()) == pytest.approx(512.0, rel=1e-5)
+    assert float(seen[0][0, 0, 512]) == pytest.approx(8.0 * told, abs=1e-5)
 
 
-def test_gradients_reach_the_first_layer() -> None:
+def test_folding_loses_no_pixel() -> None:
+    image = torch.arange(16.0).reshape(1, 1, 4, 4)
+    folded = ScoringNetwork(SMALL).fold(image)
+    assert folded.shape == (1, 4, 2, 2)
+    # Channel 2 y + x holds the pixels at (y, x) of each 2x2 square.
+    assert folded[0, 3].tolist() == [[5.0, 7.0], [13.0, 15.0]]
+
+
+def test_replicas_are_independent(network: ScoringNetwork) -> None:
+    features, magnification = torch.randn(2, 512), torch.tensor([500.0, 5000.0])
+    with torch.no_grad():
+        before = network.judge(features, magnification).scores
+        network.layers[0].weight[1] += 0.5
+        after = network.judge(features, magnification).scores
+        network.layers[0].weight[1] -= 0.5
+    assert torch.equal(before[:, [0, 2]], after[:, [0, 2]])
+    assert not torch.equal(before[:, 1], after[:, 1])
+
+
+def test_gradients_reach_the_first_layer_from_scores_alone() -> None:
     torch.manual_seed(2)
-    fresh = ScoringNetwork()
-    fresh(torch.randn(4, 1, 64, 64), torch.zeros(4)).sum().backward()
-    gradient = fresh.backbone.conv1.weight.grad
-    assert gradient is not None
-    assert float(gradient.abs().max()) > 1e-5
+    fresh = ScoringNetwork(SMALL)
+    answer = fresh(torch.randn(4, 1, 64, 64), torch.full((4,), 500.0))
+    answer.log_sigma.sum().backward(retain_graph=True)
+    first = fresh.backbone.conv1.weight
+    assert first.grad is None
+    answer.scores.sum().backward()
+    assert first.grad is not None
+    assert float(first.grad.abs().max()) > 1e-5
 
 
-@pytest.mark.parametrize(("magnification", "expected"), [(500, 0.05), (10000, 1.0), (150000, 1.0), (-3, 0.0)])
-def test_magnification_input(magnification: float, expected: float) -> None:
-    assert magnification_input(magnification) == pytest.approx(expected)
+@pytest.mark.parametrize(
+    ("shape", "crop"), [((480, 640), (240, 320)), ((241, 999), (240, 320)), ((960, 1280), (240, 320))]
+)
+def test_the_crop_is_the_centre(shape: tuple[int, int], crop: tuple[int, int]) -> None:
+    image = np.zeros(shape, np.uint8)
+    top, left = (shape[0] - crop[0]) // 2, (shape[1] - crop[1]) // 2
+    image[top : top + crop[0], left : left + crop[1]] = 7
+    found = centre_crop(image, *crop)
+    assert found.shape == crop
+    assert (found == 7).all()
 
 
-def test_the_crop_is_the_centre() -> None:
-    image = np.zeros((480, 640), np.uint8)
-    image[120:360, 160:480] = 7
-    crop = centre_crop(image)
-    assert crop.shape == (240, 320)
-    assert (crop == 7).all()
+def test_smaller_frames_are_taken_whole_with_even_sides() -> None:
+    assert centre_crop(np.zeros((301, 401), np.uint8), 480, 640).shape == (300, 400)
 
 
 @pytest.mark.parametrize("shape", [(239, 640), (480, 319), (480, 640, 3), (480,)])
 def test_frames_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ImageSizeError):
-        centre_crop(np.zeros(shape, np.uint8))
+        centre_crop(np.zeros(shape, np.uint8), 480, 640)
 
 
 def test_standardising_is_a_fixed_scale() -> None:
@@ -89,8 +135,8 @@ def test_half_precision_hardly_moves_the_score(network: ScoringNetwork, weights:
     image = np.random.default_rng(0).integers(0, 256, (480, 640)).astype(np.uint8)
     scorer = Scorer.load(weights)
     with torch.inference_mode():
-        pixels = torch.from_numpy(standardise(centre_crop(image)))[None, None]
-        exact = float(network(pixels, torch.tensor([0.2])))
+        pixels = torch.from_numpy(standardise(centre_crop(image, 240, 320)))[None, None]
+        exact = float(network(pixels, torch.tensor([2000.0])).scores.mean())
     assert scorer.score(image, 2000) == pytest.approx(min(max(exact, 0.0), 10.0), abs=0.01)
 
 
@@ -117,21 +163,33 @@ def test_only_the_centre_counts(weights: bytes) -> None:
 def test_foreign_weights_are_refused(network: ScoringNetwork, spoil: str) -> None:
     state = {name: value.clone() for name, value in network.state_dict().items()}
     if spoil == "missing":
-        state.pop("head.0.weight")
+        state.pop("layers.0.weight")
     elif spoil == "unknown":
         state["extra"] = torch.zeros(1)
     elif spoil == "shape":
-        state["head.0.weight"] = torch.zeros(1, 1)
+        state["layers.0.weight"] = torch.zeros(1, 1)
     elif spoil == "nan":
-        state["head.0.bias"][3] = float("nan")
+        state["layers.0.bias"][0, 3] = float("nan")
     data = b"not a model at all" if spoil == "text" else save(state)
     with pytest.raises(ModelError):
-        load_weights(ScoringNetwork(), data)
+        load_weights(ScoringNetwork(SMALL), data)
+
+
+@pytest.mark.parametrize("header", [{}, {"architecture": "{"}, {"architecture": '{"backbone": "vgg"}'}])
+def test_weights_of_an_unknown_form_are_refused(network: ScoringNetwork, header: dict[str, str]) -> None:
+    with pytest.raises(ModelError, match="scoring network"):
+        network_from_bytes(weights_to_bytes(network.state_dict(), metadata=header))
+
+
+def test_the_form_travels_with_the_weights(network: ScoringNetwork, weights: bytes) -> None:
+    again = network_from_bytes(weights)
+    assert again.architecture == SMALL
+    assert not again.training
 
 
 def test_stored_weights_are_half_precision(weights: bytes, network: ScoringNetwork) -> None:
-    values = sum(p.numel() for p in network.state_dict().values())
-    assert len(weights) < 2.1 * values
+    values = sum(p.numel() for name, p in network.state_dict().items() if not name.startswith("certainty."))
+    assert len(weights) < 2.1 * values + 200_000
 
 
 def test_a_scorer_needs_a_thread(weights: bytes) -> None:

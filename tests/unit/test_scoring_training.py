@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +18,23 @@ import torch
 from semd.errors import ConfigError, DatasetError, TrainingError
 from semd.scoring import training
 from semd.scoring.augment import photometric, random_crops
-from semd.scoring.dataset import COLUMNS, LabelledFrames
-from semd.scoring.evaluation import report
+from semd.scoring.dataset import COLUMNS, LabelledFrames, read_dataset
+from semd.scoring.evaluation import predict, report
+from semd.scoring.losses import expected_error_loss, rmse_loss
+from semd.scoring.network import Architecture, Replicas
 from semd.scoring.preprocess import standardise
+from semd.scoring.stored import network_from_bytes
 from semd.scoring.team import Team
-from semd.scoring.training import evaluate_scorer, rate_at, rmse_loss, train_scorer
+from semd.scoring.training import rate_at, split_validation, train_scorer
 from semd.scoring.training_config import Stage, TrainingConfig, paper_preset, preset
 
-QUICK = TrainingConfig(stages=(Stage(32, 32, 4, 3, tries=2),), threads=1, bf16=False, seed=3)
+QUICK = TrainingConfig(
+    architecture=Architecture(height_px=240, width_px=320, replicas=2),
+    stages=(Stage(32, 32, 4, 3, tries=2),),
+    threads=1,
+    bf16=False,
+    seed=3,
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +58,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
             }
             row |= {
                 "split": "test" if k >= 9 else "train",
+                "image_split": "test" if k == 4 else "train",
                 "sample": "grid",
                 "magnification": 500 * (1 + k % 2),
             }
@@ -53,12 +67,25 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_the_loss_is_the_root_mean_square_error() -> None:
-    loss = rmse_loss(torch.tensor([1.0, 5.0]), torch.tensor([4.0, 1.0]))
-    assert float(loss) == pytest.approx(math.sqrt((9 + 16) / 2))
-    exact = torch.tensor([2.0], requires_grad=True)
-    rmse_loss(exact, torch.tensor([2.0])).backward()
+def test_the_loss_is_the_root_mean_square_error_of_what_each_replica_drew() -> None:
+    target = torch.tensor([4.0, 1.0])
+    one = rmse_loss(torch.tensor([[1.0], [5.0]]), target, torch.ones(2, 1))
+    assert float(one) == pytest.approx(math.sqrt((9 + 16) / 2))
+    # The second replica drew the first frame twice and the second not at all.
+    two = rmse_loss(torch.tensor([[1.0, 3.0], [5.0, 9.0]]), target, torch.tensor([[1.0, 2.0], [1.0, 0.0]]))
+    assert float(two) == pytest.approx((math.sqrt(12.5) + 1.0) / 2, rel=1e-5)
+    exact = torch.tensor([[2.0]], requires_grad=True)
+    rmse_loss(exact, torch.tensor([2.0]), torch.ones(1, 1)).backward()
     assert torch.isfinite(exact.grad).all()
+
+
+def test_the_expected_error_is_learned_without_moving_the_score() -> None:
+    scores = torch.tensor([[3.0]], requires_grad=True)
+    log_sigma = torch.zeros(1, 1, requires_grad=True)
+    expected_error_loss(Replicas(scores, log_sigma), torch.tensor([5.0])).backward()
+    assert scores.grad is None
+    # d/ds (s + e**2 / 2 exp(-2 s)) at s = 0, e = 2
+    assert float(log_sigma.grad) == pytest.approx(1.0 - 4.0)
 
 
 def test_a_training_leaves_weights_curve_and_report(dataset: Path, tmp_path: Path) -> None:
@@ -68,7 +95,9 @@ def test_a_training_leaves_weights_curve_and_report(dataset: Path, tmp_path: Pat
     assert result.report is not None
     assert result.report.frames == 3
     assert result.weights is not None
-    again = evaluate_scorer(result.weights.read_bytes(), dataset)
+    frames = read_dataset(dataset)
+    rows = frames.rows("test")
+    again = report(frames, rows, predict(network_from_bytes(result.weights.read_bytes()), frames, rows))
     assert again.rmse == pytest.approx(result.report.rmse, abs=0.01)
     with (tmp_path / "curve.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
@@ -97,6 +126,74 @@ def test_an_interrupted_training_ends_where_an_undisturbed_one_does(
     assert second.weights.read_bytes() == whole.weights.read_bytes()
 
 
+def test_what_is_watched_is_whole_fields_that_are_not_trained_on(dataset: Path) -> None:
+    frames = read_dataset(dataset)
+    trained, watched = split_validation(frames, 1, seed=0)
+    # Nine fields on the training side, one of them in the test by image, one set aside.
+    assert (len(trained), len(watched)) == (7, 1)
+    assert not set(frames.field_id[trained]) & set(frames.field_id[watched])
+    assert set(trained) | set(watched) == set(frames.rows("train"))
+    everything, same = split_validation(frames, 0, seed=0)
+    assert np.array_equal(everything, same)
+
+
+def test_a_training_without_gain_stops_early_and_keeps_its_best(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter([3.0, 2.0, 2.5, 2.6, 9.9])
+    real = training.report
+
+    def scripted(*arguments: object) -> object:
+        figures = real(*arguments)  # type: ignore[arg-type]
+        return replace(figures, rmse_score=next(errors, figures.rmse_score))
+
+    monkeypatch.setattr(training, "report", scripted)
+    long = replace(QUICK, stages=(Stage(32, 32, 4, 9),), patience=2)
+    result = train_scorer(long, dataset, tmp_path, progress=False)
+    assert result.finished
+    # Passes 3 and 4 brought nothing.
+    assert result.epochs == 4
+
+
+@pytest.mark.slow
+def test_torchrun_trains_what_two_processes_train(dataset: Path, tmp_path: Path) -> None:
+    program = tmp_path / "train.py"
+    program.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from semd.scoring.network import Architecture\n"
+        "from semd.scoring.training import train_scorer\n"
+        "from semd.scoring.training_config import Stage, TrainingConfig\n"
+        "form = Architecture(height_px=240, width_px=320, replicas=2)\n"
+        "if __name__ == '__main__':\n"
+        "    config = TrainingConfig(architecture=form, stages=(Stage(32, 32, 4, 2),), threads=1, bf16=False, seed=3)\n"
+        "    train_scorer(config, Path(sys.argv[1]), Path(sys.argv[2]), progress=False, processes=int(sys.argv[3]))\n"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        str(_free_port()),
+    ]
+    for launcher, run, processes in ((launch, "launched", "1"), ([sys.executable], "spawned", "2")):
+        arguments = [str(program), str(dataset), str(tmp_path / run), processes]
+        subprocess.run([*launcher, *arguments], check=True, timeout=200, env=environment, capture_output=True)
+    launched, spawned = ((tmp_path / run / "curve.csv").read_text() for run in ("launched", "spawned"))
+    assert launched == spawned
+    with (tmp_path / "launched" / "curve.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @pytest.mark.slow
 def test_a_team_trains_and_leaves_what_one_process_leaves(dataset: Path, tmp_path: Path) -> None:
     one_pass = replace(QUICK, stages=(Stage(32, 32, 4, 1),))
@@ -105,6 +202,7 @@ def test_a_team_trains_and_leaves_what_one_process_leaves(dataset: Path, tmp_pat
     assert result.report is not None
     assert result.report.frames == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "best.safetensors",
         "checkpoint.safetensors",
         "curve.csv",
         "report.json",
@@ -134,7 +232,7 @@ def test_another_configuration_does_not_take_over_a_run(dataset: Path, tmp_path:
 
 
 def test_a_run_that_diverges_stops(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "rmse_loss", lambda predicted, _target: predicted.sum() * float("nan"))
+    monkeypatch.setattr(training, "rmse_loss", lambda scores, _target, _weight: scores.sum() * float("nan"))
     with pytest.raises(TrainingError, match="learning rate"):
         train_scorer(QUICK, dataset, tmp_path, progress=False)
 
@@ -220,6 +318,7 @@ def test_the_report_by_hand() -> None:
         images=np.zeros((4, 1, 1), np.uint8),
         field_id=np.arange(4),
         split=np.array(["test"] * 4),
+        image_split=np.array(["train"] * 4),
         sample=np.array(["grid", "tinball", "grid", "grid"]),
         magnification=np.array([500, 500, 1000, 1000], np.float32),
         label=np.array([10, 10, 8, 4]),

@@ -1,0 +1,30 @@
+"""What the scoring machine says of a frame: its score, how sure that is, and whether to trust it at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Doubt(StrEnum):
+    """Why a score is not to be trusted; one word to grep for."""
+
+    BLANK = "blank"
+    SATURATED = "saturated"
+    STRIPED = "striped"
+    UNFAMILIAR = "unfamiliar"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A frame's score.
+
+    Attributes:
+        score: 0..10, as an expert would give.
+        sigma: standard deviation of the score in points.
+        doubts: why the score must not end a run, in alphabetical order; empty for an ordinary frame.
+    """
+
+    score: float
+    sigma: float = 0.0
+    doubts: tuple[Doubt, ...] = ()

@@ -1,0 +1,113 @@
+"""Fine-tuning the replica heads alone: the convolutions stay, so features are computed once and it takes seconds."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from semd.errors import ConfigError, TrainingError
+from semd.scoring.losses import expected_error_loss, rmse_loss
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from semd.scoring.network import ScoringNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuning:
+    """How the heads are fine-tuned.
+
+    Attributes:
+        steps: steps of the optimiser.
+        batch: frames of a step, drawn anew for each; 0 takes all.
+        learning_rate: at the beginning; it falls to nothing along a cosine.
+        attachment: points of error that it costs to change the weights by as much, in mean square, as they are large.
+        seed: of what each replica draws.
+    """
+
+    steps: int = 200
+    batch: int = 0
+    learning_rate: float = 1e-3
+    attachment: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained with.
+
+        Raises:
+            ConfigError: no step, or a rate or cost out of range.
+        """
+        if self.steps < 1 or self.batch < 0 or not self.learning_rate > 0.0 or not self.attachment >= 0.0:
+            raise ConfigError(f"fine-tuning needs steps, a positive rate and no negative attachment: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFrames:
+    """Frames as the heads see them.
+
+    Attributes:
+        features: float32 (N, features).
+        magnification: in x, float32 (N,).
+        target: true scores, float32 (N,).
+        weight: how much each counts, float32 (N,).
+    """
+
+    features: Tensor
+    magnification: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+def fine_tune(network: ScoringNetwork, frames: HeadFrames, tuning: FineTuning) -> ScoringNetwork:
+    """A copy of a network whose heads have learned from some more frames.
+
+    Each replica draws the frames anew (bootstrap), so that the replicas go on disagreeing where little is known.
+
+    Args:
+        network: is left as it is.
+        frames: what to learn from.
+        tuning: how.
+
+    Raises:
+        TrainingError: there are no frames, or the loss is not finite.
+    """
+    if not len(frames.target):
+        raise TrainingError("there are no frames to fine-tune on")
+    tuned = copy.deepcopy(network)
+    tuned.eval()
+    heads = [*tuned.layers.parameters(), *tuned.expected_error.parameters()]
+    before = [parameter.detach().clone() for parameter in heads]
+    optimiser = torch.optim.Adam(heads, lr=tuning.learning_rate)
+    drawn = np.random.default_rng([tuning.seed, 47]).poisson(1.0, (len(frames.target), network.architecture.replicas))
+    if network.architecture.replicas == 1:
+        drawn = np.ones_like(drawn)
+    weight = torch.from_numpy(drawn.astype(np.float32)) * frames.weight.unsqueeze(1)
+    rng, count = np.random.default_rng([tuning.seed, 53]), len(frames.target)
+    for step in range(tuning.steps):
+        optimiser.param_groups[0]["lr"] = tuning.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / tuning.steps))
+        chosen = torch.from_numpy(rng.integers(0, count, tuning.batch) if tuning.batch else np.arange(count))
+        answers, target = tuned.judge(frames.features[chosen], frames.magnification[chosen]), frames.target[chosen]
+        error = rmse_loss(answers.scores, target, weight[chosen])
+        if not math.isfinite(float(error.detach())):
+            raise TrainingError(f"the loss became {float(error.detach())} in step {step}; lower the learning rate")
+        optimiser.zero_grad(set_to_none=True)
+        loss = error + expected_error_loss(answers, target) + tuning.attachment * _change(heads, before)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    return tuned
+
+
+def _change(now: Sequence[Tensor], before: Sequence[Tensor]) -> Tensor:
+    """Mean square change of the weights, each tensor's relative to its own mean square."""
+    parts = [
+        (new - old).square().mean() / old.square().mean().clamp_min(1e-6) for new, old in zip(now, before, strict=True)
+    ]
+    return torch.stack(parts).mean()

@@ -1,0 +1,128 @@
+"""Fine-tuning the heads: better where there was something to learn, the rest untouched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from semd.errors import ConfigError, TrainingError
+from semd.scoring import finishing
+from semd.scoring.dataset import LabelledFrames
+from semd.scoring.evaluation import Judged
+from semd.scoring.finetune import FineTuning, HeadFrames, fine_tune
+from semd.scoring.network import Architecture, ScoringNetwork
+
+FORM = Architecture(height_px=240, width_px=320, replicas=3)
+
+
+@pytest.fixture(scope="module")
+def network() -> ScoringNetwork:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        return ScoringNetwork(FORM).eval()
+
+
+def frames_off_by(network: ScoringNetwork, points: float, count: int = 40) -> HeadFrames:
+    rng = np.random.default_rng(2)
+    features = torch.from_numpy(rng.gamma(2.0, 1.0, (count, network.features)).astype(np.float32))
+    magnification = torch.from_numpy(rng.choice([500.0, 2000.0], count).astype(np.float32))
+    with torch.no_grad():
+        said = network.judge(features, magnification).scores.mean(dim=1)
+    return HeadFrames(features, magnification, said + points, torch.ones(count))
+
+
+def rmse(network: ScoringNetwork, frames: HeadFrames) -> float:
+    with torch.no_grad():
+        said = network.judge(frames.features, frames.magnification).scores.mean(dim=1)
+    return float((said - frames.target).square().mean().sqrt())
+
+
+def test_a_biased_network_is_set_right(network: ScoringNetwork) -> None:
+    frames = frames_off_by(network, 2.0)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    tuned = fine_tune(network, frames, FineTuning())
+    assert rmse(network, frames) == pytest.approx(2.0, abs=1e-3)
+    assert rmse(tuned, frames) < 0.8
+    # The network that was given is as it was, and so is everything but the heads in the new one.
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+    changed = {name.split(".")[0] for name, value in tuned.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"layers", "expected_error"}
+
+
+def test_the_same_seed_gives_the_same_heads(network: ScoringNetwork) -> None:
+    frames = frames_off_by(network, 1.0)
+    one, same, other = (fine_tune(network, frames, FineTuning(steps=5, seed=seed)).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_frames_that_weigh_nothing_teach_nothing(network: ScoringNetwork) -> None:
+    frames = frames_off_by(network, 2.0)
+    half = torch.tensor([1.0, 0.0] * 20)
+    wrong = torch.where(half > 0, frames.target, frames.target - 8.0)
+    tuned = fine_tune(network, HeadFrames(frames.features, frames.magnification, wrong, half), FineTuning())
+    with torch.no_grad():
+        said = tuned.judge(frames.features, frames.magnification).scores.mean(dim=1)
+    assert float((said - wrong)[half > 0].abs().mean()) < 0.8
+
+
+def test_attachment_holds_the_heads_back(network: ScoringNetwork) -> None:
+    frames = frames_off_by(network, 2.0)
+    loose, tight = (fine_tune(network, frames, FineTuning(steps=60, attachment=cost)) for cost in (0.0, 1e4))
+    assert rmse(loose, frames) < rmse(tight, frames)
+
+
+def test_what_cannot_be_done_is_refused(network: ScoringNetwork) -> None:
+    for wrong in ({"steps": 0}, {"learning_rate": 0.0}, {"attachment": -1.0}):
+        with pytest.raises(ConfigError):
+            FineTuning(**wrong)  # type: ignore[arg-type]
+    nothing = HeadFrames(torch.empty(0, network.features), torch.empty(0), torch.empty(0), torch.empty(0))
+    with pytest.raises(TrainingError, match="no frames"):
+        fine_tune(network, nothing, FineTuning())
+    frames = frames_off_by(network, float("nan"))
+    with pytest.raises(TrainingError, match="loss"):
+        fine_tune(network, frames, FineTuning())
+
+
+def test_finishing_helps_on_unseen_frames_or_leaves_the_heads_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(11)
+    network = ScoringNetwork(Architecture(height_px=32, width_px=32, replicas=3)).eval()
+    rng = np.random.default_rng(12)
+    score = rng.uniform(1, 10, 60).astype(np.float32)
+    frames = LabelledFrames(
+        images=np.zeros((60, 32, 32), np.uint8),
+        field_id=np.arange(60),
+        split=np.array(["train"] * 60),
+        image_split=np.array(["train"] * 60),
+        sample=np.array(["grid"] * 60),
+        magnification=np.full(60, 1000, np.float32),
+        label=np.round(score).astype(np.int64),
+        score=score,
+        variant=np.array(["normal"] * 60),
+        blur_px=np.zeros(60, np.float32),
+        spec={},
+    )
+    # Features that tell the score in one place, as a well-trained backbone's would.
+    features = torch.from_numpy(rng.normal(0, 0.3, (60, 512)).astype(np.float32))
+    features[:, 7] += torch.from_numpy(score)
+
+    def judge_rows(asked: ScoringNetwork, _frames: LabelledFrames, rows: np.ndarray, **_how: object) -> Judged:
+        with torch.no_grad():
+            answer = asked.judge(features[rows], torch.full((len(rows),), 1000.0))
+        return Judged(features[rows], *answer)
+
+    monkeypatch.setattr(finishing, "judge_rows", judge_rows)
+    trained, unseen = np.arange(40), np.arange(40, 60)
+    before = (judge_rows(network, frames, unseen).scores.mean(dim=1) - torch.from_numpy(score[unseen])).square().mean()
+    done = finishing.finish(network, frames, trained, unseen, seed=0, bf16=False, progress=False)
+    after = (judge_rows(done, frames, unseen).scores.mean(dim=1) - torch.from_numpy(score[unseen])).square().mean()
+    assert after < before
+    assert float(done.certainty.limit) < 1e6
+    # Told the opposite of the truth, the heads are not taken over.
+    wrong = replace(frames, score=np.where(np.arange(60) < 40, 11 - score, score).astype(np.float32))
+    kept = finishing.finish(done, wrong, trained, unseen, seed=0, bf16=False, progress=False)
+    assert torch.equal(kept.layers[0].weight, done.layers[0].weight)
