@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from semd.errors import ModelError
-from semd.model_store import load_model, models_digest, read_manifest, store_model
+from semd.model_store import load_model, load_runtime, models_digest, read_manifest, store_model, store_runtime
 
 ENTRY = {"input": "i", "output": "o", "training": {"seed": 1}, "figures": {}}
 
@@ -62,3 +62,49 @@ def test_the_digest_changes_with_either_model(tmp_path: Path) -> None:
     first = models_digest(tmp_path)
     store(tmp_path, "actor", b"changed")
     assert models_digest(tmp_path) != first
+
+
+def store_export(directory: Path, data: bytes = b"exported") -> None:
+    scorer = read_manifest(directory).models["scorer"].sha256
+    store_runtime(directory, "int8", data, {"scorer_sha256": scorer, "made": {}, "figures": {}})
+
+
+def test_an_export_is_loaded_only_beside_the_weights_it_was_made_of(tmp_path: Path) -> None:
+    store(tmp_path, "scorer", b"weights")
+    with pytest.raises(ModelError, match=r"no int8 export.*semd model export --runtime int8"):
+        load_runtime(tmp_path, "int8")
+    store_export(tmp_path)
+    found = load_runtime(tmp_path, "int8")
+    assert (found.data, found.entry.file) == (b"exported", "scorer.int8.onnx")
+    assert load_model(tmp_path, "scorer").data == b"weights"
+    store(tmp_path, "actor", b"others")
+    assert load_runtime(tmp_path, "int8").data == b"exported"
+    store(tmp_path, "scorer", b"better weights")
+    with pytest.raises(ModelError, match=r"other weights.*export it again"):
+        load_runtime(tmp_path, "int8")
+
+
+def test_a_changed_export_is_refused(tmp_path: Path) -> None:
+    store(tmp_path, "scorer", b"weights")
+    store_export(tmp_path)
+    (tmp_path / "scorer.int8.onnx").write_bytes(b"exporteD")
+    with pytest.raises(ModelError, match="SHA-256"):
+        load_runtime(tmp_path, "int8")
+    (tmp_path / "scorer.int8.onnx").unlink()
+    with pytest.raises(ModelError, match=r"scorer\.int8\.onnx: cannot be read"):
+        load_runtime(tmp_path, "int8")
+
+
+def test_the_digest_tells_runtimes_apart(tmp_path: Path) -> None:
+    store(tmp_path, "scorer", b"weights")
+    plain = models_digest(tmp_path)
+    store_export(tmp_path)
+    assert models_digest(tmp_path) == plain
+    first = models_digest(tmp_path, "int8")
+    store_export(tmp_path, b"other")
+    assert len({plain, first, models_digest(tmp_path, "int8")}) == 3
+
+
+def test_a_folder_without_exports_has_the_manifest_it_always_had(tmp_path: Path) -> None:
+    store(tmp_path, "scorer", b"weights")
+    assert set(json.loads((tmp_path / "manifest.json").read_text())) == {"version", "models"}

@@ -1,0 +1,1 @@
+"""The scoring network's convolutions in ONNX Runtime: exported, verified, and run in place of torch."""

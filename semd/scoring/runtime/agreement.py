@@ -1,0 +1,86 @@
+"""How far an exported model's scores are from those of the network it was made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from semd.scoring.preprocess import centre_crop, standardise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from semd.scoring.network import ScoringNetwork
+    from semd.scoring.scorer import FeatureEngine
+
+    Track = Callable[[Sequence[int], str], Iterable[int]]
+
+
+class SomeFrames(NamedTuple):
+    """Frames chosen from a larger number.
+
+    Attributes:
+        images: all frames, uint8 (N, H, W), as a rule left on disk.
+        magnification: magnification of each, float32 (N,).
+        rows: numbers of the chosen ones, int64 (n,).
+    """
+
+    images: NDArray[np.uint8]
+    magnification: NDArray[np.float32]
+    rows: NDArray[np.int64]
+
+    def standardised(self, row: int, network: ScoringNetwork) -> NDArray[np.float32]:
+        """What a network sees of a frame, float32 (1, 1, H, W)."""
+        form = network.architecture
+        return standardise(centre_crop(self.images[row], form.height_px, form.width_px))[None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Differences from eager torch.
+
+    Attributes:
+        frames: number of frames compared.
+        largest: largest difference of a score in points; the score is the mean of the replicas, not clamped.
+        rms: root mean square of the differences in points.
+        largest_sigma: largest difference of a score's standard deviation in points.
+        flags_changed: frames that are unfamiliar to one and not to the other.
+    """
+
+    frames: int
+    largest: float
+    rms: float
+    largest_sigma: float
+    flags_changed: int
+
+
+def extract_all(network: ScoringNetwork, engine: FeatureEngine, frames: SomeFrames, track: Track, doing: str) -> Tensor:
+    """Features of frames, one at a time as in the loop, float32 (n, features)."""
+    with torch.inference_mode():
+        rows = track([int(row) for row in frames.rows], doing)
+        features = [engine.extract(torch.from_numpy(frames.standardised(row, network))) for row in rows]
+    return torch.cat(features).clone()
+
+
+@torch.no_grad()
+def compare(network: ScoringNetwork, frames: SomeFrames, eager: Tensor, exported: Tensor) -> Agreement:
+    """What two extractions of the same frames, float32 (n, features) each, make of the answer."""
+    magnification = torch.from_numpy(frames.magnification[frames.rows])
+    first, second = network.judge(eager, magnification), network.judge(exported, magnification)
+    certainty = network.certainty
+    scores = first.scores.mean(dim=1) - second.scores.mean(dim=1)
+    sigma = certainty.sigma(*first) - certainty.sigma(*second)
+    changed = certainty.is_strange(eager) != certainty.is_strange(exported)
+    return Agreement(
+        frames=len(frames.rows),
+        largest=float(scores.abs().max()),
+        rms=float(scores.square().mean().sqrt()),
+        largest_sigma=float(sigma.abs().max()),
+        flags_changed=int(changed.sum()),
+    )
