@@ -1,0 +1,224 @@
+"""The papers' tables with our rows, on a tiny dataset and random networks."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from semd.cli.learn import score as train_score_command
+from semd.domain.judgement import Doubt, Judgement
+from semd.errors import ConfigError, DatasetError
+from semd.evaluation.doubts import is_ordinary, measure_doubts
+from semd.evaluation.fig1 import make_panels, orders, pairs_in_order
+from semd.evaluation.predictions import Predictions
+from semd.evaluation.score_report import OURS, evaluate_score, parse_rivals
+from semd.evaluation.score_table import NOT_TRAINED, PUBLISHED, make_row, table_text
+from semd.scoring.dataset import LabelledFrames
+from semd.scoring.network import Architecture, ScoringNetwork
+from semd.scoring.rivals import shortened, with_network
+from semd.scoring.scorer import Scorer
+from semd.scoring.stored import network_from_bytes, network_to_bytes
+from semd.scoring.training_config import TrainingConfig
+from semd.simulator.faulty import EMPTY, FAULTS
+
+FORM = Architecture(height_px=240, width_px=320, replicas=2)
+
+
+def untracked(steps, description):
+    return steps
+
+
+def random_scorer(seed: int, form: Architecture = FORM) -> Scorer:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Scorer(ScoringNetwork(form))
+
+
+@pytest.fixture(scope="module")
+def frames() -> LabelledFrames:
+    """Twenty-four frames at two magnifications: noise whose strength rises with the label."""
+    count = 24
+    rng = np.random.default_rng(2)
+    label = np.arange(count) % 11
+    images = np.stack([np.clip(rng.normal(128, 2 + 5 * each, (240, 320)), 0, 255).astype(np.uint8) for each in label])
+    numbers = np.arange(count)
+    return LabelledFrames(
+        images=images,
+        field_id=numbers.astype(np.int64),
+        split=np.where(numbers % 4 == 3, "test", "train"),
+        image_split=np.where(numbers % 6 == 5, "test", "train"),
+        sample=np.where(numbers % 2 == 0, "tinball", "grid"),
+        magnification=np.where(numbers % 3 == 0, 500.0, 10000.0).astype(np.float32),
+        label=label.astype(np.int64),
+        score=(label * 0.98).astype(np.float32),
+        variant=np.where(numbers % 5 == 0, "wide", "normal"),
+        blur_px=np.ones(count, np.float32),
+        spec={},
+    )
+
+
+def test_a_row_by_hand(frames: LabelledFrames) -> None:
+    rows = np.array([1, 2, 3, 11])  # labels 1, 2, 3, 0; magnifications 10000, 10000, 500, 10000
+    said = Predictions(
+        np.array([2.0, 2.0, 5.0, 0.0]), np.array([0.5, 0.5, 3.0, 9.0]), np.array([True, False, False, True])
+    )
+    row = make_row("x", frames, rows, said)
+    assert row.rmse == pytest.approx(np.sqrt((1 + 0 + 4 + 0) / 4))
+    assert row.mae == pytest.approx(3 / 4)
+    assert row.by_magnification == pytest.approx({10000: np.sqrt(1 / 3), 500: 2.0})
+    assert row.by_label == pytest.approx({0: 0.0, 1: 1.0, 2: 0.0, 3: 2.0})
+    # Of the recognisable three, 1.02 off against 0.5 is outside, 0.04 and 2.06 against 3 are inside.
+    assert row.coverage == pytest.approx(2 / 3)
+    assert row.flagged == 0.5
+    assert row.rmse_score == pytest.approx(np.sqrt((1.02**2 + 0.04**2 + 2.06**2 + 0) / 4), rel=1e-5)
+
+
+def test_the_published_rows_are_the_papers() -> None:
+    variance, resnet50, resnet18 = PUBLISHED
+    assert (variance.rmse, resnet50.rmse, resnet18.rmse) == (2.85, 0.5732, 0.4548)
+    assert resnet18.by_magnification[10000] == 0.6729
+    # The printed total of the metric is the mean of its columns: nothing is squared in it.
+    assert np.mean(list(variance.by_magnification.values())) == pytest.approx(2.85, abs=0.001)
+
+
+def test_all_methods_are_measured_on_the_same_frames_and_saved(frames: LabelledFrames, tmp_path: Path) -> None:
+    rivals = {"no-magnification": random_scorer(1, replace(FORM, magnification="none"))}
+    found = evaluate_score(frames, random_scorer(0), rivals, untracked, faulty=1)
+    for split, count in (("test", 6), ("image_test", 4)):
+        measured = [row for row in found.splits[split] if not row.published and row.note != NOT_TRAINED]
+        assert {row.frames for row in measured} == {count}
+        assert measured[-1].name == OURS
+        assert [row.name for row in found.splits[split] if row.note == NOT_TRAINED] == ["ResNet50"]
+        assert found.ours[split].rmse == pytest.approx(measured[-1].rmse)
+    found.save(tmp_path / "out")
+    text = (tmp_path / "out" / "tables.txt").read_text()
+    assert NOT_TRAINED in text
+    assert "mean absolute error" in text
+    with (tmp_path / "out" / "tables.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 2 * (3 + 3 + 2 + 1)
+    ours = next(line for line in lines if line["split"] == "test" and line["method"] == OURS)
+    assert float(ours["rmse"]) == pytest.approx(found.ours["test"].rmse, abs=1e-4)
+    assert json.loads((tmp_path / "out" / "score.json").read_text())["fig1"]["pairs_in_order"]["pairs"] == 6
+    for name in ("tables.png", "fig1.png"):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_metric_that_follows_the_label_is_mapped_well(frames: LabelledFrames) -> None:
+    found = evaluate_score(frames, random_scorer(0), {}, untracked, faulty=1)
+    rmse = {row.name: row.rmse for row in found.splits["test"] if not row.published}
+    assert rmse["absolute variance metric"] < 1.5
+    assert rmse["gradient metric"] < 1.5
+
+
+def test_a_magnification_without_training_frames_is_refused(frames: LabelledFrames) -> None:
+    magnification = frames.magnification.copy()
+    magnification[frames.rows("test")] = 2000.0
+    with pytest.raises(DatasetError, match="x2000"):
+        evaluate_score(replace(frames, magnification=magnification), random_scorer(0), {}, untracked, faulty=1)
+
+
+def test_an_empty_split_is_refused(frames: LabelledFrames) -> None:
+    nobody = replace(frames, image_split=np.full(len(frames), "train"))
+    with pytest.raises(DatasetError, match="image_test"):
+        evaluate_score(nobody, random_scorer(0), {}, untracked, faulty=1)
+
+
+def test_the_table_says_what_is_not_trained_and_what_is_not_known() -> None:
+    text = table_text([*PUBLISHED, replace(PUBLISHED[0], name="y", published=False, note=NOT_TRAINED)])
+    assert next(line for line in text.splitlines() if line.startswith("y ")).split()[1:] == ["not", "trained"]
+    assert "published: ResNet50" in text
+
+
+class _Fixed:
+    """Doubts flat frames, and says the same of all others."""
+
+    def judge(self, image, magnification):
+        doubts = (Doubt.BLANK,) if image.std() < 40 else ()
+        return Judgement(0.4 if doubts else 3.0, 0.1, doubts)
+
+
+def test_doubts_are_counted_by_fault() -> None:
+    ordinary = Predictions(np.zeros(4), np.ones(4), np.array([True, False, False, False]))
+    found = measure_doubts(_Fixed(), 2, 0, untracked, ordinary)  # type: ignore[arg-type]
+    assert [row.fault for row in found.rows] == list(FAULTS)
+    assert found.empty.frames == 2 * len(EMPTY)
+    assert found.to_flag.frames == 2 * len(EMPTY) + 2
+    assert (found.false_flags, found.ordinary) == (0.25, 4)
+    black = next(row for row in found.rows if row.fault == "black")
+    assert (black.flagged, black.largest_score, black.below_zero_score) == (1.0, 0.4, 1.0)
+    assert black.by_doubt == {"blank": 1.0}
+
+
+def test_ordinary_frames_are_recognisable_and_plainly_exposed(frames: LabelledFrames) -> None:
+    expected = [frames.label[k] > 0 and frames.variant[k] == "normal" for k in range(len(frames))]
+    assert is_ordinary(frames).tolist() == expected
+
+
+def test_gradient_and_variance_get_fig1_wrong() -> None:
+    panels = make_panels()
+    truth = [panel.truth for panel in panels]
+    assert truth == sorted(truth, reverse=True)
+    assert truth[0] > 9.5
+    assert truth[-1] < 4.0
+    found = orders(panels)
+    assert found["pairs"] == 6
+    assert found["gradient"] <= 1
+    assert found["variance"] <= 2
+    assert "score" not in found
+
+
+def test_pairs_in_order_by_hand() -> None:
+    assert pairs_in_order([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) == 3
+    assert pairs_in_order([2.0, 1.0, 3.0], [1.0, 2.0, 3.0]) == 2
+    assert pairs_in_order([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) == 0
+
+
+def test_rival_options(tmp_path: Path) -> None:
+    weights = tmp_path / "a.safetensors"
+    weights.write_bytes(b"x")
+    assert parse_rivals([f"resnet50={weights}"]) == {"resnet50": weights}
+    for wrong in (["resnet50"], [f"={weights}"], ["a=missing"], [f"a={weights}", f"a={weights}"]):
+        with pytest.raises(ConfigError, match="NAME=FILE"):
+            parse_rivals(wrong)
+
+
+def test_rivals_differ_in_one_thing_only() -> None:
+    ours = TrainingConfig()
+    assert with_network(ours, "ours") == ours
+    resnet50, blind = with_network(ours, "resnet50"), with_network(ours, "no-magnification")
+    assert resnet50 == replace(ours, architecture=replace(ours.architecture, backbone="resnet50"))
+    assert blind == replace(ours, architecture=replace(ours.architecture, magnification="none"))
+    with pytest.raises(ConfigError, match="resnet50"):
+        with_network(ours, "vgg")
+
+
+def test_passes_are_scaled_but_none_is_lost() -> None:
+    ours = TrainingConfig()
+    assert [stage.epochs for stage in shortened(ours, 0.25).stages] == [
+        max(1, round(0.25 * stage.epochs)) for stage in ours.stages
+    ]
+    assert all(stage.epochs == 1 for stage in shortened(ours, 0.01).stages)
+    with pytest.raises(ConfigError, match="positive"):
+        shortened(ours, 0.0)
+
+
+def test_a_network_without_magnification_ignores_it_and_survives_the_file() -> None:
+    form = replace(FORM, magnification="none")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        network = ScoringNetwork(form)
+    again = Scorer(network_from_bytes(network_to_bytes(network)))
+    image = np.random.default_rng(0).integers(0, 256, (240, 320)).astype(np.uint8)
+    assert again.score(image, 500.0) == again.score(image, 10000.0)
+
+
+def test_a_rival_is_not_shipped(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--promote"):
+        train_score_command(tmp_path, tmp_path / "run", network="resnet50", promote=tmp_path / "models")
