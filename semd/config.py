@@ -168,10 +168,20 @@ class ModelsConfig(_Section):
 
     Attributes:
         directory: holds manifest.json and the weights it names.
-        threads: of the scoring network. One survives a busy core best.
     """
 
     directory: Path | None = None
+
+
+class ScoringConfig(_Section):
+    """How the scoring machine computes.
+
+    Attributes:
+        runtime: `torch`, or an exported model in its place: `fp32`, `int8` (`semd model export` makes them).
+        threads: of the convolutions. One survives a busy core best.
+    """
+
+    runtime: Literal["torch", "fp32", "int8"] = "torch"
     threads: int = Field(default=1, ge=1, le=64)
 
 
@@ -198,6 +208,7 @@ class Config(_Section):
     limits: LimitsConfig = LimitsConfig()
     optics: OpticsConfig = OpticsConfig()
     models: ModelsConfig = ModelsConfig()
+    scoring: ScoringConfig = ScoringConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
@@ -282,6 +293,8 @@ def load_config(path: Path) -> Config:
 
 def _explain(detail: ErrorDetails) -> str:
     where = _where(detail["loc"])
+    if detail["loc"] == ("models", "threads"):
+        return f"{where} has moved: write [scoring] threads"
     if detail["type"] == "extra_forbidden":
         known = _known_keys(detail["loc"][:-1])
         nearest = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.0)

@@ -121,3 +121,9 @@ class TrainingError(SemdError):
     """Training cannot start or go on (bad checkpoint, not finite loss)."""
 
     code = "SEMD-T01"
+
+
+class CalibrationError(SemdError):
+    """The instrument cannot be calibrated: no focus found, or it does not do as it is told."""
+
+    code = "SEMD-K01"

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from semd.cli import evaluate, learn, operate, play
+from semd.cli import evaluate, lab, learn, operate, play
 from semd.errors import SemdError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 operate.register(app)
 play.register(app)
 learn.register(app)
+lab.register(app)
 evaluate.register(app)
 
 

@@ -1,9 +1,7 @@
-"""Commands that measure: evaluate score, control, loop, replay."""
+"""Commands that measure: evaluate score, real, control, loop."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,32 +14,87 @@ evaluate_app = typer.Typer(help="Measure against ground truth, with the papers' 
 
 ModelsOption = Annotated[Path | None, typer.Option("--models", help="Default: the weights that came with semd.")]
 
+WeightsOption = Annotated[Path | None, typer.Option(help="A candidate's weights instead of the models folder's.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     evaluate_app.command("score")(score)
+    evaluate_app.command("real")(real)
     evaluate_app.command("control")(control)
     evaluate_app.command("loop")(loop)
+    evaluate_app.command("latency")(latency)
     app.add_typer(evaluate_app, name="evaluate")
 
 
 def score(
     data: Annotated[Path, typer.Option(help="A dataset; `semd dataset build` makes one.")],
     models: ModelsOption = None,
+    weights: WeightsOption = None,
+    rival: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=WEIGHTS of a network to compare with: resnet50, no-magnification, or any name."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for tables.txt, .csv, .png, score.json, fig1.png.")] = None,
+    most_frames: Annotated[int | None, typer.Option(min=1, help="Frames of each split; default all.")] = None,
+    faulty: Annotated[int, typer.Option(min=1, help="Simulated frames of each fault.")] = 250,
     threads: Annotated[int, typer.Option(min=1)] = 1,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """RMSE on the field-grouped test split, per magnification and per label."""
-    from semd.model_store import default_directory, load_model
-    from semd.scoring.training import evaluate_scorer
+    """The papers' Tables 1 and 2 on both splits, the 0 class, the flags, and Fig. 1."""
+    from rich.progress import track
 
-    stored = load_model(models or default_directory(), "scorer")
-    report = asdict(evaluate_scorer(stored.data, data, threads=threads))
+    from semd.evaluation.score_report import evaluate_score, parse_rivals
+    from semd.scoring.dataset import read_dataset
+    from semd.scoring.scorer import Scorer
+
+    rivals = {name: Scorer.load(path.read_bytes(), threads) for name, path in parse_rivals(rival or []).items()}
+    scorer = Scorer.load(_scorer_bytes(models, weights), threads)
+    found = evaluate_score(read_dataset(data), scorer, rivals, track, most_frames=most_frames, faulty=faulty)
+    if out is not None:
+        found.save(out)
     if as_json:
-        print_json(report)
+        print_json(found.as_json())
     else:
-        print(json.dumps(report, indent=2))
+        print(found.as_text())
+
+
+def real(
+    directory: Annotated[Path, typer.Argument(help="Holds deepfocus, gold, zeiss, or some of them.")],
+    models: ModelsOption = None,
+    weights: WeightsOption = None,
+    gold_magnification: Annotated[
+        float,
+        typer.Option(min=1.0, help="Of the gold frames, whose own is not known; their grains say x10000 or more."),
+    ] = 10000.0,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Real micrographs: are they put in order of focus, are sharp ones called sharp, does blurring lower the score."""
+    from rich.progress import track
+
+    from semd.evaluation.real_frames import evaluate_real
+    from semd.scoring.scorer import Scorer
+
+    found = evaluate_real(directory, Scorer.load(_scorer_bytes(models, weights), threads), track, gold_magnification)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        print(found.as_text())
+
+
+def _scorer_bytes(models: Path | None, weights: Path | None) -> bytes:
+    """The scoring machine's file: a candidate named by itself, or the one of a models folder, verified."""
+    from semd.model_store import default_directory, load_model
+
+    if weights is None:
+        return load_model(models or default_directory(), "scorer").data
+    try:
+        return weights.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"--weights {weights}: cannot be read: {error.strerror}") from error
 
 
 def control(
@@ -90,3 +143,31 @@ def loop(
     else:
         for key, value in figures.items():
             print(f"{key:28} {value}")
+
+
+def latency(
+    frames: Annotated[int, typer.Option(min=5, help="Frames for each row.")] = 200,
+    threads: Annotated[str, typer.Option(help="Comma separated.")] = "1,2",
+    models: ModelsOption = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for latency.json and latency.txt.")] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Time a frame in torch and in the exported models side by side, idle and beside a busy core; and their memory."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from semd.evaluation.latency import measure_latency, save_latency
+
+    try:
+        counts = tuple(int(count) for count in threads.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--threads {threads!r}: whole numbers, comma separated") from error
+    console = Console(stderr=True)
+    report = measure_latency(models, frames, counts, lambda steps, doing: track(steps, doing, console=console))
+    if out is not None:
+        save_latency(report, out)
+    if as_json:
+        print_json(report.as_json())
+    else:
+        print(report.as_text())

@@ -34,15 +34,25 @@ def register(app: typer.Typer) -> None:
 
 def build(
     directory: Annotated[Path, typer.Argument(help="A new folder.")],
-    fields: Annotated[int, typer.Option(min=1, help="Fields of view.")] = 3000,
-    frames_per_field: Annotated[int, typer.Option(min=1, help="Frames of each field.")] = 5,
+    frames: Annotated[int, typer.Option(min=1, help="Tin ball and grid frames; the papers' number.")] = 30272,
+    frames_per_field: Annotated[int, typer.Option(min=1, help="Frames of each field of view.")] = 6,
+    assorted_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Further frames of other surfaces, for training only.")
+    ] = 0.2,
+    label_noise: Annotated[float, typer.Option(min=0.0, help="The expert's standard deviation in points.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Simulate labelled frames."""
     from semd.simulator.dataset import DatasetSpec, build_dataset
 
-    spec = DatasetSpec(fields=fields, frames_per_field=frames_per_field, seed=seed)
+    spec = DatasetSpec(
+        frames=frames,
+        frames_per_field=frames_per_field,
+        assorted_share=assorted_share,
+        label_noise=label_noise,
+        seed=seed,
+    )
     print(build_dataset(spec, directory, workers))
 
 
@@ -53,6 +63,10 @@ def score(
     seed: SeedOption = None,
     threads: ThreadsOption = 1,
     processes: Annotated[int, typer.Option(min=1, help="Processes that share each batch.")] = 2,
+    network: Annotated[
+        str, typer.Option(help="ours, or a rival to compare with: resnet50, no-magnification.")
+    ] = "ours",
+    passes_scale: Annotated[float, typer.Option(min=0.0, help="Multiplies the passes of every stage.")] = 1.0,
     promote: PromoteOption = None,
     *,
     as_json: JsonOption = False,
@@ -60,10 +74,14 @@ def score(
     """Train the scoring machine; goes on where an interrupted run in the same folder stopped."""
     from semd.model_store import store_model
     from semd.scoring.model_entry import scorer_entry
+    from semd.scoring.rivals import OURS, shortened, with_network
     from semd.scoring.training import train_scorer
     from semd.scoring.training_config import preset as scoring_preset
 
-    config = scoring_preset(preset, seed if seed is not None else 0, threads)
+    if promote is not None and (network != OURS or passes_scale != 1.0):
+        raise ConfigError("--promote ships our network, fully trained; leave out --network and --passes-scale")
+    config = with_network(scoring_preset(preset, seed if seed is not None else 0, threads), network)
+    config = shortened(config, passes_scale)
     result = train_scorer(config, data, run, processes=processes)
     if result.finished and promote is not None and result.weights is not None and result.report is not None:
         entry = scorer_entry(config, data, result.report, preset, processes)

@@ -62,6 +62,9 @@ contrast = [0.0, 100.0]
 
 # [models]
 # directory = "models"     # default: the weights that came with semd
+
+# [scoring]
+# runtime = "torch"        # "fp32" or "int8": an exported model, faster; `semd model export` makes it
 # threads = 1              # one thread survives a busy core best
 
 # [log]

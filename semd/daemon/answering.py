@@ -11,8 +11,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from semd.daemon.records import (
     action_of,
@@ -21,6 +24,7 @@ from semd.daemon.records import (
     rebuild_run,
 )
 from semd.domain.action import Action, Status
+from semd.domain.axes import Parameters
 from semd.domain.identity import action_id, digest
 from semd.domain.run import Run, advance
 from semd.errors import FrameError
@@ -31,7 +35,7 @@ from semd.outbox.recovery import publish_row
 from semd.outbox.rows import Claim, Fingerprint, LedgerRow, Move, RowState
 from semd.outbox.rows import Rejection as RejectionClaim
 from semd.outbox.spool import Spool
-from semd.pipeline import Answer, Pipeline
+from semd.pipeline import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +57,22 @@ Reload = Callable[[LedgerRow], LoadedFrame]
 """Reads a taken frame again, after a crash, from where its files are now."""
 
 
+class AnswerSource(Protocol):
+    """What answers frames: the pipeline, or a sweep that knows where to go next."""
+
+    @property
+    def models_digest(self) -> str:
+        """Enters every action's id."""
+
+    def answer(self, run: Run | None, stem: str, parameters: Parameters, image: NDArray[np.uint8] | None) -> Answer:
+        """Measure a frame and decide, given the run so far; `image` is None when it was unusable."""
+
+
 class Answerer:
     """Answers frames one by one; remembers the present run.
 
     Args:
-        pipeline: models and rules.
+        pipeline: what answers the frames.
         ledger, spool: of the outbox.
         places: where files go.
         lifetime: of an action.
@@ -67,7 +82,7 @@ class Answerer:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: AnswerSource,
         ledger: Ledger,
         spool: Spool,
         places: Places,
@@ -286,6 +301,8 @@ def _event(frame: LoadedFrame, answer: Answer) -> dict[str, object]:
     if measured is not None:
         event |= {
             "score": round(measured.score, 4),
+            "sigma": round(measured.sigma, 4),
+            "doubts": [str(doubt) for doubt in measured.doubts],
             "avg": round(measured.features.avg, 3),
             "grd": measured.features.grd,
             "var": round(measured.features.var, 3),

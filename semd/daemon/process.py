@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import structlog
 
 from semd import __version__
 from semd.config import Config
-from semd.daemon.answering import Answerer, Places
+from semd.daemon.answering import Answerer, AnswerSource, Places
 from semd.daemon.loop import Loop
 from semd.domain.pairing import Layout
 from semd.errors import ConfigError, HalfMissingError
@@ -27,6 +30,7 @@ from semd.pipeline import load_pipeline
 from semd.storage import InstanceLock, storage_error
 
 LEDGER_FILE = "ledger.sqlite"
+LOCK_FILE = "daemon.lock"
 
 
 def run_daemon(config: Config, stop: threading.Event | None = None) -> int:
@@ -42,43 +46,67 @@ def run_daemon(config: Config, stop: threading.Event | None = None) -> int:
     if not config.watch.directory.is_dir():
         raise ConfigError(f"[watch] directory {config.watch.directory} is not there; make it or correct the path")
     stop = stop or threading.Event()
-    with InstanceLock(state / "daemon.lock"):
+    with InstanceLock(state / LOCK_FILE):
         configure_logs(state / "logs" / "daemon.log", level=config.log.level, max_bytes=int(config.log.max_mb * 1e6))
         log = structlog.get_logger()
         log.info("daemon.starting", version=__version__, watch=str(config.watch.directory))
-        watch = Watch(
-            config.watch.directory,
-            polling=config.watch.observer == "polling",
-            period_s=config.watch.rescan_s / 2,
-        )
+        watch = make_watch(config)
         _stop_on_signals(stop, watch)
-        pipeline = load_pipeline(config.models.directory, config.models.threads, config.rules)
-        spool = Spool(config.actions.directory)
-        with Ledger(state / LEDGER_FILE, now=_now, floor_seq=spool.highest_seq()) as ledger:
-            loader = FrameLoader.of(config)
-            places = Places(
-                archive=state / "archive" if config.watch.layout is Layout.SINGLE else None,
-                quarantine=state / "quarantine",
-            )
-            answerer = Answerer(
-                pipeline,
-                ledger,
-                spool,
-                places,
-                lifetime=timedelta(seconds=config.actions.lifetime_s),
-                now=_now,
-                reload=lambda row: reload_frame(loader, config.watch.directory, row),
-            )
-            inbox = Inbox(
-                config.watch.directory,
-                loader,
-                Patience(config.watch.rescan_s, config.watch.quiet_s, config.watch.settle_s),
-                ledger.knows,
-            )
-            log.info("daemon.ready", models=pipeline.models_digest[:12], **ledger.counts())
-            Loop(inbox, watch, answerer, state, stop).run()
-        log.info("daemon.stopped", answered=answerer.answered)
+        pipeline = load_pipeline(config.models.directory, config.scoring.threads, config.rules, config.scoring.runtime)
+        with open_boxes(config, pipeline) as boxes:
+            log.info("daemon.ready", models=pipeline.models_digest[:12], **boxes.ledger.counts())
+            Loop(boxes.inbox, watch, boxes.answerer, state, stop).run()
+        log.info("daemon.stopped", answered=boxes.answerer.answered)
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """Inbox and outbox of one configuration, and what answers the frames of the one into the other."""
+
+    inbox: Inbox
+    ledger: Ledger
+    answerer: Answerer
+
+
+@contextmanager
+def open_boxes(config: Config, source: AnswerSource) -> Iterator[Boxes]:
+    """Open inbox and outbox; only for who holds the lock of the state directory.
+
+    Raises:
+        LedgerError: the ledger is not one of ours, or damaged.
+        StorageError: the state or action directory cannot be written.
+    """
+    state = config.state.directory
+    spool = Spool(config.actions.directory)
+    with Ledger(state / LEDGER_FILE, now=_now, floor_seq=spool.highest_seq()) as ledger:
+        loader = FrameLoader.of(config)
+        places = Places(
+            archive=state / "archive" if config.watch.layout is Layout.SINGLE else None,
+            quarantine=state / "quarantine",
+        )
+        answerer = Answerer(
+            source,
+            ledger,
+            spool,
+            places,
+            lifetime=timedelta(seconds=config.actions.lifetime_s),
+            now=_now,
+            reload=lambda row: reload_frame(loader, config.watch.directory, row),
+        )
+        inbox = Inbox(
+            config.watch.directory,
+            loader,
+            Patience(config.watch.rescan_s, config.watch.quiet_s, config.watch.settle_s),
+            ledger.knows,
+        )
+        yield Boxes(inbox, ledger, answerer)
+
+
+def make_watch(config: Config) -> Watch:
+    """The watch on the directory that a configuration names, not started."""
+    watch = config.watch
+    return Watch(watch.directory, polling=watch.observer == "polling", period_s=watch.rescan_s / 2)
 
 
 def reload_frame(loader: FrameLoader, watch_directory: Path, row: LedgerRow) -> LoadedFrame:

@@ -7,7 +7,6 @@ Middle Client are started as a lab starts them, from a configuration file.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -152,12 +151,11 @@ contrast = [0.0, 100.0]
 @contextmanager
 def _processes(config: Path, directory: Path) -> Iterator[None]:
     """The daemon and the Middle Client; stopped politely in the end."""
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     children = []
     with (directory / "processes.log").open("wb") as log:
         for command in ("run", "middle-client"):
             arguments = [sys.executable, "-m", "semd", command, "--config", str(config)]
-            children.append(subprocess.Popen(arguments, stdout=log, stderr=log, env=environment))  # noqa: S603
+            children.append(subprocess.Popen(arguments, stdout=log, stderr=log))  # noqa: S603
         try:
             yield
         finally:

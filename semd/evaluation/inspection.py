@@ -41,7 +41,7 @@ def inspect_frame(
     image = decode_image(image_bytes, image_path.suffix.lower())
     histogram = grey_histogram(image)
     features, exposure = measure_features(image, histogram), measure_exposure(histogram)
-    scorer = Scorer.load(load_model(default_directory(), "scorer").data)
+    judged = Scorer.load(load_model(default_directory(), "scorer").data).judge(image, magnification)
     return report | {
         "width_px": image.shape[1],
         "height_px": image.shape[0],
@@ -53,5 +53,7 @@ def inspect_frame(
         "level": exposure.level,
         "contrast_range": exposure.contrast,
         "exposure_ok": ExposureRange().accepts(exposure),
-        "score": scorer.score(image, magnification),
+        "score": judged.score,
+        "sigma": judged.sigma,
+        "doubts": [str(doubt) for doubt in judged.doubts],
     }

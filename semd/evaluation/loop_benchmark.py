@@ -115,10 +115,9 @@ def _bare_forward_ms(scorer: Scorer, images: list[Image], count: int) -> Times:
 
 @contextmanager
 def _daemon(config_path: Path, log: Path) -> Iterator[None]:
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     with log.open("wb") as output:
         arguments = [sys.executable, "-m", "semd", "run", "--config", str(config_path)]
-        process = subprocess.Popen(arguments, stdout=output, stderr=output, env=environment)  # noqa: S603
+        process = subprocess.Popen(arguments, stdout=output, stderr=output)  # noqa: S603
         try:
             yield
         finally:

@@ -87,7 +87,7 @@ def replay_frames(
     frames = list_recording(directory, config)
     if out.exists() and any(out.iterdir()):
         raise DatasetError(f"{out} is not empty; name a new folder")
-    pipeline = load_pipeline(config.models.directory, config.models.threads, config.rules)
+    pipeline = load_pipeline(config.models.directory, config.scoring.threads, config.rules, config.scoring.runtime)
     loader = FrameLoader.of(config)
     spool = Spool(out)
     stamp = now or datetime.now(UTC)

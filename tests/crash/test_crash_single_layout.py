@@ -17,6 +17,7 @@ from semd.daemon.answering import Answerer, Places
 from semd.daemon.process import reload_frame
 from semd.domain.action import Action, decode_action
 from semd.domain.axes import AXES
+from semd.domain.judgement import Judgement
 from semd.domain.pairing import Dialect
 from semd.domain.rules import DEFAULT_LIMITS, RunRules
 from semd.inbox import consume
@@ -51,8 +52,8 @@ class DiedError(BaseException):
 
 
 class Five:
-    def score(self, image: np.ndarray, magnification: float) -> float:
-        return 5.0
+    def judge(self, image: np.ndarray, magnification: float) -> Judgement:
+        return Judgement(5.0)
 
 
 def still(state: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from semd.daemon.answering import Answerer, Places
 from semd.daemon.loop import Loop
 from semd.daemon.process import LEDGER_FILE, reload_frame
 from semd.domain.action import Action, decode_action
+from semd.domain.judgement import Judgement
 from semd.inbox.inbox import Inbox, Patience
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Watch
@@ -34,8 +35,8 @@ DEADLINE_S = 20.0
 class Middling:
     """A scoring machine to which everything is a five."""
 
-    def score(self, image: np.ndarray, magnification: float) -> float:
-        return 5.0
+    def judge(self, image: np.ndarray, magnification: float) -> Judgement:
+        return Judgement(5.0)
 
 
 def still(state: np.ndarray) -> np.ndarray:

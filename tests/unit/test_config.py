@@ -135,3 +135,16 @@ def test_the_template_is_valid_and_never_overwritten(tmp_path: Path) -> None:
         for line in shown.replace("# [", "[").splitlines()
     )
     load_config(write(tmp_path, uncommented.replace('# directory = "models"', "")))
+
+
+def test_the_scoring_machine_runs_in_torch_unless_told_otherwise(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, MINIMAL)).scoring.runtime == "torch"
+    config = load_config(write(tmp_path, MINIMAL + '[scoring]\nruntime = "int8"\nthreads = 2\n'))
+    assert (config.scoring.runtime, config.scoring.threads) == ("int8", 2)
+    with pytest.raises(ConfigError, match=r"\[scoring\] runtime"):
+        load_config(write(tmp_path, MINIMAL + '[scoring]\nruntime = "fp16"\n'))
+
+
+def test_the_old_place_of_threads_names_the_new_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[models\] threads has moved: write \[scoring\] threads"):
+        load_config(write(tmp_path, MINIMAL + "[models]\nthreads = 2\n"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from semd.domain.action import Status
+from semd.domain.judgement import Judgement
 from semd.evaluation.control import PAPER_TABLE, simulator_rules, summarise, wilson_interval
 from semd.evaluation.episode import Episode, run_episode
 from semd.pipeline import Pipeline
@@ -18,10 +19,10 @@ class Opinion:
     def __init__(self, score: float) -> None:
         self.value = score
 
-    def score(self, image: np.ndarray, magnification: float) -> float:
+    def judge(self, image: np.ndarray, magnification: float) -> Judgement:
         assert image.shape == (480, 640)
         assert magnification == 1000.0
-        return self.value
+        return Judgement(self.value)
 
 
 def still(state: np.ndarray) -> np.ndarray:
