@@ -59,7 +59,10 @@ def build(
 def score(
     data: Annotated[Path, typer.Option(help="A dataset; `semd dataset build` makes one.")],
     run: RunOption,
-    preset: PresetOption = "default",
+    preset: Annotated[
+        str, typer.Option(help="default; further: more passes from --start; paper: the published values.")
+    ] = "default",
+    start: Annotated[Path | None, typer.Option(help="Weights to go on from instead of random ones.")] = None,
     seed: SeedOption = None,
     threads: ThreadsOption = 1,
     processes: Annotated[int, typer.Option(min=1, help="Processes that share each batch.")] = 2,
@@ -82,7 +85,9 @@ def score(
         raise ConfigError("--promote ships our network, fully trained; leave out --network and --passes-scale")
     config = with_network(scoring_preset(preset, seed if seed is not None else 0, threads), network)
     config = shortened(config, passes_scale)
-    result = train_scorer(config, data, run, processes=processes)
+    if start is not None and not start.is_file():
+        raise ConfigError(f"--start {start}: there is no such file")
+    result = train_scorer(config, data, run, start=start, processes=processes)
     if result.finished and promote is not None and result.weights is not None and result.report is not None:
         entry = scorer_entry(config, data, result.report, preset, processes)
         store_model(promote, "scorer", result.weights.read_bytes(), entry)

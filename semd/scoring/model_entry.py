@@ -22,6 +22,8 @@ def scorer_entry(
         frames, per_field, seed = (spec[key] for key in ("frames", "frames_per_field", "seed"))
         build = f"semd dataset build DATA --frames {frames} --frames-per-field {per_field} --seed {seed}"
     train = f"semd train score --data DATA --run RUN --preset {preset} --seed {config.seed}"
+    if config.start_sha256:
+        train += f" --start WEIGHTS (SHA-256 {config.start_sha256})"
     return {
         "file": "scorer.safetensors",
         "input": "grey frame uint8 from 240x320 up, its middle 480x640; magnification in x",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import csv
+import hashlib
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,13 @@ class _Batch:
 
 
 def train_scorer(
-    config: TrainingConfig, dataset_dir: Path, run_dir: Path, *, progress: bool = True, processes: int = 1
+    config: TrainingConfig,
+    dataset_dir: Path,
+    run_dir: Path,
+    *,
+    start: Path | None = None,
+    progress: bool = True,
+    processes: int = 1,
 ) -> TrainingResult:
     """Train on a dataset, or go on with a training that was interrupted or killed.
 
@@ -93,34 +100,40 @@ def train_scorer(
         config: the training.
         dataset_dir: a finished dataset.
         run_dir: where checkpoint, curve, weights and report go; created. What is there already is continued.
+        start: weights to go on from, of the same form; None draws new ones at random.
         progress: whether to show a progress bar.
         processes: processes that share the frames, see `team.py`; the outcome depends on their number. Under
             torchrun its processes are taken instead.
 
     Raises:
         DatasetError: the dataset is missing or malformed.
-        TrainingError: the directory holds another configuration's checkpoint, the loss is not finite, or
-            `processes` is below 1.
+        TrainingError: the directory holds another configuration's checkpoint, the loss is not finite, the weights
+            to start from are of another form, or `processes` is below 1.
+        ModelError: the weights to start from are damaged.
     """
     if processes < 1:
         raise TrainingError(f"processes must be at least 1, not {processes}")
+    if start is not None:
+        config = replace(config, start_sha256=hashlib.sha256(start.read_bytes()).hexdigest())
     launched = launched_team()
     if launched is not None:
-        return _train(config, dataset_dir, run_dir, progress and launched.leads, launched)
+        return _train(config, dataset_dir, run_dir, start, progress and launched.leads, launched)
     if processes == 1:
-        return _train(config, dataset_dir, run_dir, progress, ALONE)
+        return _train(config, dataset_dir, run_dir, start, progress, ALONE)
     run_dir.mkdir(parents=True, exist_ok=True)
     meeting_file = run_dir / "meeting"
     meeting_file.unlink(missing_ok=True)
-    team, mates = gather_team(processes, meeting_file, _train, (config, dataset_dir, run_dir, False))
+    team, mates = gather_team(processes, meeting_file, _train, (config, dataset_dir, run_dir, start, False))
     try:
-        return _train(config, dataset_dir, run_dir, progress, team)
+        return _train(config, dataset_dir, run_dir, start, progress, team)
     finally:
         dissolve_team(mates)
         meeting_file.unlink(missing_ok=True)
 
 
-def _train(config: TrainingConfig, dataset_dir: Path, run_dir: Path, progress: bool, team: Team) -> TrainingResult:
+def _train(
+    config: TrainingConfig, dataset_dir: Path, run_dir: Path, start: Path | None, progress: bool, team: Team
+) -> TrainingResult:
     """The training as one process of a team sees it."""
     torch.set_num_threads(config.threads)
     frames = read_dataset(dataset_dir)
@@ -130,10 +143,7 @@ def _train(config: TrainingConfig, dataset_dir: Path, run_dir: Path, progress: b
     # Several processes would fight for one accelerator.
     device = torch.device("cuda" if torch.cuda.is_available() and team.size == 1 else "cpu")
     run_dir.mkdir(parents=True, exist_ok=True)
-    # torch draws initial weights from its own global stream; put it back afterwards.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = ScoringNetwork(config.architecture)
+    network = _first_network(config, start)
     lay_out_channels_last(network).to(device)
     averaged = copy.deepcopy(network)
     optimiser = _make_optimiser(config, network)
@@ -171,6 +181,18 @@ def _train(config: TrainingConfig, dataset_dir: Path, run_dir: Path, progress: b
     final = report(frames, test_rows, predict(best, frames, test_rows))
     (run_dir / REPORT_NAME).write_text(json.dumps(asdict(final), indent=2) + "\n", encoding="utf-8")
     return TrainingResult(True, done.epoch, run_dir / WEIGHTS_NAME, final)
+
+
+def _first_network(config: TrainingConfig, start: Path | None) -> ScoringNetwork:
+    if start is None:
+        # torch draws initial weights from its own global stream; put it back afterwards.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            return ScoringNetwork(config.architecture)
+    network = network_from_bytes(start.read_bytes())
+    if network.architecture != config.architecture:
+        raise TrainingError(f"{start} holds a network of another form: {network.architecture}")
+    return network
 
 
 def split_validation(frames: LabelledFrames, fields: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -57,6 +57,7 @@ class TrainingConfig:
         validation_fields: fields of the training side that are not trained on but watched after each pass: the
             best of the passes is kept, and certainty is measured on them.
         patience: passes without a better validation after which the training stops; 0 never stops it.
+        start_sha256: of the weights the training goes on from; empty for a network drawn at random.
     """
 
     architecture: Architecture = OURS
@@ -74,6 +75,7 @@ class TrainingConfig:
     seed: int = 0
     validation_fields: int = 100
     patience: int = 0
+    start_sha256: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with.
@@ -127,7 +129,14 @@ def paper_preset(epochs: int = 100, seed: int = 0, threads: int = 2) -> Training
     )
 
 
-PRESETS = ("default", "paper")
+def further_preset(seed: int = 0, threads: int = 2) -> TrainingConfig:
+    """More passes over whole frames, gentler, for a network that has been through the default."""
+    return TrainingConfig(
+        stages=(Stage(480, 640, 8, 4),), learning_rate=2.5e-4, warm_up=0.1, seed=seed, threads=threads
+    )
+
+
+PRESETS = ("default", "further", "paper")
 
 
 def preset(name: str, seed: int = 0, threads: int = 2) -> TrainingConfig:
@@ -138,6 +147,8 @@ def preset(name: str, seed: int = 0, threads: int = 2) -> TrainingConfig:
     """
     if name == "default":
         return TrainingConfig(seed=seed, threads=threads)
+    if name == "further":
+        return further_preset(seed=seed, threads=threads)
     if name == "paper":
         return paper_preset(seed=seed, threads=threads)
     raise ConfigError(f"unknown preset {name!r}, known are: {', '.join(PRESETS)}")

@@ -155,6 +155,23 @@ def test_a_training_without_gain_stops_early_and_keeps_its_best(
     assert result.epochs == 4
 
 
+def test_a_training_goes_on_from_given_weights(dataset: Path, tmp_path: Path) -> None:
+    first = train_scorer(QUICK, dataset, tmp_path / "first", progress=False)
+    assert first.weights is not None
+    # A rate of next to nothing: what comes out is what went in.
+    still = replace(QUICK, stages=(Stage(32, 32, 4, 1),), learning_rate=1e-12)
+    train_scorer(still, dataset, tmp_path / "second", start=first.weights, progress=False)
+    before, after = (
+        network_from_bytes(path.read_bytes()) for path in (first.weights, tmp_path / "second" / "best.safetensors")
+    )
+    assert torch.equal(before.backbone.conv1.weight, after.backbone.conv1.weight)
+    other = replace(still, architecture=Architecture(replicas=1))
+    with pytest.raises(TrainingError, match="another form"):
+        train_scorer(other, dataset, tmp_path / "third", start=first.weights, progress=False)
+    with pytest.raises(TrainingError, match="another configuration"):
+        train_scorer(still, dataset, tmp_path / "second", progress=False)
+
+
 @pytest.mark.slow
 def test_torchrun_trains_what_two_processes_train(dataset: Path, tmp_path: Path) -> None:
     program = tmp_path / "train.py"
