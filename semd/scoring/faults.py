@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
 # Chosen on training frames of ordinary exposure: they flag less than 1 in 1000, 1 in 1000, 1 in 200 of them.
 LEAST_STRUCTURE_GREY = 1.0
-# Nearly all frames with nothing in them lie below both. Ordinary ones that lie below the first, one in a thousand,
-# hold detail finer than its boxes, and neighbouring lines agree about that.
+# Below this an ordinary frame is not met once in a thousand, and nearly all with nothing in them lie there.
 _UNRECOGNISABLE_GREY = 0.6
-_LEAST_AGREEMENT = 0.3
 MOST_CLIPPED = 0.6
 MOST_STRIPED_GREY = 4.5
 _BOX_PX = 16
@@ -35,20 +33,18 @@ class Faults:
 
     Attributes:
         structure_grey: standard deviation in grey levels of what is in the frame.
-        line_agreement: correlation of neighbouring lines, -1..1; 1 where the structure leaves no question.
         clipped_share: share of the pixels that are black or white.
         stripe_grey: amplitude in grey levels of stripes along the scan lines.
     """
 
     structure_grey: float
-    line_agreement: float
     clipped_share: float
     stripe_grey: float
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing stands out that an eye could recognise: an expert's 0."""
-        return self.structure_grey < _UNRECOGNISABLE_GREY and self.line_agreement < _LEAST_AGREEMENT
+        return self.structure_grey < _UNRECOGNISABLE_GREY
 
     @property
     def doubts(self) -> frozenset[Doubt]:
@@ -63,9 +59,7 @@ class Faults:
 
 def find_faults(image: NDArray[np.uint8]) -> Faults:
     """Measure the faults of a grey frame, uint8 (H, W), H and W at least 240."""
-    structure = structure_grey(image)
-    agreement = line_agreement(image) if structure < _UNRECOGNISABLE_GREY else 1.0
-    return Faults(structure, agreement, clipped_share(image), stripe_grey(image))
+    return Faults(structure_grey(image), clipped_share(image), stripe_grey(image))
 
 
 def structure_grey(image: NDArray[np.uint8]) -> float:
@@ -79,15 +73,6 @@ def structure_grey(image: NDArray[np.uint8]) -> float:
     even, odd = (cv2.resize(grey[first::2], (columns, lines), interpolation=cv2.INTER_AREA) for first in (0, 1))
     even, odd = (boxes - np.median(boxes, axis=1, keepdims=True) for boxes in (even, odd))
     return math.sqrt(max(float(((even - even.mean()) * (odd - odd.mean())).mean()), 0.0))
-
-
-def line_agreement(image: NDArray[np.uint8]) -> float:
-    """Correlation of each line with the next, what whole lines share taken off; 0 for a frame of one grey."""
-    grey = image[: image.shape[0] // 2 * 2].astype(np.float32)
-    grey -= grey.mean(axis=1, keepdims=True)
-    even, odd = grey[0::2], grey[1::2]
-    spread = math.sqrt(float(np.square(even).mean()) * float(np.square(odd).mean()))
-    return float((even * odd).mean()) / spread if spread > 0.0 else 0.0
 
 
 def clipped_share(image: NDArray[np.uint8]) -> float:
