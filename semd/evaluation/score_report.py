@@ -32,6 +32,9 @@ from semd.scoring.scorer import Scorer
 
 SPLITS = {"image_test": "split by image, as in the papers", "test": "split by field"}
 OURS = "semd"
+OURS_ANY_EXPOSURE = "semd, far-off exposures as well"
+FAR_OFF = ("flat", "wide")
+"""Exposures that the papers' sets lack: training and control need them, the tables compare without them."""
 RIVALS = {"resnet50": "ResNet50", "no-magnification": "ResNet18 without magnification"}
 """Networks that the tables have a row for whether or not their weights are given."""
 
@@ -42,7 +45,7 @@ class ScoreEvaluation:
 
     Attributes:
         splits: rows of the tables for each split.
-        ours: more figures of the shipped scoring machine for each split.
+        ours: more figures of the shipped scoring machine on the papers' kinds of frames of each split.
         doubts: the 0 class and the flags.
         panels: Fig. 1.
     """
@@ -56,7 +59,7 @@ class ScoreEvaluation:
         """Everything for a terminal."""
         parts = []
         for split, rows in self.splits.items():
-            counted = max(row.frames for row in rows)
+            counted = next(row.frames for row in rows if row.name == OURS)
             parts.append(f"{SPLITS[split]} ({split}, {counted} frames)\n{table_text(rows)}")
         found = orders(self.panels)
         pairs = ", ".join(f"{name} {count}" for name, count in found.items() if name != "pairs")
@@ -120,7 +123,7 @@ def evaluate_score(
     """
     rows = {split: _thinned(frames.rows(split), most_frames) for split in SPLITS}
     for split, chosen in rows.items():
-        if not len(chosen):
+        if not len(as_in_papers(frames, chosen)):
             raise DatasetError(f"the dataset has no frames in the split {split!r}: build it with a larger test_share")
     # The splits overlap; a frame is looked at once.
     asked = np.unique(np.concatenate(list(rows.values())))
@@ -131,11 +134,12 @@ def evaluate_score(
             said[name] = judge_frames(rivals[key], frames, asked, track, name)
     said[OURS] = judge_frames(scorer, frames, asked, track, OURS)
     tables = {split: _table(frames, chosen, asked, said) for split, chosen in rows.items()}
-    at = {split: np.searchsorted(asked, chosen) for split, chosen in rows.items()}
-    ordinary = at["test"][is_ordinary(frames)[rows["test"]]]
+    alike = {split: as_in_papers(frames, chosen) for split, chosen in rows.items()}
+    at = {split: np.searchsorted(asked, chosen) for split, chosen in alike.items()}
+    ordinary = at["test"][is_ordinary(frames)[alike["test"]]]
     return ScoreEvaluation(
         splits=tables,
-        ours={split: report(frames, chosen, said[OURS].score[at[split]]) for split, chosen in rows.items()},
+        ours={split: report(frames, chosen, said[OURS].score[at[split]]) for split, chosen in alike.items()},
         doubts=measure_doubts(scorer, faulty, seed, track, said[OURS].at(ordinary)),
         panels=tuple(score_panels(make_panels(), scorer)),
     )
@@ -147,11 +151,18 @@ def _table(
     asked: NDArray[np.int64],
     said: Mapping[str, Predictions],
 ) -> tuple[Row, ...]:
-    """Rows of one split: the papers', the metrics, the rivals, ours."""
-    at = np.searchsorted(asked, rows)
+    """Rows of one split: the papers', the metrics, the rivals, ours, and ours at any exposure."""
+    like_papers = as_in_papers(frames, rows)
+    at = np.searchsorted(asked, like_papers)
     untrained = [Row(name, note=NOT_TRAINED) for name in RIVALS.values() if name not in said]
-    measured = [make_row(name, frames, rows, found.at(at)) for name, found in said.items()]
-    return (*PUBLISHED, *measured[:-1], *untrained, measured[-1])
+    measured = [make_row(name, frames, like_papers, found.at(at)) for name, found in said.items()]
+    everything = make_row(OURS_ANY_EXPOSURE, frames, rows, said[OURS].at(np.searchsorted(asked, rows)))
+    return (*PUBLISHED, *measured[:-1], *untrained, measured[-1], everything)
+
+
+def as_in_papers(frames: LabelledFrames, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of some rows that show what the papers' sets hold: plain, dark and bright fields, and the 0 class."""
+    return rows[~np.isin(frames.variant[rows], FAR_OFF)]
 
 
 def _thinned(rows: NDArray[np.int64], most: int | None) -> NDArray[np.int64]:

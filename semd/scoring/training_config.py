@@ -131,7 +131,7 @@ def paper_preset(epochs: int = 100, seed: int = 0, threads: int = 2) -> Training
 
 def further_preset(seed: int = 0, threads: int = 2) -> TrainingConfig:
     """More passes over whole frames, gentler, for a network that has been through the default."""
-    return TrainingConfig(stages=(Stage(480, 640, 8, 8),), learning_rate=4e-4, warm_up=0.06, seed=seed, threads=threads)
+    return TrainingConfig(stages=(Stage(480, 640, 8, 6),), learning_rate=4e-4, warm_up=0.06, seed=seed, threads=threads)
 
 
 PRESETS = ("default", "further", "paper")

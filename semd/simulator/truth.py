@@ -5,7 +5,7 @@ The rule (FACTS 1: a focus score, lenient at high magnification, indifferent to 
 1. Focus quality `q` from the effective blur diameter: `semd.domain.expert_scale`.
 2. Recognisability `r` in 0..1: what is left of the blurred field after clipping must stand at least about
    one grey level high, and above the noise as the eye averages it over the size of the blur disc; and the
-   field must hold some detail in focus, or there is nothing to judge sharpness by.
+   field must hold some detail in focus, above the noise as well, or there is nothing to judge sharpness by.
 3. `true_score = q * r`, `label = round(true_score)`, 0 only where nothing can be recognised.
 
 Brightness, contrast and noise move the score only through step 2. Whether they are well set is said
@@ -25,6 +25,8 @@ from semd.simulator.detector import FULL_SCALE, Detector
 from semd.simulator.texture import Picture
 
 _WIDEST_AVERAGING_PX = 48.0
+# Over about so much the eye averages noise where it looks for detail.
+_FINEST_AVERAGING_PX = 5.0
 _DETAIL_PX = 40
 _SIGNAL_RAMP_GREY = (0.6, 1.4)
 _SNR_RAMP = (0.5, 1.5)
@@ -73,13 +75,17 @@ def recognisability(
     variance = np.where(open_pixels, detector.noise_sigma(thin, contrast) ** 2, 0.0)
     noise_grey = math.sqrt(float(variance.mean()) + 1.0 / 12.0)
     signal_grey = float(np.clip(ideal, 0.0, FULL_SCALE).std())
-    averaged_px = max(1.0, 0.25 * math.pi * min(max(blur_px, 2.0), _WIDEST_AVERAGING_PX) ** 2)
-    snr = signal_grey * math.sqrt(averaged_px) / noise_grey
-    # A hollow with a smooth gradient is bright enough to see, but has nothing in it that could ever be sharp.
+    snr = signal_grey * _disc_side_px(min(max(blur_px, 2.0), _WIDEST_AVERAGING_PX)) / noise_grey
+    # A hollow with a smooth gradient is bright enough to see, but has nothing in it that could ever be sharp, or
+    # nothing that its noise does not hide.
     shown = np.clip(detector.ideal(thin_focused, brightness, contrast), 0.0, FULL_SCALE)
     smooth = cv2.blur(shown, (_DETAIL_PX // 2, _DETAIL_PX // 2))
     detail_grey = float((shown - smooth).std())
-    return min(_ramp(signal_grey, *_SIGNAL_RAMP_GREY) * _ramp(snr, *_SNR_RAMP), _ramp(detail_grey, *_SIGNAL_RAMP_GREY))
+    detail_snr = detail_grey * _disc_side_px(_FINEST_AVERAGING_PX) / noise_grey
+    return min(
+        _ramp(signal_grey, *_SIGNAL_RAMP_GREY) * _ramp(snr, *_SNR_RAMP),
+        _ramp(detail_grey, *_SIGNAL_RAMP_GREY) * _ramp(detail_snr, *_SNR_RAMP),
+    )
 
 
 def brightness_contrast_ok(focused: Picture, detector: Detector, brightness: float, contrast: float) -> bool:
@@ -138,6 +144,11 @@ def judge(
         wd_error_mm=wd_error_mm,
         brightness_contrast_ok=brightness_contrast_ok(focused, detector, brightness, contrast),
     )
+
+
+def _disc_side_px(diameter_px: float) -> float:
+    """Side of the square as large as a disc: by so much an average over the disc lowers the noise."""
+    return math.sqrt(0.25 * math.pi) * diameter_px
 
 
 def _ramp(value: float, low: float, high: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -59,6 +60,19 @@ def test_a_smooth_gradient_holds_nothing_to_judge_sharpness_by(detector: Detecto
     gradient = np.linspace(0.3, 0.5, 640, dtype=np.float32)[None, :].repeat(480, axis=0)
     assert judge(gradient, gradient, detector, 1000, 50.0, 50.0, 2.0, 0.0).label < 10
     assert recognisability(gradient, gradient, replace(detector, gain_grey=60.0), 50.0, 50.0, 2.0) == 0.0
+
+
+def test_detail_that_its_noise_hides_is_nothing_to_judge_sharpness_by() -> None:
+    # A hollow of the grid: clouds that can be seen, and grain too faint for the noise that the gain brings with it.
+    rng = np.random.default_rng(0)
+    clouds = np.kron(rng.standard_normal((6, 8)), np.ones((80, 80)))
+    clouds = cv2.GaussianBlur((0.4 + 0.02 * clouds).astype(np.float32), (0, 0), 40.0)
+    hollow = clouds + np.float32(0.003) * rng.standard_normal((480, 640), dtype=np.float32)
+    # Grain 4.8 grey levels, noise 45, a disc of 5 px averages 19.6 of its pixels: 4.8 * 4.43 / 45 is below a half.
+    noisy = Detector(gain_grey=1600.0, electrons=500.0)
+    quiet = replace(noisy, electrons=500.0 * 30.0**2)
+    assert recognisability(hollow, hollow, noisy, 50.0, 50.0, 2.0) == 0.0
+    assert recognisability(hollow, hollow, quiet, 50.0, 50.0, 2.0) == 1.0
 
 
 def test_good_exposure_has_two_sides_on_both_knobs(checkers: np.ndarray, detector: Detector) -> None:
