@@ -31,10 +31,13 @@ class Reason(StrEnum):
 
     MOVING = "moving"
     PASSED = "score-passed"
+    CONFIRMING = "score-to-be-confirmed"
     DOUBTFUL = "score-doubtful"
     IMAGE_DAMAGED = "image-damaged"
     IMAGE_BLANK = "image-blank"
     READ_BACK = "read-back-differs"
+    RETURNING = "returning-to-the-best"
+    NO_BETTER = "nothing-better-found"
     STEPS_SPENT = "steps-spent"
     NOTHING_TO_FOCUS_ON = "nothing-to-focus-on"
     HOLDS_SPENT = "holds-spent"
@@ -116,19 +119,12 @@ def decide(run: Run | None, frame: Observation, rules: RunRules, policy: Policy)
         status = Status.DONE if is_good else run.status
         return _stay(run, frame, rules, status, Reason.ALREADY_ENDED)
     if _passes(frame.measurement, rules):
-        if frame.measurement.doubts:
-            # Good, if it can be believed: another scan of the same settings tells.
-            return _hold(run, frame, rules, Reason.DOUBTFUL, holds)
-        return _stay(run, frame, rules, Status.DONE, Reason.PASSED)
+        decision = _answer_to_a_pass(run, frame, rules, holds)
+        if decision is not None:
+            return decision
     if _is_blank(frame, rules):
         return _hold(run, frame, rules, Reason.IMAGE_BLANK, holds)
-    frames = (*(run.frames if run is not None else ()), frame)
-    step = run.steps if run is not None else 0
-    if step + 1 >= rules.max_steps:
-        return _give_up(run, frame, frames, rules, Reason.STEPS_SPENT)
-    if len(frames) >= rules.barren_steps and all(_score(seen) <= rules.barren_score for seen in frames):
-        return _give_up(run, frame, frames, rules, Reason.NOTHING_TO_FOCUS_ON)
-    return _adjust(run, frame, frames, rules, policy)
+    return _search(run, frame, rules, policy)
 
 
 def advance(run: Run | None, frame: Observation, decision: Decision) -> Run:
@@ -189,6 +185,40 @@ def run_state(frames: tuple[Observation, ...], start: Parameters, rules: RunRule
         if seen.measurement is not None
     ]
     return stack_state(rows[-rules.n_frames :], rules.n_frames)
+
+
+def _answer_to_a_pass(run: Run | None, frame: Observation, rules: RunRules, holds: int) -> Decision | None:
+    """DONE if the score can be believed, HOLD if another scan must tell; None when that has told against it."""
+    measurement = frame.measurement
+    if measurement is None or measurement.doubts:
+        # Good, if it can be believed: another scan of the same settings tells.
+        return _hold(run, frame, rules, Reason.DOUBTFUL, holds)
+    scans = _scans_here(run, frame, rules)
+    is_confirmed = len(scans) > 1 and sum(scans) > rules.accept_score * len(scans)
+    if is_confirmed or _is_sure(measurement, rules):
+        return _stay(run, frame, rules, Status.DONE, Reason.PASSED)
+    if len(scans) == 1 and holds < rules.max_holds:
+        return _hold(run, frame, rules, Reason.CONFIRMING, holds)
+    return None
+
+
+def _search(run: Run | None, frame: Observation, rules: RunRules, policy: Policy) -> Decision:
+    """Answer a frame that is not good enough: go on, go back to the best, or give up there."""
+    frames = (*(run.frames if run is not None else ()), frame)
+    step = run.steps if run is not None else 0
+    if step + 1 >= rules.max_steps:
+        return _give_up(run, frame, frames, rules, Reason.STEPS_SPENT)
+    if len(frames) >= rules.barren_steps and all(_score(seen) <= rules.barren_score for seen in frames):
+        return _give_up(run, frame, frames, rules, Reason.NOTHING_TO_FOCUS_ON)
+    best = best_frame(frames, rules).parameters.controlled(rules.axes)
+    is_there = not differs(best, frame.parameters, rules)
+    is_stuck = _is_stuck(frames, rules)
+    if is_stuck and is_there:
+        return _give_up(run, frame, frames, rules, Reason.NO_BETTER)
+    if not is_there and (is_stuck or step + 2 >= rules.max_steps):
+        # Back to the best, and one more look at it before the run ends there.
+        return _decision(run, frame, rules, Status.ADJUST, Reason.RETURNING, best)
+    return _adjust(run, frame, frames, rules, policy)
 
 
 def _adjust(
@@ -298,6 +328,24 @@ def _passes(measurement: Measurement, rules: RunRules) -> bool:
     if not measurement.score > rules.accept_score:
         return False
     return not rules.controls_exposure or rules.exposure.accepts(measurement.exposure)
+
+
+def _is_sure(measurement: Measurement, rules: RunRules) -> bool:
+    """Whether one frame is enough to believe that it passes: a single lucky score is no success."""
+    return measurement.score - rules.sure_sigmas * measurement.sigma > rules.accept_score
+
+
+def _scans_here(run: Run | None, frame: Observation, rules: RunRules) -> list[float]:
+    """Scores, none in doubt, of this frame and of the run's other frames with the same settings."""
+    here = frame.parameters.controlled(rules.axes)
+    before = [seen for seen in (run.frames if run is not None else ()) if not _is_doubted(seen)]
+    return [_score(seen) for seen in (*before, frame) if not differs(here, seen.parameters, rules)]
+
+
+def _is_stuck(frames: tuple[Observation, ...], rules: RunRules) -> bool:
+    """Whether the run has seen something, but nothing better for a while."""
+    best = best_frame(frames, rules)
+    return _score(best) > rules.barren_score and len(frames) - 1 - frames.index(best) >= rules.patience_steps
 
 
 def _is_blank(frame: Observation, rules: RunRules) -> bool:

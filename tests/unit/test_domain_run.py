@@ -33,10 +33,11 @@ def at(
     contrast: float = 50.0,
     exposure: Exposure = FINE,
     doubts: tuple[Doubt, ...] = (),
+    sigma: float = 0.3,
     **other: object,
 ) -> Observation:
     parameters = Parameters(1000.0, wd_mm, brightness, contrast)
-    measurement = None if score is None else Measurement(score, FEATURES, exposure, 0.3, doubts)
+    measurement = None if score is None else Measurement(score, FEATURES, exposure, sigma, doubts)
     return Observation("frame", replace(parameters, **other), measurement)
 
 
@@ -94,8 +95,8 @@ def test_the_second_frame_has_a_reward_and_the_next_step_number() -> None:
 @pytest.mark.parametrize(
     ("frame", "status"),
     [
-        (at(9.01), Status.DONE),
-        (at(9.0), Status.ADJUST),  # above omega, not at it
+        (at(9.01, sigma=0.0), Status.DONE),
+        (at(9.0, sigma=0.0), Status.ADJUST),  # above omega, not at it
         (at(9.9, exposure=DARK), Status.ADJUST),  # sharp but badly exposed
     ],
 )
@@ -105,6 +106,55 @@ def test_done_asks_for_score_and_exposure(frame: Observation, status: Status) ->
     if status is Status.DONE:
         assert decision.targets == {Axis.WD: 10.0, Axis.BRIGHTNESS: 50.0, Axis.CONTRAST: 50.0}
         assert set(decision.deltas.values()) == {0.0}
+
+
+def test_a_score_that_passes_by_less_than_its_error_is_confirmed_by_another_scan() -> None:
+    run, decision = play([at(9.2)])  # 9.2 - 0.3 < 9 < 9.31 - 0.3
+    assert (decision.status, decision.reason) == (Status.HOLD, Reason.CONFIRMING)
+    assert decide(None, at(9.31), RULES, REST).status is Status.DONE
+    for second, status in ((9.1, Status.DONE), (8.9, Status.ADJUST), (9.4, Status.DONE)):
+        assert decide(run, at(second), RULES, REST).status is status
+    # Three scans of the same settings, mean 8.82: what they have told counts more than the last.
+    run, _ = play([at(8.7), at(8.7), at(9.05)])
+    assert run.status is Status.ADJUST
+
+
+def test_another_place_is_no_confirmation() -> None:
+    run, decision = play([at(9.2), at(8.0), at(9.2, wd_mm=10.1)], policy=always(0.1 / (30 * UNIT_MM), 0.0, 0.0))
+    assert (decision.status, decision.reason) == (Status.HOLD, Reason.CONFIRMING)
+    assert run.holds == 1
+
+
+def test_sigmas_of_none_believe_every_score() -> None:
+    assert decide(None, at(9.01), replace(RULES, sure_sigmas=0.0), REST).status is Status.DONE
+
+
+def test_a_run_that_finds_nothing_better_goes_back_to_the_best_and_looks_once_more() -> None:
+    rules = replace(RULES, axes=(Axis.WD,), patience_steps=3)
+    run, decision, wd_mm = None, None, 10.0
+    answers = []
+    for score in (5.0, 7.0, 6.0, 6.5, 6.2, 7.0):
+        frame = at(score, wd_mm=wd_mm)
+        decision = decide(run, frame, rules, always(0.02, 0.0, 0.0))
+        run = advance(run, frame, decision)
+        wd_mm = decision.targets[Axis.WD]
+        answers.append((decision.reason, wd_mm))
+    best_mm = answers[0][1]
+    assert [reason for reason, _ in answers[:5]] == [Reason.MOVING] * 4 + [Reason.RETURNING]
+    assert answers[4][1] == best_mm
+    assert (decision.status, answers[5]) == (Status.GIVE_UP, (Reason.NO_BETTER, best_mm))
+
+
+def test_the_best_is_looked_at_again_before_the_steps_are_spent() -> None:
+    rules = replace(RULES, axes=(Axis.WD,), max_steps=4)
+    run, wd_mm, seen = None, 10.0, []
+    for score in (5.0, 7.0, 6.0, 9.5):
+        frame = at(score, wd_mm=wd_mm)
+        decision = decide(run, frame, rules, always(0.02, 0.0, 0.0))
+        run = advance(run, frame, decision)
+        wd_mm = decision.targets[Axis.WD]
+        seen.append((decision.status, decision.reason))
+    assert seen[2:] == [(Status.ADJUST, Reason.RETURNING), (Status.DONE, Reason.PASSED)]
 
 
 def test_done_does_not_ask_for_an_exposure_it_cannot_mend() -> None:
