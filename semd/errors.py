@@ -127,3 +127,9 @@ class CalibrationError(SemdError):
     """The instrument cannot be calibrated: no focus found, or it does not do as it is told."""
 
     code = "SEMD-K01"
+
+
+class PeerError(SemdError):
+    """A method that semd is compared with is not installed, gave no result or overran its frames."""
+
+    code = "SEMD-E01"

@@ -1,14 +1,17 @@
-"""Commands that measure: evaluate score, real, control, loop."""
+"""Commands that measure: evaluate score, real, control, peers, loop, latency."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from semd.cli.output import JsonOption, print_json
 from semd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from semd.simulator.field import Sample
 
 evaluate_app = typer.Typer(help="Measure against ground truth, with the papers' figures beside.", no_args_is_help=True)
 
@@ -22,6 +25,7 @@ def register(app: typer.Typer) -> None:
     evaluate_app.command("score")(score)
     evaluate_app.command("real")(real)
     evaluate_app.command("control")(control)
+    evaluate_app.command("peers")(peers)
     evaluate_app.command("loop")(loop)
     evaluate_app.command("latency")(latency)
     app.add_typer(evaluate_app, name="evaluate")
@@ -98,33 +102,86 @@ def _scorer_bytes(models: Path | None, weights: Path | None) -> bytes:
 
 
 def control(
-    samples: Annotated[str, typer.Option(help="Comma separated.")] = "tinball,grid",
-    magnifications: Annotated[str, typer.Option(help="Comma separated.")] = "500,1000,2000,5000",
+    samples: Annotated[str, typer.Option(help="Comma separated: tinball, grid, assorted, gold.")] = "tinball,grid",
+    magnifications: Annotated[str, typer.Option(help="Comma separated.")] = "500,1000,2000,5000,10000",
     episodes: Annotated[int, typer.Option(min=1, help="Seeds 0.. of every cell.")] = 20,
+    micrograph: Annotated[
+        list[Path] | None, typer.Option(help="A real micrograph in focus as one more sample; may come several times.")
+    ] = None,
+    hollow: Annotated[int, typer.Option(min=0, help="Fields of a hollow, with nothing to focus on, as well.")] = 0,
+    twin: Annotated[int, typer.Option(min=0, help="Runs on the feature-level twin as well.")] = 0,
     models: ModelsOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for table.txt, control.json, fig8.png and every run; goes on from it.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Table I: whole runs on the image simulator, judged by its ground truth."""
+    """Table I and Fig. 8: whole runs on the image simulator, judged by its ground truth."""
+    from rich.console import Console
     from rich.progress import track
 
-    from semd.evaluation.control import run_table, simulator_rules
+    from semd.evaluation.control_report import ControlPlan, evaluate_control
+
+    plan = ControlPlan(tuple(_cells(samples, magnifications)), tuple(micrograph or ()), episodes, hollow, twin)
+    console = Console(stderr=True)
+    found = evaluate_control(
+        plan, models, workers, lambda steps, total, doing: track(steps, doing, total=total, console=console), out
+    )
+    if as_json:
+        print_json(found.as_json())
+    else:
+        print(found.as_text())
+
+
+def peers(
+    samples: Annotated[str, typer.Option(help="Comma separated.")] = "tinball,grid",
+    magnifications: Annotated[str, typer.Option(help="Comma separated.")] = "500,1000,2000,5000,10000",
+    episodes: Annotated[int, typer.Option(min=1, help="Seeds 0.. of every cell in every noise setting.")] = 5,
+    only: Annotated[str | None, typer.Option("--peers", help="Methods, comma separated; default all.")] = None,
+    models: ModelsOption = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for peers.txt, .csv, .json and runs.csv.")] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Autofocus methods a user could pick instead, on the same fields, starts and noise; extra `peers` has them all."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from semd.evaluation.control import simulator_rules
+    from semd.evaluation.peers import report
+    from semd.evaluation.peers.comparison import compare
+    from semd.evaluation.peers.entrants import enter
+    from semd.evaluation.peers.scenario import SCENARIOS
     from semd.pipeline import load_pipeline
+
+    cells = _cells(samples, magnifications)
+    entrants = enter(load_pipeline(models, 1, simulator_rules), only.split(",") if only is not None else None)
+    console = Console(stderr=True)
+    found = compare(entrants, SCENARIOS, cells, episodes, lambda starts: track(starts, "comparing", console=console))
+    if out is not None:
+        report.save(found, out)
+    if as_json:
+        print_json(report.as_json(found))
+    else:
+        print(report.as_text(found))
+    if found.interrupted:
+        raise typer.Exit(1)
+
+
+def _cells(samples: str, magnifications: str) -> list[tuple[Sample, int]]:
+    """Every sample at every magnification, from what was typed."""
     from semd.simulator.serve import checked_sample
 
     try:
-        cells = [
+        return [
             (checked_sample(sample), int(magnification))
             for sample in samples.split(",")
             for magnification in magnifications.split(",")
         ]
     except ValueError as error:
         raise ConfigError(f"--magnifications {magnifications!r}: whole numbers, comma separated") from error
-    table = run_table(load_pipeline(models, 1, simulator_rules), cells, episodes, track)
-    if as_json:
-        print_json(table.as_json())
-    else:
-        print(table.as_text())
 
 
 def loop(

@@ -156,10 +156,12 @@ def advance(run: Run | None, frame: Observation, decision: Decision) -> Run:
 def best_frame(frames: tuple[Observation, ...], rules: RunRules) -> Observation:
     """The frame to return to: the highest score less the exposure's defect; the earliest of equals.
 
-    The run's first frame takes part, so the best is never worse than the start. A score in doubt counts only
-    where all are.
+    The run must not end worse than it began. So beside the first frame only those count that are surely better than
+    it: their score by more than its error, and their exposure no worse. A score in doubt counts only where all are.
     """
-    return max(frames, key=lambda seen: (not _is_doubted(seen), _merit(seen, rules)))
+    start = frames[0]
+    sure = [seen for seen in frames if seen is start or _is_surely_better(seen, start, rules)]
+    return max(sure, key=lambda seen: (not _is_doubted(seen), _merit(seen, rules)))
 
 
 def run_window(start: Parameters, rules: RunRules) -> Window:
@@ -344,7 +346,7 @@ def _scans_here(run: Run | None, frame: Observation, rules: RunRules) -> list[fl
 
 def _is_stuck(frames: tuple[Observation, ...], rules: RunRules) -> bool:
     """Whether the run has seen something, but nothing better for a while."""
-    best = best_frame(frames, rules)
+    best = max(frames, key=lambda seen: _merit(seen, rules))
     return _score(best) > rules.barren_score and len(frames) - 1 - frames.index(best) >= rules.patience_steps
 
 
@@ -364,6 +366,18 @@ def _is_doubted(frame: Observation) -> bool:
     return frame.measurement is None or bool(frame.measurement.doubts)
 
 
+def _is_surely_better(frame: Observation, start: Observation, rules: RunRules) -> bool:
+    one, other = frame.measurement, start.measurement
+    if one is None or other is None or _is_doubted(start):
+        return one is not None
+    is_better = one.score - rules.sure_sigmas * one.sigma > other.score
+    return is_better and (not rules.controls_exposure or _defect(frame, rules) <= _defect(start, rules))
+
+
+def _defect(frame: Observation, rules: RunRules) -> float:
+    return rules.exposure.defect(frame.measurement.exposure) if frame.measurement is not None else math.inf
+
+
 def _score(frame: Observation) -> float:
     return frame.measurement.score if frame.measurement is not None else 0.0
 
@@ -371,5 +385,5 @@ def _score(frame: Observation) -> float:
 def _merit(frame: Observation, rules: RunRules) -> float:
     if frame.measurement is None:
         return -math.inf
-    defect = rules.exposure.defect(frame.measurement.exposure) if rules.controls_exposure else 0.0
+    defect = _defect(frame, rules) if rules.controls_exposure else 0.0
     return frame.measurement.score - rules.weights.c_exposure * defect

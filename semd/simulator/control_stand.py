@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import get_args
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from semd.domain.axes import Axis, Parameters
 from semd.simulator.field import Sample
 from semd.simulator.microscope import VirtualMicroscope
 
+_SAMPLES: tuple[Sample, ...] = ("tinball", "grid", "assorted")
 MAGNIFICATIONS = (500.0, 1000.0, 2000.0, 5000.0, 10_000.0)
 
 
@@ -51,6 +51,5 @@ class SimulatedStand:
 def draw_stand(seed: int) -> SimulatedStand:
     """A stand with sample, magnification, field and start drawn from `seed`: what `SemEnvironment` asks for."""
     rng = np.random.default_rng([seed, 7003])
-    samples: tuple[Sample, ...] = get_args(Sample)
-    sample = samples[int(rng.integers(len(samples)))]
+    sample = _SAMPLES[int(rng.integers(len(_SAMPLES)))]
     return SimulatedStand(VirtualMicroscope(sample, float(rng.choice(MAGNIFICATIONS)), seed))

@@ -11,12 +11,13 @@ import numpy as np
 from semd.domain.expert_scale import lenient_blur_px
 from semd.errors import ConfigError
 from semd.simulator.assorted import assorted_emission
+from semd.simulator.gold import gold_emission
 from semd.simulator.grid import HollowPolicy, grid_emission
 from semd.simulator.optics import FRAME_HEIGHT_PX, FRAME_WIDTH_PX, pixel_nm
 from semd.simulator.texture import Picture
 from semd.simulator.tinball import tinball_emission
 
-Sample = Literal["tinball", "grid", "assorted"]
+Sample = Literal["tinball", "grid", "assorted", "gold"]
 SAMPLES: tuple[Sample, ...] = get_args(Sample)
 MARGIN_PX = 64
 """Border around the frame that blur may draw from; multiples of 8 keep reduced pictures aligned."""
@@ -28,13 +29,13 @@ class Field:
 
     Attributes:
         emission: float32 (608, 768), 0..1: the frame and `MARGIN_PX` pixels around it.
-        sample: kind of sample.
+        sample: kind of sample, or `micrograph`.
         magnification: magnification.
         pixel_size_nm: pixel size in nm.
     """
 
     emission: Picture
-    sample: Sample
+    sample: Sample | Literal["micrograph"]
     magnification: float
     pixel_size_nm: float
 
@@ -61,6 +62,8 @@ def make_field(sample: Sample, magnification: float, seed: int, hollow: HollowPo
         emission = tinball_emission(rng, shape, size_nm)
     elif sample == "grid":
         emission = grid_emission(rng, shape, size_nm, hollow)
+    elif sample == "gold":
+        emission = gold_emission(rng, shape)
     else:
         emission = assorted_emission(rng, shape, size_nm)
     # Electrons leave from a volume, not a point: at high magnification even the sample itself is a little

@@ -17,6 +17,7 @@ from semd.simulator.truth import Truth, judge
 
 _NEAREST_START_U = 3.0
 _FARTHEST_START_U = 25.0
+_HALF_WINDOW_U = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ class VirtualMicroscope:
 
     Stage height (7..13 mm), start settings, the detector's optimum, dose and the field are drawn from
     `seed`. The start is out of focus by 3 to 25 WD units (`wd_unit_mm`), with brightness and contrast
-    anywhere in 10..90. The field stays the same throughout; the noise differs from scan to scan.
+    anywhere in 10..90; or, with `start_anywhere`, anywhere in the control window of 60 units and between the knobs'
+    limits. The field stays the same throughout; the noise differs from scan to scan.
 
     Attributes:
         sample: kind of sample.
@@ -99,8 +101,10 @@ class VirtualMicroscope:
         limits: KnobLimits | None = None,
         imperfections: Imperfections | None = None,
         hollow: HollowPolicy = "avoid",
+        field: Field | None = None,
+        start_anywhere: bool = False,
     ) -> None:
-        """Set up the microscope at its random start.
+        """Set up the microscope at its random start; `field` takes the place of the one that the seed stands for.
 
         Raises:
             ConfigError: unknown sample, or a magnification that is not positive.
@@ -109,7 +113,7 @@ class VirtualMicroscope:
         self.magnification = magnification
         self.limits = limits or KnobLimits()
         self._imperfections = imperfections or Imperfections()
-        self.field: Field = make_field(sample, magnification, seed, hollow)
+        self.field: Field = field or make_field(sample, magnification, seed, hollow)
         # Two streams: what the microscope is, and what it does; how long it runs must not change its start.
         rng = np.random.default_rng([seed, round(magnification), 7001])
         self._noise_rng = np.random.default_rng([seed, round(magnification), 7002])
@@ -134,9 +138,14 @@ class VirtualMicroscope:
             charging_grey=self._imperfections.charging_grey,
         ).tuned_to(self._focused)
 
-        self.wd_mm = self._start_wd_mm(rng)
-        self.brightness = float(rng.uniform(10.0, 90.0))
-        self.contrast = float(rng.uniform(10.0, 90.0))
+        if start_anywhere:
+            self.wd_mm = self._start_wd_mm(rng, 0.0, _HALF_WINDOW_U)
+            self.brightness = float(rng.uniform(*self.limits.brightness))
+            self.contrast = float(rng.uniform(*self.limits.contrast))
+        else:
+            self.wd_mm = self._start_wd_mm(rng, _NEAREST_START_U, _FARTHEST_START_U)
+            self.brightness = float(rng.uniform(10.0, 90.0))
+            self.contrast = float(rng.uniform(10.0, 90.0))
         self._lag_mm = 0.0
 
     @property
@@ -189,9 +198,9 @@ class VirtualMicroscope:
         """Change the detected electrons per pixel at emission 1: slower or faster scanning."""
         self.detector = replace(self.detector, electrons=electrons)
 
-    def _start_wd_mm(self, rng: np.random.Generator) -> float:
+    def _start_wd_mm(self, rng: np.random.Generator, nearest_u: float, farthest_u: float) -> float:
         """A start at a random distance either side; the other side where a limit is in the way."""
-        distance_mm = float(rng.uniform(_NEAREST_START_U, _FARTHEST_START_U)) * self._unit_mm
+        distance_mm = float(rng.uniform(nearest_u, farthest_u)) * self._unit_mm
         side = 1.0 if rng.uniform() < 0.5 else -1.0
         low, high = self.limits.wd_mm
         if not low <= self.focus_wd_mm + side * distance_mm <= high:

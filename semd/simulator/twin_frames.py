@@ -26,6 +26,7 @@ class Frames:
         avg, grd, var: the image features, normalised as in `domain.features`.
         black, white, level, contrast: the exposure, as in `domain.exposure`.
         quality: true focus quality, 1..10.
+        true_score: the expert's score: quality, where anything can be recognised.
         exposure_ok: bool, whether brightness and contrast suit the field, by the truth.
     """
 
@@ -38,6 +39,7 @@ class Frames:
     level: Column
     contrast: Column
     quality: Column
+    true_score: Column
     exposure_ok: NDArray[np.bool_]
 
 
@@ -78,8 +80,9 @@ def take_frames(
     spread = ordered[:, _HIGH_PLACE] - ordered[:, _LOW_PLACE]
     open_share = 1.0 - black - white
     defect = exposure_defect(black, white, level, spread, good)
+    seen = _seen(scenes, blur, ideal, sigma)
     return Frames(
-        score=_score(scenes, quality, defocus_u, blur, ideal, sigma, defect, rng),
+        score=np.clip((quality + _score_error(scenes, quality, defocus_u, defect, rng)) * seen, 0.0, 10.0),
         avg=level / 127.5 - 1.0,
         grd=np.sqrt(open_share * _gradient(scenes, blur, gain, sigma) / _FULL_SCALE),
         var=grey.std(axis=1) / 127.5,
@@ -88,6 +91,7 @@ def take_frames(
         level=level,
         contrast=spread,
         quality=quality,
+        true_score=quality * seen,
         exposure_ok=_exposure_ok(scenes, gain, offset),
     )
 
@@ -121,37 +125,33 @@ def _gradient(scenes: Scenes, blur: Column, gain: Column, sigma: Column) -> Colu
     return gradient
 
 
-def _score(
-    scenes: Scenes,
-    quality: Column,
-    defocus_u: Column,
-    blur: Column,
-    ideal: Column,
-    sigma: Column,
-    defect: Column,
-    rng: np.random.Generator,
-) -> Column:
-    """The scoring machine's answer: the truth's rule (see `truth`) with a trained network's errors.
-
-    Errors grow away from focus; they have a part that stays with the field, a part that changes along the
-    defocus, a part for bad exposure and one from frame to frame.
-    """
+def _seen(scenes: Scenes, blur: Column, ideal: Column, sigma: Column) -> Column:
+    """How far the frames can be recognised at all, 0..1: `truth.recognisability` for B scenes."""
     shown = np.clip(ideal, 0.0, _FULL_SCALE)
     is_open = (ideal > 0.0) & (ideal < _FULL_SCALE)
     noise_grey = np.sqrt((np.where(is_open, sigma, 0.0) ** 2).mean(axis=1) + 1.0 / 12.0)
     signal_grey = shown.std(axis=1)
     disc_px = np.clip(blur * scenes.tolerated_px, 2.0, _WIDEST_AVERAGING_PX)
     snr = signal_grey * np.sqrt(np.maximum(1.0, 0.25 * np.pi * disc_px**2)) / noise_grey
-    seen = np.clip((signal_grey - 0.6) / 0.8, 0.0, 1.0) * np.clip(snr - 0.5, 0.0, 1.0)
+    seen: Column = np.clip((signal_grey - 0.6) / 0.8, 0.0, 1.0) * np.clip(snr - 0.5, 0.0, 1.0)
+    return seen
 
+
+def _score_error(
+    scenes: Scenes, quality: Column, defocus_u: Column, defect: Column, rng: np.random.Generator
+) -> Column:
+    """A trained network's errors, in points.
+
+    They grow away from focus, and have a part that stays with the field, a part that changes along the defocus, a
+    part for bad exposure and one from frame to frame.
+    """
     far = np.clip((10.0 - quality) / 5.0, 0.0, 1.0)
-    error = scenes.score_bias + far * (
+    error: Column = scenes.score_bias + far * (
         scenes.score_bias_low + scenes.score_wave * np.sin(scenes.score_wave_k * defocus_u + scenes.score_wave_phase)
     )
     error -= scenes.score_exposure * defect
     error += scenes.score_noise * (0.7 + 0.6 * far) * rng.standard_normal(len(quality))
-    score: Column = np.clip((quality + error) * seen, 0.0, 10.0)
-    return score
+    return error
 
 
 def _exposure_ok(scenes: Scenes, gain: Column, offset: Column) -> NDArray[np.bool_]:

@@ -211,10 +211,18 @@ def test_nothing_recognisable_gives_up_early() -> None:
 
 
 def test_best_frame_weighs_the_exposure_and_keeps_the_earliest_of_equals() -> None:
-    dark, fine, later = at(9.2, 1.0, exposure=DARK), at(8.0, 2.0), at(8.0, 3.0)
+    start, dark, fine, later = at(3.0, exposure=DARK), at(9.2, 1.0, exposure=DARK), at(8.0, 2.0), at(8.0, 3.0)
     # DARK: 4 * 0.16 + 10 / 60 + 30 / 90 = 1.14, twice that off 9.2
-    assert best_frame((dark, fine, later), RULES) is fine
-    assert best_frame((dark, fine), replace(RULES, axes=(Axis.WD,))) is dark
+    assert best_frame((start, dark, fine, later), RULES) is fine
+    assert best_frame((start, dark, fine), replace(RULES, axes=(Axis.WD,))) is dark
+
+
+def test_only_what_is_surely_better_than_the_start_is_returned_to() -> None:
+    start = at(7.0, 1.0)
+    assert best_frame((start, at(7.25, 2.0)), RULES) is start  # 7.25 - 0.3 is below 7
+    assert best_frame((start, better := at(7.35, 2.0)), RULES) is better
+    assert best_frame((start, at(9.0, 2.0, exposure=DARK)), RULES) is start
+    assert best_frame((at(9.2, 1.0, exposure=DARK), at(8.0, 2.0)), RULES).parameters.wd_mm == 1.0
 
 
 @pytest.mark.parametrize(

@@ -277,7 +277,7 @@ def open_instrument(config: Config, pipeline: Pipeline) -> Iterator[Instrument]:
     with InstanceLock(state / LOCK_FILE):
         # The file keeps the log; standard output is for what the command says.
         configure_logs(
-            state / "logs" / "calibrate.log",
+            config.log_directory / "calibrate.log",
             level=config.log.level,
             max_bytes=int(config.log.max_mb * 1e6),
             stream=io.StringIO(),
