@@ -191,15 +191,41 @@ class ScoringConfig(_Section):
 
 
 class LogConfig(_Section):
-    """Logs: JSON lines in the state directory's `logs` and on standard output.
+    """Logs: JSON lines in files and on standard output.
 
     Attributes:
+        directory: of the files; by default `logs` in the state directory.
         level: least severe level written.
         max_mb: size at which a log file is rotated; three old ones are kept.
     """
 
+    directory: Path | None = None
     level: Literal["debug", "info", "warning", "error"] = "info"
     max_mb: float = Field(default=20.0, gt=0)
+
+
+class HealthConfig(_Section):
+    """What `semd health` tolerates, and where metrics are served.
+
+    Attributes:
+        max_silence_s: how long a process may not have been heard of.
+        max_scan_age_s: how long ago the watch directory may have been scanned.
+        max_unheard_frames: so many frames in a row without any event mean that events no longer come.
+        max_waiting: frames that may wait to be answered.
+        max_queue_growth_s: how long their number may rise.
+        max_pending: actions that may wait for the microscope.
+        min_free_mb: room on the disks of state and action directory.
+        metrics_port: serve the metrics on 127.0.0.1 at this port; off by default.
+    """
+
+    max_silence_s: Seconds = 10.0
+    max_scan_age_s: Seconds = 60.0
+    max_unheard_frames: int = Field(default=3, ge=1)
+    max_waiting: int = Field(default=1000, ge=1)
+    max_queue_growth_s: Seconds = 180.0
+    max_pending: int = Field(default=10, ge=1)
+    min_free_mb: float = Field(default=1000.0, ge=0)
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
 
 
 class Config(_Section):
@@ -215,6 +241,12 @@ class Config(_Section):
     models: ModelsConfig = ModelsConfig()
     scoring: ScoringConfig = ScoringConfig()
     log: LogConfig = LogConfig()
+    health: HealthConfig = HealthConfig()
+
+    @property
+    def log_directory(self) -> Path:
+        """Where the log files go."""
+        return self.log.directory or self.state.directory / "logs"
 
     @model_validator(mode="after")
     def _directories_do_not_overlap(self) -> Config:
@@ -230,6 +262,10 @@ class Config(_Section):
                     first_path.is_relative_to(second_path) or second_path.is_relative_to(first_path)
                 ):
                     raise ValueError(f"{first} and {second} overlap: {first_path} and {second_path}")
+        logs = self.log_directory.resolve()
+        for key in ("[watch] directory", "[actions] directory"):
+            if logs.is_relative_to(resolved[key]):
+                raise ValueError(f"[log] directory must not lie in {key}: {logs}")
         return self
 
     @model_validator(mode="after")
@@ -287,7 +323,7 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
-    for section in ("watch", "actions", "state", "models"):
+    for section in ("watch", "actions", "state", "models", "log"):
         table = raw.get(section)
         if isinstance(table, dict) and isinstance(table.get("directory"), str):
             table["directory"] = str(path.resolve().parent / Path(table["directory"]).expanduser())

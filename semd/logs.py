@@ -7,11 +7,74 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
 import structlog
+
+_OLD_FILES = 3
+_ROTATION_PAUSE_S = 60.0
+
+
+class PatientFileHandler(logging.handlers.RotatingFileHandler):
+    """A log file rotated by size, also while another process holds it.
+
+    Windows does not let a file be renamed that a viewer or a backup has open. Then nothing is lost: the lines go on
+    into the present file, beyond its size, no old file has moved, and rotation is tried again after a while.
+
+    Args:
+        path: the log file; older ones are `<path>.1` (the newest) and up.
+        max_bytes: size at which it is rotated.
+        old_files: how many are kept.
+        rename: `os.replace`, or what stands in for it.
+        monotonic_s: the clock of the pause between attempts.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        old_files: int = _OLD_FILES,
+        rename: Callable[[str, str], None] = os.replace,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(path, maxBytes=max_bytes, backupCount=old_files, encoding="utf-8")
+        self._rename = rename
+        self._monotonic_s = monotonic_s
+        self._next_attempt_s = float("-inf")
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:
+        """Whether the record would make the file too large, and it is time to try."""
+        return self._monotonic_s() >= self._next_attempt_s and bool(super().shouldRollover(record))
+
+    def doRollover(self) -> None:
+        """Rotate, or put it off."""
+        if self.stream is not None:
+            self.stream.close()
+            self.stream = None
+        try:
+            if Path(self._numbered(0)).exists():
+                self._shift()  # what a shift that failed has left
+            # The present file first: when that fails no old one has been pushed out for nothing.
+            self._rename(self.baseFilename, self._numbered(0))
+            self._shift()
+        except OSError:
+            self._next_attempt_s = self._monotonic_s() + _ROTATION_PAUSE_S
+        self.stream = self._open()
+
+    def _shift(self) -> None:
+        """Move every file one number up; the last is replaced."""
+        for number in range(self.backupCount, 0, -1):
+            if Path(self._numbered(number - 1)).exists():
+                self._rename(self._numbered(number - 1), self._numbered(number))
+
+    def _numbered(self, number: int) -> str:
+        return f"{self.baseFilename}.{number}"
 
 
 def configure_logs(
@@ -22,7 +85,7 @@ def configure_logs(
     A log that cannot be written must not stop the loop: a full disk loses log lines, not frames.
 
     Args:
-        path: the log file, rotated at `max_bytes` with three old ones kept; None for the stream alone.
+        path: the log file, rotated at `max_bytes` with old ones kept; None for the stream alone.
         level: least severe level written.
         max_bytes: size at which the file is rotated.
         stream: where the second copy goes.
@@ -45,7 +108,7 @@ def configure_logs(
     handlers[0].setFormatter(_formatter(shared, people=stream.isatty()))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.handlers.RotatingFileHandler(path, maxBytes=max_bytes, backupCount=3, encoding="utf-8"))
+        handlers.append(PatientFileHandler(path, max_bytes=max_bytes))
         handlers[1].setFormatter(_formatter(shared, people=False))
     root = logging.getLogger()
     for old in root.handlers[:]:

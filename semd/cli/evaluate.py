@@ -1,4 +1,4 @@
-"""Commands that measure: evaluate score, real, control, peers, loop, latency."""
+"""Commands that measure: evaluate score, real, control, peers, reward, loop, latency."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     evaluate_app.command("real")(real)
     evaluate_app.command("control")(control)
     evaluate_app.command("peers")(peers)
+    evaluate_app.command("reward")(reward)
     evaluate_app.command("loop")(loop)
     evaluate_app.command("latency")(latency)
     app.add_typer(evaluate_app, name="evaluate")
@@ -168,6 +169,36 @@ def peers(
         print(report.as_text(found))
     if found.interrupted:
         raise typer.Exit(1)
+
+
+def reward(
+    fields: Annotated[int, typer.Option(min=1, help="Seeds 0.. of tin ball and of grid.")] = 4,
+    magnification: Annotated[int, typer.Option(min=1)] = 2000,
+    steps: Annotated[int, typer.Option(min=2, help="Settings of each knob.")] = 17,
+    models: ModelsOption = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for reward.txt, reward.json and reward.png.")] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Equation (6) over brightness and contrast in focus: is the best reward the best picture?"""
+    from rich.console import Console
+    from rich.progress import track
+
+    from semd.control.settings import AIM
+    from semd.evaluation.reward_grid import evaluate_reward
+    from semd.scoring.scorer import Scorer
+
+    scorer = Scorer.load(_scorer_bytes(models, None))
+    kinds: tuple[Sample, ...] = ("tinball", "grid")
+    asked = [(sample, magnification, seed) for sample in kinds for seed in range(fields)]
+    console = Console(stderr=True)
+    found = evaluate_reward(scorer, asked, steps, AIM, lambda part: track(part, "fields", console=console))
+    if out is not None:
+        found.save(out)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        print(found.as_text())
 
 
 def _cells(samples: str, magnifications: str) -> list[tuple[Sample, int]]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from semd.cli.output import JsonOption, print_json
 from semd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from semd.control.settings import TrainingConfig
 
 dataset_app = typer.Typer(help="Labelled frames to train the scoring machine on.", no_args_is_help=True)
 train_app = typer.Typer(help="Train the scoring or the control machine.", no_args_is_help=True)
@@ -109,11 +112,26 @@ def control(
     seed: SeedOption = None,
     threads: ThreadsOption = 1,
     promote: PromoteOption = None,
+    from_records: Annotated[
+        Path | None, typer.Option(help="A daemon's state directory: learn from the runs it recorded as well.")
+    ] = None,
+    records_share: Annotated[
+        float, typer.Option(min=0.01, max=0.99, help="With --from-records: of each batch, the rest is simulated.")
+    ] = 0.25,
+    start: Annotated[
+        Path | None, typer.Option(help="With --from-records: the actor to go on from; default: the one in use.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="With --from-records: the daemon's configuration; default: semd's defaults.")
+    ] = None,
     *,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the control machine on the feature-level twin of the simulator (Algorithm 1)."""
+    """Train the control machine on the feature-level twin of the simulator (Algorithm 1).
+
+    With --from-records it starts from an actor that has learned already and nothing is promoted that became worse.
+    """
     from semd.control.model_entry import actor_entry
     from semd.control.settings import PRESETS
     from semd.control.training import train_control
@@ -123,14 +141,64 @@ def control(
     if preset not in ("default", "paper"):
         raise ConfigError(f"preset {preset!r} is not known; there are default and paper")
     base = PRESETS["paper" if preset == "paper" else "default"]
-    config = replace(
-        base,
-        threads=threads,
-        max_frames=frames if frames is not None else base.max_frames,
-        seed=seed if seed is not None else base.seed,
-    )
-    result = train_control(config, make_twin(config), make_evaluation(config), run, resume=resume)
+    base = replace(base, threads=threads, seed=seed if seed is not None else base.seed)
+    if from_records is not None:
+        _control_from_records(
+            base,
+            run,
+            preset,
+            frames,
+            promote,
+            from_records,
+            records_share,
+            start,
+            config,
+            resume=resume,
+            as_json=as_json,
+        )
+        return
+    if start is not None or config is not None:
+        raise ConfigError("--start and --config go with --from-records")
+    settings = replace(base, max_frames=frames if frames is not None else base.max_frames)
+    result = train_control(settings, make_twin(settings), make_evaluation(settings), run, resume=resume)
     if promote is not None:
-        store_model(promote, "actor", result.best_path.read_bytes(), actor_entry(config, result, preset))
+        store_model(promote, "actor", result.best_path.read_bytes(), actor_entry(settings, result, preset))
     if as_json:
         print_json({"frames": result.frames, "updates": result.updates, **asdict(result.last)})
+
+
+def _control_from_records(
+    base: TrainingConfig,
+    run: Path,
+    preset: str,
+    frames: int | None,
+    promote: Path | None,
+    records: Path,
+    share: float,
+    start: Path | None,
+    config: Path | None,
+    *,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    from semd.config import load_config
+    from semd.control.policy import ActorPolicy
+    from semd.evaluation.learning_from_records import learn_from_records, records_config
+    from semd.model_store import default_directory, load_model, store_model
+
+    if start is not None and not start.is_file():
+        raise ConfigError(f"--start {start}: there is no such file")
+    daemon = load_config(config) if config is not None else None
+    models = (daemon.models.directory if daemon is not None else None) or default_directory()
+    weights = start.read_bytes() if start is not None else load_model(models, "actor").data
+    settings = records_config(base, ActorPolicy.load(weights), share, frames)
+    lesson = learn_from_records(settings, records, weights, run, daemon=daemon, resume=resume)
+    promoted = promote is not None and not lesson.became_worse
+    if promote is not None and promoted:
+        store_model(promote, "actor", lesson.training.best_path.read_bytes(), lesson.entry(preset))
+    print(lesson.as_text())
+    if promote is not None and not promoted:
+        print("nothing was promoted")
+    if as_json:
+        print_json({**lesson.as_json(), "promoted": promoted})
+    raise typer.Exit(0 if promote is None or promoted else 1)

@@ -52,7 +52,7 @@ def middle_client(config: ConfigOption) -> None:
 
     settings = load_config(config)
     configure_logs(
-        settings.state.directory / "logs" / "middle-client.log",
+        settings.log_directory / "middle-client.log",
         level=settings.log.level,
         max_bytes=int(settings.log.max_mb * 1e6),
     )
@@ -110,7 +110,7 @@ def health(config: ConfigOption, *, as_json: JsonOption = False) -> None:
     from semd.config import load_config
     from semd.daemon.health import check_health
 
-    report = check_health(load_config(config).state.directory, time.time())
+    report = check_health(load_config(config), time.time())
     if as_json:
         print_json(dataclasses.asdict(report))
     else:

@@ -27,7 +27,7 @@ directory = "actions"      # action files; sent, refused, expired and uncertain 
 # lifetime_s = 60.0        # an action is never sent later than this
 
 [state]
-directory = "state"        # ledger, archive, quarantine, health.json, logs
+directory = "state"        # ledger, archive, quarantine, health.json, metrics, logs
 
 [link]
 host = "127.0.0.1"
@@ -70,8 +70,18 @@ contrast = [0.0, 100.0]
 # threads = 1              # one thread survives a busy core best
 
 # [log]
+# directory = "/var/log/semd"      # default: logs in the state directory
 # level = "info"
 # max_mb = 20.0
+
+# [health]                 # what `semd health` tolerates
+# max_silence_s = 10.0     # a process not heard of for this long
+# max_scan_age_s = 60.0
+# max_unheard_frames = 3   # frames in a row that no event announced
+# max_waiting = 1000       # frames; actions: max_pending = 10
+# max_queue_growth_s = 180.0
+# min_free_mb = 1000.0     # on the disks of state and actions
+# metrics_port = 9464      # off by default; http://127.0.0.1:9464/metrics
 """
 
 

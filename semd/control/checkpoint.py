@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from semd.control.ddpg import Ddpg
-from semd.control.replay_buffer import PrioritisedReplay
+from semd.control.replay_buffer import Replay
 from semd.errors import TrainingError
 
 _NAME, _OLD, _NEW = "checkpoint", "checkpoint.old", "checkpoint.new"
@@ -26,7 +26,7 @@ _NETWORKS = ("actor", "critic", "target_actor", "target_critic")
 _OPTIMISERS = ("actor_optimiser", "critic_optimiser")
 
 
-def save_checkpoint(run_dir: Path, learner: Ddpg, replay: PrioritisedReplay, progress: dict[str, Any]) -> None:
+def save_checkpoint(run_dir: Path, learner: Ddpg, replay: Replay, progress: dict[str, Any]) -> None:
     """Write the checkpoint in `run_dir`; the last one stays until this one is whole.
 
     Args:
@@ -48,7 +48,7 @@ def save_checkpoint(run_dir: Path, learner: Ddpg, replay: PrioritisedReplay, pro
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load_checkpoint(run_dir: Path, learner: Ddpg, replay: PrioritisedReplay) -> dict[str, Any] | None:
+def load_checkpoint(run_dir: Path, learner: Ddpg, replay: Replay) -> dict[str, Any] | None:
     """Put back the last whole checkpoint; returns its `progress`, or None when there is none.
 
     Raises:

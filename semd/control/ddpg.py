@@ -62,6 +62,20 @@ class Ddpg:
         self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr_actor, fused=True)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.lr_critic, fused=True)
 
+    def start_from(self, actor: Actor) -> None:
+        """Take over the weights of an actor that has learned before.
+
+        Raises:
+            TrainingError: its N or its bound differ.
+        """
+        if int(actor.n_frames) != self._config.n_frames or not torch.allclose(actor.bound, self.actor.bound):
+            raise TrainingError(
+                f"the actor to start from has N = {int(actor.n_frames)} and rho = {float(actor.bound[0]) / 2.0:g}; "
+                f"the settings say {self._config.n_frames} and {self._config.rho:g}"
+            )
+        self.actor.load_state_dict(actor.state_dict())
+        self.target_actor.load_state_dict(actor.state_dict())
+
     def act(self, states: States) -> Actions:
         """mu(s): states float32 (B, 10 N) to steps float32 (B, 3)."""
         with torch.inference_mode():
@@ -83,8 +97,8 @@ class Ddpg:
         self.actor_optimiser.param_groups[0]["lr"] = self._config.lr_actor * factor
         self.critic_optimiser.param_groups[0]["lr"] = self._config.lr_critic * factor
 
-    def update(self, batch: Batch) -> Update:
-        """One update of all networks from one batch.
+    def update(self, batch: Batch, *, critic_only: bool = False) -> Update:
+        """One update of all networks from one batch; with `critic_only` the actor stays as it is.
 
         Raises:
             TrainingError: the loss is not finite.
@@ -106,9 +120,10 @@ class Ddpg:
         # The critic is only looked through here: its own gradients would be thrown away.
         self.critic.requires_grad_(False)
         value: Tensor = self.critic(states, self.actor(states)).mean()
-        self.actor_optimiser.zero_grad()
-        torch.autograd.backward(-value)  # (9)
-        self.actor_optimiser.step()  # (14)
+        if not critic_only:
+            self.actor_optimiser.zero_grad()
+            torch.autograd.backward(-value)  # (9)
+            self.actor_optimiser.step()  # (14)
         self.critic.requires_grad_(True)
 
         with torch.no_grad():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,32 @@ class Batch:
     weights: NDArray[np.float32]
 
 
+class Replay(Protocol):
+    """What training asks of a replay buffer; see `PrioritisedReplay`."""
+
+    def add(
+        self,
+        states: States,
+        actions: Actions,
+        rewards: NDArray[np.float64],
+        next_states: States,
+        terminated: Flags,
+    ) -> None:
+        """Add B transitions."""
+
+    def draw(self, size: int, rng: np.random.Generator) -> Batch:
+        """Draw `size` transitions."""
+
+    def set_priorities(self, indices: NDArray[np.int64], td_errors: NDArray[np.float32]) -> None:
+        """Take note of the TD errors of transitions that were drawn."""
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything in arrays, for a checkpoint."""
+
+    def set_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Put back what `state` gave."""
+
+
 class PrioritisedReplay:
     """A ring of transitions; those whose value surprised most are drawn most.
 
@@ -61,6 +87,11 @@ class PrioritisedReplay:
 
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def capacity(self) -> int:
+        """Most transitions it can hold."""
+        return self._capacity
 
     def add(
         self,

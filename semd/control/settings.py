@@ -11,7 +11,7 @@ from semd.domain.reward import PAPER_WEIGHTS, RewardWeights
 Preset = Literal["default", "paper"]
 
 WEIGHTS = RewardWeights()
-AIM = ExposureRange(max_clipped=0.03, min_level=65.0, max_level=190.0, min_contrast=100.0)
+AIM = ExposureRange(max_clipped=0.012, min_level=70.0, max_level=185.0, min_contrast=115.0)
 """The exposure to aim at in training: narrower than what ends a run, whose edge noise and blur move."""
 
 
@@ -41,6 +41,11 @@ class TrainingConfig:
         buffer_size: transitions kept.
         warmup_frames: frames before the first update, taken with actions at random.
         updates_per_step: updates after each step of all microscopes.
+        critic_first_updates: updates at the start that leave the actor alone: where it has learned before, a
+            critic that has not would only spoil it.
+        records_share: share of each batch drawn from recorded transitions; 0 where there are none.
+        accept_score: a score above it ends an episode; higher than omega, for a run is not ended by a score that
+            passes by less than its own error.
         weights: c1, c2 and the exposure's weight in (6).
         aim: the exposure that counts as good in training.
         reward_offset: taken from (6) before scaling, so that every further step costs.
@@ -75,6 +80,9 @@ class TrainingConfig:
     buffer_size: int = 200_000
     warmup_frames: int = 6_400
     updates_per_step: int = 1
+    critic_first_updates: int = 0
+    records_share: float = 0.0
+    accept_score: float = 9.25
     weights: RewardWeights = WEIGHTS
     aim: ExposureRange = AIM
     reward_offset: float = 11.0
@@ -108,6 +116,7 @@ PAPER = TrainingConfig(
     batch_size=64,
     buffer_size=25_000,
     warmup_frames=64,
+    accept_score=9.0,
     weights=PAPER_WEIGHTS,
     aim=ExposureRange(),
     reward_offset=0.0,

@@ -11,15 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from semd.control.checkpoint import load_checkpoint, save_checkpoint
 from semd.control.ddpg import Ddpg
 from semd.control.evaluate import BatchPolicy, ControlFigures
-from semd.control.replay_buffer import PrioritisedReplay
+from semd.control.experience import Experience
+from semd.control.mixed_replay import MixedReplay
+from semd.control.networks import Actor
+from semd.control.replay_buffer import PrioritisedReplay, Replay
 from semd.control.settings import TrainingConfig
-from semd.control.vector import States, VectorEnvironment, VectorStep
+from semd.control.vector import Flags, States, VectorEnvironment, VectorStep
 from semd.control.weights import actor_bytes
 from semd.domain.axes import AXES
 from semd.domain.state import FEATURES_PER_FRAME
@@ -42,6 +46,8 @@ _FREE_ON_RESUME = (
     "evaluate_episodes",
     "checkpoint_every",
 )
+_UNNAMED = {"critic_first_updates": 0, "records_share": 0.0}
+"""What older checkpoints, which do not name these, were made with."""
 
 
 @dataclass(slots=True)
@@ -85,6 +91,8 @@ def train_control(
     evaluation: Evaluation,
     run_dir: Path,
     *,
+    start: Actor | None = None,
+    experience: Experience | None = None,
     resume: bool = False,
     console: Console | None = None,
 ) -> TrainingResult:
@@ -98,11 +106,14 @@ def train_control(
         environment: `config.n_envs` microscopes.
         evaluation: plays greedy episodes with a policy, always the same ones.
         run_dir: where curve, checkpoint and weights go; created if need be.
+        start: weights to begin with instead of random ones; a resumed training has its own.
+        experience: recorded transitions, `config.records_share` of every batch; the same ones on resumption.
         resume: go on from the checkpoint there.
         console: where the progress bar goes; None for standard error.
 
     Raises:
-        TrainingError: the environment's size differs, nothing to resume, or the loss is not finite.
+        TrainingError: the environment's size differs, the start or the recorded transitions do not fit the
+            settings, nothing to resume, or the loss is not finite.
     """
     if environment.n_envs != config.n_envs:
         raise TrainingError(f"{environment.n_envs} microscopes; the settings say n_envs = {config.n_envs}")
@@ -110,9 +121,9 @@ def train_control(
     run_dir.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([config.seed, 1])
     learner = Ddpg(config, torch.Generator().manual_seed(config.seed))
-    replay = PrioritisedReplay(
-        config.buffer_size, FEATURES_PER_FRAME * config.n_frames, len(AXES), config.kappa, config.zeta
-    )
+    if start is not None:
+        learner.start_from(start)
+    replay = _make_replay(config, experience)
     tally = _Tally()
     if resume:
         _take_up(run_dir, config, learner, replay, tally, rng, environment)
@@ -127,13 +138,12 @@ def train_control(
             states = _one_step(config, learner, replay, environment, states, tally, rng, share)
             for _ in range(config.updates_per_step if tally.frames >= config.warmup_frames else 0):
                 _one_update(config, learner, replay, tally, rng, share)
-                if tally.updates % config.evaluate_every == 0:
+                if tally.updates % config.evaluate_every == 0 and tally.updates > config.critic_first_updates:
                     figures = _evaluate(evaluation, learner, tally, run_dir)
                     curve.add(tally, figures, _epsilon(config, share))
                 if tally.updates % config.checkpoint_every == 0:
                     save_checkpoint(run_dir, learner, replay, _progress_of(config, tally, rng, environment))
-            shown = f"{figures.success_25:.1%} within 25, median {figures.median_frames:g}" if figures else ""
-            progress.update(task, completed=tally.frames, figures=shown)
+            progress.update(task, completed=tally.frames, figures=_shown(figures))
     figures = _evaluate(evaluation, learner, tally, run_dir)
     curve.add(tally, figures, _epsilon(config, 1.0))
     save_checkpoint(run_dir, learner, replay, _progress_of(config, tally, rng, environment))
@@ -142,10 +152,31 @@ def train_control(
     )
 
 
+def _make_replay(config: TrainingConfig, experience: Experience | None) -> Replay:
+    """The replay buffer, with the recorded transitions in it if there are any."""
+    state_size = FEATURES_PER_FRAME * config.n_frames
+    replay = PrioritisedReplay(config.buffer_size, state_size, len(AXES), config.kappa, config.zeta)
+    if experience is None:
+        if config.records_share:
+            raise TrainingError(f"records_share = {config.records_share:g}, but there are no recorded transitions")
+        return replay
+    experience.require_fit(state_size)
+    recorded = PrioritisedReplay(len(experience), state_size, len(AXES), config.kappa, config.zeta)
+    # Nobody knows the truth at the instrument; the daemon says DONE only where the score is sure or confirmed.
+    rewards = _learned_rewards(config, experience.rewards, experience.terminated)
+    recorded.add(experience.states, experience.actions, rewards, experience.next_states, experience.terminated)
+    return MixedReplay(replay, recorded, config.records_share)
+
+
+def _learned_rewards(config: TrainingConfig, rewards: NDArray[np.float64], passed: Flags) -> NDArray[np.float64]:
+    """(6) on the critic's scale, with the bonus for frames that passed and are good."""
+    return (rewards - config.reward_offset) / config.reward_scale + config.success_bonus * passed
+
+
 def _one_step(
     config: TrainingConfig,
     learner: Ddpg,
-    replay: PrioritisedReplay,
+    replay: Replay,
     environment: VectorEnvironment,
     states: States,
     tally: _Tally,
@@ -159,8 +190,7 @@ def _one_step(
     else:
         actions = learner.explore(states, _epsilon(config, share), rng)
     step = environment.step(actions)
-    rewards = (step.rewards - config.reward_offset) / config.reward_scale
-    rewards = rewards + config.success_bonus * (step.terminated & step.truly_good)
+    rewards = _learned_rewards(config, step.rewards, step.terminated & step.truly_good)
     replay.add(states, actions, rewards, step.next_states, step.terminated)
     _count(tally, step)
     return step.states
@@ -169,14 +199,14 @@ def _one_step(
 def _one_update(
     config: TrainingConfig,
     learner: Ddpg,
-    replay: PrioritisedReplay,
+    replay: Replay,
     tally: _Tally,
     rng: np.random.Generator,
     share: float,
 ) -> None:
     learner.anneal(share)
     batch = replay.draw(config.batch_size, rng)
-    update = learner.update(batch)
+    update = learner.update(batch, critic_only=tally.updates < config.critic_first_updates)
     replay.set_priorities(batch.indices, update.td_errors)
     tally.updates += 1
     tally.losses.append((update.critic_loss, update.value))
@@ -222,6 +252,13 @@ def _epsilon(config: TrainingConfig, share: float) -> float:
     return config.epsilon_start + (config.epsilon_end - config.epsilon_start) * risen
 
 
+def _shown(figures: ControlFigures | None) -> str:
+    if figures is None:
+        return ""
+    median = "" if figures.median_frames is None else f", median {figures.median_frames:g}"
+    return f"{figures.success_25:.1%} within 25{median}"
+
+
 def _progress(console: Console | None) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
@@ -255,7 +292,7 @@ def _take_up(
     run_dir: Path,
     config: TrainingConfig,
     learner: Ddpg,
-    replay: PrioritisedReplay,
+    replay: Replay,
     tally: _Tally,
     rng: np.random.Generator,
     environment: VectorEnvironment,
@@ -264,7 +301,7 @@ def _take_up(
     if progress is None:
         raise TrainingError(f"{run_dir}: no checkpoint to resume from")
     was, now = progress["config"], asdict(config)
-    changed = [name for name in now if name not in _FREE_ON_RESUME and now[name] != was.get(name)]
+    changed = [name for name in now if name not in _FREE_ON_RESUME and now[name] != was.get(name, _UNNAMED.get(name))]
     if changed:
         raise TrainingError(f"{run_dir}: the checkpoint was made with other settings: {', '.join(changed)}")
     saved = progress["tally"]

@@ -104,6 +104,11 @@ class Answerer:
         self.quarantined = 0
         self.last: tuple[str, Status] | None = None
 
+    @property
+    def models_digest(self) -> str:
+        """Of the models that answer."""
+        return self._pipeline.models_digest
+
     def recover(self) -> None:
         """Finish what was left half-way, and take up the run; also after a failed write.
 

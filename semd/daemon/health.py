@@ -7,11 +7,14 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from semd.config import Config, HealthConfig
+from semd.daemon.vitals import free_mb
+from semd.errors import ModelError
+from semd.model_store import Runtime, default_directory, load_model, load_runtime
 from semd.storage import write_atomically
 
 HEALTH_FILE = "health.json"
 CLIENT_HEALTH_FILE = "middle-client-health.json"
-STALE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,29 +22,42 @@ class DaemonHealth:
     """A snapshot of the daemon.
 
     Attributes:
-        written_at: seconds since the epoch.
+        written_at, started_at: seconds since the epoch.
         pid: of the daemon.
-        watching: whether events come in (the scan goes on without them).
+        watching: whether events can come in (the scan goes on without them).
+        unheard_frames: frames in a row that no event announced, though the watch seems in place.
         directory_ok: whether the watch directory could be scanned.
+        scan_age_s: time since the last look at the watch directory that succeeded.
         storage_ok: whether the last write to ledger or action directory went through.
-        waiting: frames seen but not yet complete.
+        waiting: frames seen but not yet complete, or not yet answered.
+        queue_growing_s: for how long their number has been rising.
         answered, quarantined: since the start.
         last_frame: stem of the last frame answered.
         last_status: how it was answered.
         memory_mb: largest resident memory so far, where the system counts it.
+        models: digest of the models in use.
+        models_unchanged: whether the files that were verified on loading are still on disk.
+        disk_free_mb: room on the disks of the directories named.
     """
 
     written_at: float
+    started_at: float
     pid: int
     watching: bool
+    unheard_frames: int
     directory_ok: bool
+    scan_age_s: float
     storage_ok: bool
     waiting: int
+    queue_growing_s: float
     answered: int
     quarantined: int
     last_frame: str | None
     last_status: str | None
     memory_mb: float | None
+    models: str
+    models_unchanged: bool
+    disk_free_mb: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +75,87 @@ def write_health(directory: Path, health: DaemonHealth) -> None:
     write_atomically(directory / HEALTH_FILE, json.dumps(asdict(health)).encode(), durable=False)
 
 
-def check_health(directory: Path, now_s: float) -> HealthReport:
-    """Judge what both processes last said of themselves.
+def check_health(config: Config, now_s: float) -> HealthReport:
+    """Judge what both processes last said of themselves, the model files and the room on the disks.
 
     Args:
-        directory: the state directory.
+        config: names the directories, the models and what is tolerated.
         now_s: seconds since the epoch.
     """
+    state, tolerated = config.state.directory, config.health
     reasons: list[str] = []
-    daemon = _read(directory / HEALTH_FILE, "daemon", now_s, reasons)
-    client = _read(directory / CLIENT_HEALTH_FILE, "middle client", now_s, reasons)
+    daemon = _read(state / HEALTH_FILE, "daemon", now_s, tolerated.max_silence_s, reasons)
+    client = _read(state / CLIENT_HEALTH_FILE, "middle client", now_s, tolerated.max_silence_s, reasons)
     if daemon is not None:
-        if not daemon.get("directory_ok"):
-            reasons.append("the watch directory cannot be scanned")
-        if not daemon.get("storage_ok"):
-            reasons.append("ledger or action directory cannot be written")
-        if not daemon.get("watching"):
-            reasons.append("no events from the watch directory (the scan goes on)")
-    if client is not None and not client.get("link_up"):
-        reasons.append("the link to the microscope is down")
+        reasons += _judge_daemon(daemon, tolerated)
+    if client is not None:
+        reasons += _judge_client(client, tolerated)
+    reasons += _judge_models(config.models.directory or default_directory(), config.scoring.runtime)
+    reasons += _judge_disks({"state": state, "actions": config.actions.directory}, tolerated.min_free_mb)
     return HealthReport(not reasons, reasons, daemon, client)
 
 
-def _read(path: Path, who: str, now_s: float, reasons: list[str]) -> dict[str, object] | None:
+def _judge_daemon(daemon: dict[str, object], tolerated: HealthConfig) -> list[str]:
+    reasons: list[str] = []
+    if not daemon.get("directory_ok"):
+        reasons.append("the watch directory cannot be scanned")
+    if not daemon.get("storage_ok"):
+        reasons.append("ledger or action directory cannot be written")
+    if not daemon.get("watching"):
+        reasons.append("no events from the watch directory (the scan goes on)")
+    unheard = _number(daemon, "unheard_frames")
+    if unheard >= tolerated.max_unheard_frames:
+        reasons.append(
+            f"the last {unheard:.0f} frames came without any event: the emitter is stuck (the scan goes on); "
+            'restart the daemon, or set [watch] observer = "polling"'
+        )
+    scan_age_s = _number(daemon, "scan_age_s")
+    if scan_age_s > tolerated.max_scan_age_s:
+        reasons.append(f"the watch directory was last scanned {scan_age_s:.0f} s ago")
+    waiting, growing_s = _number(daemon, "waiting"), _number(daemon, "queue_growing_s")
+    if waiting > tolerated.max_waiting:
+        reasons.append(f"{waiting:.0f} frames are waiting")
+    if growing_s > tolerated.max_queue_growth_s:
+        reasons.append(f"the queue has been growing for {growing_s:.0f} s, to {waiting:.0f} frames")
+    if not daemon.get("models_unchanged", True):
+        reasons.append("model files were changed since the daemon verified and loaded them: restart it")
+    return reasons
+
+
+def _judge_client(client: dict[str, object], tolerated: HealthConfig) -> list[str]:
+    reasons: list[str] = []
+    if not client.get("link_up"):
+        reasons.append("the link to the microscope is down")
+    if client.get("trouble"):
+        reasons.append(f"the middle client cannot go on: {client['trouble']}")
+    pending = _number(client, "pending")
+    if pending > tolerated.max_pending:
+        reasons.append(f"{pending:.0f} actions wait for the microscope")
+    return reasons
+
+
+def _judge_models(directory: Path, runtime: Runtime) -> list[str]:
+    """Verify the files on disk against the manifest, as the next start of the daemon will."""
+    try:
+        load_model(directory, "scorer")
+        load_model(directory, "actor")
+        if runtime != "torch":
+            load_runtime(directory, runtime)
+    except ModelError as error:
+        return [f"a model is unverified: {error}"]
+    return []
+
+
+def _judge_disks(directories: dict[str, Path], min_free_mb: float) -> list[str]:
+    found = free_mb(directories)
+    reasons = [f"the room on the disk of {directories[name]} is unknown" for name in directories.keys() - found.keys()]
+    for name, mb in found.items():
+        if mb < min_free_mb:
+            reasons.append(f"the disk of {directories[name]} is nearly full: {mb:.0f} MB are free")
+    return reasons
+
+
+def _read(path: Path, who: str, now_s: float, max_silence_s: float, reasons: list[str]) -> dict[str, object] | None:
     try:
         values = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -93,10 +167,16 @@ def _read(path: Path, who: str, now_s: float, reasons: list[str]) -> dict[str, o
     if not isinstance(values, dict):
         reasons.append(f"{path} is not an object")
         return None
-    age_s = now_s - float(values.get("written_at", 0.0))
-    if age_s > STALE_S or not _alive(values.get("pid")):
+    age_s = now_s - _number(values, "written_at")
+    if age_s > max_silence_s or not _alive(values.get("pid")):
         reasons.append(f"the {who} has not been heard of for {age_s:.0f} s")
     return values
+
+
+def _number(values: dict[str, object], key: str) -> float:
+    """A number of a snapshot; 0 when an older version has not written it."""
+    value = values.get(key)
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _alive(pid: object) -> bool:

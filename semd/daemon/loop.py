@@ -11,11 +11,14 @@ import structlog
 
 from semd.daemon.answering import Answerer
 from semd.daemon.health import DaemonHealth, write_health
+from semd.daemon.metrics import write_metrics
+from semd.daemon.vitals import Surroundings, Vitals
 from semd.errors import LedgerError, StorageError
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.inbox import Inbox
 from semd.inbox.watch import Watch
 from semd.memory import peak_memory_mb
+from semd.notify import ServiceManager
 
 _HEALTH_PERIOD_S = 1.0
 _RETRY_S = 0.5
@@ -30,22 +33,36 @@ class Loop:
         answerer: what is done with the frames.
         state_directory: where health.json goes.
         stop: set to end the loop after the frame in hand.
+        manager: told when the watch is in place, of every round completed, and when the loop ends.
+        surroundings: what else is watched for health.json and the metrics.
     """
 
     def __init__(
-        self, inbox: Inbox, watch: Watch, answerer: Answerer, state_directory: Path, stop: threading.Event
+        self,
+        inbox: Inbox,
+        watch: Watch,
+        answerer: Answerer,
+        state_directory: Path,
+        stop: threading.Event,
+        *,
+        manager: ServiceManager | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self._inbox = inbox
         self._watch = watch
         self._answerer = answerer
         self._state_directory = state_directory
         self._stop = stop
+        self._manager = manager if manager is not None else ServiceManager()
+        self._vitals = Vitals(surroundings if surroundings is not None else Surroundings())
+        self._looked_s = time.monotonic()
         self._log = structlog.get_logger()
         self._storage_ok = False
         self._directory_ok = False
         self._next_health_s = 0.0
         self._complaint: str | None = None
         self._deaf: str | None = None
+        self._health_is_written = True
 
     def run(self) -> None:
         """Answer frames until `stop` is set. What fails for want of storage is tried again until it succeeds."""
@@ -60,9 +77,12 @@ class Loop:
                 self._complain(error)
                 self._stop.wait(_RETRY_S)
             self._say_health(time.monotonic())
+            # A failure that is known and tried again is a round too: a restart would not empty a full disk.
+            self._manager.progress()
             if not self._stop.is_set():
                 now_s = time.monotonic()
                 self._watch.wait(min(self._inbox.next_look_s(now_s), max(0.0, self._next_health_s - now_s)))
+        self._manager.stopping()
         self._watch.stop()
 
     def _look(self) -> None:
@@ -74,16 +94,23 @@ class Loop:
             doubt = True
             try:
                 self._watch.start()
+                self._vitals.watch_began()
             except StorageError as error:
                 deaf = error  # the scan finds the frames all the same, only later
-        items = self._inbox.poll(self._watch.drain(), time.monotonic(), doubt=doubt)
+        hints = self._watch.drain()
+        self._vitals.events(hints.touched)
+        items = self._inbox.poll(hints, time.monotonic(), doubt=doubt)
         self._directory_ok = True
+        self._looked_s = time.monotonic()
+        self._manager.ready()
         if deaf is not None and str(deaf) != self._deaf:
             self._log.warning("watch.failed", error=deaf.code, reason=deaf.message)
         self._deaf = str(deaf) if deaf is not None else None
         for item in items:
             if self._stop.is_set():
                 return
+            if deaf is None:
+                self._vitals.found(item.fingerprint)
             # Whatever fails from here on is taken up by `recover`.
             self._storage_ok = False
             if isinstance(item.content, LoadedFrame):
@@ -92,6 +119,7 @@ class Loop:
                 self._answerer.reject(item.content, item.fingerprint)
             self._inbox.settle(item)
             self._storage_ok = True
+            self._manager.progress()
 
     def _complain(self, error: StorageError | LedgerError | None) -> None:
         """Log a failure once, not on every attempt, and its end."""
@@ -109,20 +137,45 @@ class Loop:
             return
         self._next_health_s = now_s + _HEALTH_PERIOD_S
         last = self._answerer.last
+        vitals = self._vitals
+        vitals.measure(now_s, self._inbox.waiting)
         health = DaemonHealth(
             written_at=time.time(),
+            started_at=vitals.started_at,
             pid=os.getpid(),
             watching=self._watch.healthy(),
+            unheard_frames=vitals.unheard_frames,
             directory_ok=self._directory_ok,
+            scan_age_s=round(now_s - self._looked_s, 3),
             storage_ok=self._storage_ok,
             waiting=self._inbox.waiting,
+            queue_growing_s=vitals.queue_growing_s,
             answered=self._answerer.answered,
             quarantined=self._answerer.quarantined,
             last_frame=last[0] if last is not None else None,
             last_status=str(last[1]) if last is not None else None,
             memory_mb=peak_memory_mb(),
+            models=self._answerer.models_digest,
+            models_unchanged=vitals.models_unchanged,
+            disk_free_mb=vitals.disk_free_mb,
         )
+        self._manager.status(_in_words(health))
         try:
             write_health(self._state_directory, health)
+            write_metrics(self._state_directory, health)
         except StorageError as error:
-            self._log.warning("health.unwritten", error=error.code, reason=error.message)
+            if self._health_is_written:  # said once, not every second
+                self._log.warning("health.unwritten", error=error.code, reason=error.message)
+            self._health_is_written = False
+        else:
+            self._health_is_written = True
+
+
+def _in_words(health: DaemonHealth) -> str:
+    """The line of `systemctl status`."""
+    if not health.directory_ok:
+        return "the watch directory cannot be scanned"
+    if not health.storage_ok:
+        return "ledger or action directory cannot be written"
+    last = f"; last {health.last_status} for {health.last_frame}" if health.last_frame is not None else ""
+    return f"{health.answered} frames answered, {health.waiting} waiting{last}"

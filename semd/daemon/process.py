@@ -16,6 +16,9 @@ from semd import __version__
 from semd.config import Config
 from semd.daemon.answering import Answerer, AnswerSource, Places
 from semd.daemon.loop import Loop
+from semd.daemon.metrics_endpoint import metrics_endpoint
+from semd.daemon.model_seal import ModelSeal
+from semd.daemon.vitals import Surroundings
 from semd.domain.pairing import Layout
 from semd.errors import ConfigError, HalfMissingError
 from semd.inbox.frame import LoadedFrame
@@ -23,6 +26,8 @@ from semd.inbox.inbox import Inbox, Patience
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Watch
 from semd.logs import configure_logs
+from semd.model_store import default_directory
+from semd.notify import ServiceManager
 from semd.outbox.ledger import Ledger
 from semd.outbox.rows import LedgerRow
 from semd.outbox.spool import Spool
@@ -47,15 +52,23 @@ def run_daemon(config: Config, stop: threading.Event | None = None) -> int:
         raise ConfigError(f"[watch] directory {config.watch.directory} is not there; make it or correct the path")
     stop = stop or threading.Event()
     with InstanceLock(state / LOCK_FILE):
-        configure_logs(state / "logs" / "daemon.log", level=config.log.level, max_bytes=int(config.log.max_mb * 1e6))
+        configure_logs(
+            config.log_directory / "daemon.log", level=config.log.level, max_bytes=int(config.log.max_mb * 1e6)
+        )
         log = structlog.get_logger()
         log.info("daemon.starting", version=__version__, watch=str(config.watch.directory))
         watch = make_watch(config)
         _stop_on_signals(stop, watch)
+        manager = ServiceManager.of_environment()
+        surroundings = Surroundings(
+            disks={"state": state, "actions": config.actions.directory},
+            models=ModelSeal.of(config.models.directory or default_directory(), config.scoring.runtime),
+            events_expected=config.watch.observer == "native",
+        )
         pipeline = load_pipeline(config.models.directory, config.scoring.threads, config.rules, config.scoring.runtime)
-        with open_boxes(config, pipeline) as boxes:
+        with open_boxes(config, pipeline) as boxes, metrics_endpoint(state, config.health.metrics_port):
             log.info("daemon.ready", models=pipeline.models_digest[:12], **boxes.ledger.counts())
-            Loop(boxes.inbox, watch, boxes.answerer, state, stop).run()
+            Loop(boxes.inbox, watch, boxes.answerer, state, stop, manager=manager, surroundings=surroundings).run()
         log.info("daemon.stopped", answered=boxes.answerer.answered)
     return 0
 

@@ -22,7 +22,7 @@ def observation_to_json(observation: Observation) -> str:
     return _OBSERVATION.dump_json(observation).decode()
 
 
-def observation_from_json(text: str) -> Observation:
+def observation_from_json(text: str | bytes) -> Observation:
     """Read an observation back."""
     return _OBSERVATION.validate_json(text)
 
@@ -32,7 +32,7 @@ def decision_to_json(decision: Decision) -> str:
     return _DECISION.dump_json(decision).decode()
 
 
-def decision_from_json(text: str) -> Decision:
+def decision_from_json(text: str | bytes) -> Decision:
     """Read a decision back."""
     return _DECISION.validate_json(text)
 

@@ -211,14 +211,14 @@ class _Reader:
         """Why a frame that could be read cannot be used, or None."""
         if not _is_possible(frame, decision):
             return Skip.DAMAGED
-        if not decision.starts_run and (self._run is None or decision.step != self._run.steps):
-            return Skip.HISTORY_LOST
         try:
             check_parameters(frame.parameters, self._rules.axes, self._rules.limits)
         except FrameError:
             return Skip.FOREIGN
         if decision.reason is not Reason.CALIBRATING and set(decision.targets) != set(self._rules.axes):
             return Skip.FOREIGN
+        if not decision.starts_run and (self._run is None or decision.step != self._run.steps):
+            return Skip.HISTORY_LOST
         return None
 
     def _arrive(self, move: _Move, run: Run, frame: Observation, decision: Decision) -> None:

@@ -15,6 +15,7 @@ import structlog
 
 from semd.domain.axes import Axis
 from semd.errors import StorageError
+from semd.metrics import CLIENT_METRICS_FILE, render
 from semd.middle_client.action_folder import ActionFolder
 from semd.middle_client.aisem_forwarder import AisemForwarder
 from semd.middle_client.backoff import Backoff
@@ -23,8 +24,10 @@ from semd.middle_client.desk import Desk
 from semd.middle_client.framing import AISEM_GOODBYE, AISEM_HELLO, Templates
 from semd.middle_client.journal import Journal
 from semd.middle_client.link import TcpLink
+from semd.middle_client.metrics import client_metrics
 from semd.middle_client.settings import MiddleClientSettings
 from semd.middle_client.text_forwarder import TextForwarder
+from semd.notify import ServiceManager
 from semd.storage import InstanceLock, write_atomically
 
 JOURNAL_FILE = "middle-client.json"
@@ -37,12 +40,15 @@ _RECONNECT_FIRST_S, _RECONNECT_LIMIT_S = 0.1, 3.0
 _BUSY_FIRST_S, _BUSY_LIMIT_S = 0.1, 2.0
 
 
-def run_middle_client(settings: MiddleClientSettings, *, stop: threading.Event | None = None) -> int:
+def run_middle_client(
+    settings: MiddleClientSettings, *, stop: threading.Event | None = None, manager: ServiceManager | None = None
+) -> int:
     """Forward actions until told to stop (SIGTERM, SIGINT, or `stop`).
 
     Args:
         settings: see there.
         stop: set it to end the loop; for callers that have no signals.
+        manager: told how the loop fares; by default the one that the environment names.
 
     Returns:
         The exit status, 0.
@@ -51,6 +57,7 @@ def run_middle_client(settings: MiddleClientSettings, *, stop: threading.Event |
         StorageError: another Middle Client runs on this state directory, or it cannot be written.
     """
     stop = stop if stop is not None else threading.Event()
+    manager = manager if manager is not None else ServiceManager.of_environment()
     clock = Clock()
     rng = random.Random()  # noqa: S311 - spreads attempts in time, keeps no secret
     is_aisem = settings.dialect == "aisem"
@@ -69,7 +76,7 @@ def run_middle_client(settings: MiddleClientSettings, *, stop: threading.Event |
         desk = Desk(folder, Journal(settings.state_directory / JOURNAL_FILE), clock)
         forwarder = _forwarder(settings, desk, link, clock, rng)
         try:
-            _loop(settings, stop, clock, link, desk, forwarder)
+            _loop(settings, stop, clock, link, desk, forwarder, manager)
         finally:
             link.close(AISEM_GOODBYE if is_aisem else b"")
             log.info("middle-client.stopped", **desk.outcomes)
@@ -109,6 +116,7 @@ def _loop(
     link: TcpLink,
     desk: Desk,
     forwarder: TextForwarder | AisemForwarder,
+    manager: ServiceManager,
 ) -> None:
     log = structlog.get_logger()
     heartbeat = _Heartbeat(settings, clock)
@@ -127,11 +135,21 @@ def _loop(
             if trouble:
                 log.info("storage.recovered")
             trouble = ""
+            manager.ready()  # the action directory has been read; the link may come later
+        manager.status(_in_words(link, trouble))
         heartbeat.beat(link, desk, trouble)
+        # A failure that is known and tried again is a round too: a restart would not empty a full disk.
+        manager.progress()
         if trouble:
             stop.wait(_STORAGE_PAUSE_S)
         else:
             link.wait(settings.poll_s)
+    manager.stopping()
+
+
+def _in_words(link: TcpLink, trouble: str) -> str:
+    """The line of `systemctl status`; without counts, which would be a datagram for every action."""
+    return trouble or f"the link is {'up' if link.is_up else 'down'}"
 
 
 class _Heartbeat:
@@ -139,6 +157,8 @@ class _Heartbeat:
 
     def __init__(self, settings: MiddleClientSettings, clock: Clock) -> None:
         self._path = settings.state_directory / HEALTH_FILE
+        self._metrics_path = settings.state_directory / CLIENT_METRICS_FILE
+        self._started_at = clock.now().timestamp()
         self._dialect = settings.dialect
         self._clock = clock
         self._due_s = clock.monotonic_s()
@@ -165,8 +185,18 @@ class _Heartbeat:
             "outcomes": dict(desk.outcomes),
             "trouble": trouble,
         }
+        metrics = client_metrics(
+            written_at=now.timestamp(),
+            started_at=self._started_at,
+            link_up=link.is_up,
+            connections=link.connection,
+            pending=desk.pending_count,
+            storage_ok=not trouble,
+            outcomes=desk.outcomes,
+        )
         try:
             write_atomically(self._path, json.dumps(record).encode(), durable=False)
+            write_atomically(self._metrics_path, render(metrics), durable=False)
         except StorageError as error:
             if not self._failed:
                 structlog.get_logger().warning("heartbeat.failed", reason=error.message)

@@ -210,6 +210,17 @@ class Ledger:
             )
             return [_row(values) for values in rows.fetchall()]
 
+    def answers(self) -> list[tuple[bytes | None, bytes]]:
+        """What the answered frames left, in the order of SEQ: (observation_json, decision_json).
+
+        As bytes, since text that is damaged could not be fetched otherwise.
+        """
+        with explained(self._path):
+            return self._connection.execute(
+                "SELECT CAST(observation_json AS BLOB), CAST(decision_json AS BLOB) FROM frames "
+                "WHERE decision_json NOT NULL ORDER BY seq"
+            ).fetchall()
+
     def counts(self) -> dict[str, int]:
         """Rows by name of state, and `highest_seq`. Reads an index of all rows: not for every frame."""
         with explained(self._path):

@@ -19,7 +19,7 @@ def gold_emission(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
     island_px = float(np.exp(rng.uniform(np.log(10.0), np.log(60.0))))
     # A metal film breaks up into islands where a smooth random height exceeds a level.
     height = cv2.GaussianBlur(rng.standard_normal(shape).astype(np.float32), (0, 0), 0.28 * island_px)
-    height /= height.std()
+    height = height / height.std()
     ragged = np.float32(rng.uniform(0.05, 0.2)) * fractal(rng, shape, _FINEST_PX, island_px, 0.2)
     above = height + ragged - np.float32(rng.uniform(-0.5, 0.2))
     # The slope turns heights into distances from the rim in pixels.

@@ -116,13 +116,13 @@ class SceneRanges:
         wd_only_share: share of episodes that control the working distance alone.
     """
 
-    nearest_start_u: float = 3.0
-    farthest_start_u: float = 25.0
+    nearest_start_u: float = 0.0
+    farthest_start_u: float = 30.0
     alpha_mrad: tuple[float, float] = (1.0, 5.0)
     nominal_alpha_mrad: float = 3.0
-    score_noise: float = 0.3
-    score_bias: float = 0.2
-    score_bias_low: float = 0.6
+    score_noise: float = 0.25
+    score_bias: float = 0.15
+    score_bias_low: float = 0.5
     wd_only_share: float = 0.1
 
 

@@ -18,12 +18,14 @@ from semd.config import Config, load_config
 from semd.daemon.answering import Answerer, Places
 from semd.daemon.loop import Loop
 from semd.daemon.process import LEDGER_FILE, reload_frame
+from semd.daemon.vitals import Surroundings
 from semd.domain.action import Action, decode_action
 from semd.domain.judgement import Judgement
 from semd.inbox.inbox import Inbox, Patience
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Watch
 from semd.logs import configure_logs
+from semd.notify import ServiceManager
 from semd.outbox.ledger import Ledger
 from semd.outbox.spool import Spool
 from semd.pipeline import Pipeline
@@ -95,7 +97,9 @@ class Bench:
         return next(action for action in self.actions() if action.frame == stem)
 
     @contextmanager
-    def running(self) -> Iterator[Loop]:
+    def running(
+        self, manager: ServiceManager | None = None, surroundings: Surroundings | None = None
+    ) -> Iterator[Loop]:
         """The daemon's loop in a thread, wired as `daemon.process` wires it."""
         config, state = self.config, self.config.state.directory
         configure_logs(state / "logs" / "daemon.log")
@@ -121,7 +125,8 @@ class Bench:
                     )
                     self.answerers.append(answerer)
                     patience = Patience(config.watch.rescan_s, config.watch.quiet_s, config.watch.settle_s)
-                    loops.append(Loop(Inbox(self.watch, loader, patience, ledger.knows), watch, answerer, state, stop))
+                    inbox = Inbox(self.watch, loader, patience, ledger.knows)
+                    loops.append(Loop(inbox, watch, answerer, state, stop, manager=manager, surroundings=surroundings))
                     ready.set()
                     loops[0].run()
             except BaseException as error:  # the test must see it, not the thread

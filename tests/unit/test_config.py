@@ -83,6 +83,9 @@ contrast = [0, 1000]
         ("[control]\naxes = ['focus']", ["[control] axes"]),
         ("[control]\naccept_score = 11", ["[control] accept_score"]),
         ("[link]\ndialect = 'aisem'", ["aisem", "brightness"]),
+        ("[log]\ndirectory = 'in/logs'", ["[log] directory", "[watch] directory"]),
+        ("[health]\nmetrics_port = 0", ["[health] metrics_port"]),
+        ("[health]\nmin_free = 10", ["[health] min_free", "'min_free_mb'"]),
         ("[control\n", ["not TOML", "line"]),
     ],
 )
@@ -148,3 +151,26 @@ def test_the_scoring_machine_runs_in_torch_unless_told_otherwise(tmp_path: Path)
 def test_the_old_place_of_threads_names_the_new_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\[models\] threads has moved: write \[scoring\] threads"):
         load_config(write(tmp_path, MINIMAL + "[models]\nthreads = 2\n"))
+
+
+def test_logs_go_to_the_state_directory_unless_told_otherwise(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, MINIMAL)).log_directory == tmp_path / "state" / "logs"
+    assert load_config(write(tmp_path, MINIMAL + "[log]\ndirectory = 'logs'")).log_directory == tmp_path / "logs"
+
+
+def test_no_port_listens_unless_told_otherwise(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, MINIMAL)).health.metrics_port is None
+
+
+def test_the_directories_of_the_systemd_units_fit_together(tmp_path: Path) -> None:
+    text = """
+[watch]
+directory = "/srv/sem/watch"
+[actions]
+directory = "/var/lib/semd/actions"
+[state]
+directory = "/var/lib/semd/state"
+[log]
+directory = "/var/log/semd"
+"""
+    assert load_config(write(tmp_path, text)).log_directory == Path("/var/log/semd")

@@ -149,12 +149,12 @@ def test_in_focus_and_well_set_nearly_all_pass() -> None:
     assert step.truly_good.mean() > 0.97
 
 
-def test_starts_keep_their_distance() -> None:
+def test_starts_fill_the_window() -> None:
     twin = Twin(3000, RULES, 50, 3)
     twin.reset()
     distance = np.abs(twin.scenes.focus_u)
-    assert 3.0 <= distance.min() < 3.2
-    assert 24.8 < distance.max() <= 25.0
+    assert distance.min() < 0.2
+    assert 29.8 < distance.max() <= 30.0
     controlled = twin.scenes.wd_only == 0.0
     assert np.ptp(twin.knobs[controlled, 1:]) > 99.0
     assert (twin.scenes.low_u <= np.minimum(twin.scenes.focus_u, 0)).all()

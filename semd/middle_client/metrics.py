@@ -1,0 +1,31 @@
+"""The Middle Client's heartbeat as metrics: `semd-middle-client.prom` in the state directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from semd.metrics import Metric, counter, gauge
+from semd.middle_client.action_folder import Outcome
+
+
+def client_metrics(
+    *,
+    written_at: float,
+    started_at: float,
+    link_up: bool,
+    connections: int,
+    pending: int,
+    storage_ok: bool,
+    outcomes: Mapping[str, int],
+) -> list[Metric]:
+    """What the heartbeat says, in numbers; times in seconds since the epoch."""
+    ended = tuple(({"outcome": str(outcome)}, float(outcomes.get(outcome, 0))) for outcome in Outcome)
+    return [
+        gauge("semd_middle_client_heartbeat_timestamp_seconds", written_at, "When it last said how it fares."),
+        gauge("semd_middle_client_start_timestamp_seconds", started_at, "When the Middle Client started."),
+        gauge("semd_middle_client_storage_ok", storage_ok, "Whether its files could be read, written and moved."),
+        gauge("semd_link_up", link_up, "Whether there is a connection to the microscope."),
+        counter("semd_link_connections_total", connections, "Connections made since the start."),
+        gauge("semd_actions_pending", pending, "Action files that wait for the microscope."),
+        Metric("semd_actions_total", "counter", "Actions dealt with since the start, by how they ended.", ended),
+    ]
