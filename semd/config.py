@@ -6,6 +6,7 @@ Unknown keys are refused, naming the nearest known one. Relative paths are relat
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,14 +14,24 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from semd.domain.address import is_loopback
 from semd.domain.axes import AXES, Axis
 from semd.domain.exposure import ExposureRange
+from semd.domain.instrument import BUILT_IN, InstrumentProfile
 from semd.domain.limits import AxisLimits, Optics
 from semd.domain.pairing import Dialect, Layout
 from semd.domain.rules import RunRules
 from semd.errors import ConfigError
+from semd.instrument import read_profile
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_MAX_CONFIG_BYTES = 1 << 20
+_FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$"
+_NOT_AN_ABORT_FILE = re.compile(
+    r"action-.*|sent|refused|expired|uncertain|dry-run|con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE
+)
+"""Actions and folders of the action directory, and names that Windows keeps for devices."""
+
 Interval = Annotated[tuple[float, float], Field(description="[low, high]")]
 
 
@@ -63,10 +74,20 @@ class ActionsConfig(_Section):
     Attributes:
         directory: pending action files; sent, refused, expired and uncertain lie in folders below.
         lifetime_s: an action is never sent later than this after it was issued.
+        dry_run: the Middle Client opens no link and files every action in `dry-run`.
+        abort_file: name in the directory; while such a file is there nothing is sent.
     """
 
     directory: Path
     lifetime_s: Seconds = 60.0
+    dry_run: bool = False
+    abort_file: str = Field(default="ABORT", pattern=_FILE_NAME)
+
+    @model_validator(mode="after")
+    def _abort_file_has_a_name_of_its_own(self) -> ActionsConfig:
+        if _NOT_AN_ABORT_FILE.fullmatch(self.abort_file):
+            raise ValueError(f"abort_file = {self.abort_file!r} means something else already; choose another name")
+        return self
 
 
 class StateConfig(_Section):
@@ -80,7 +101,9 @@ class LinkConfig(_Section):
 
     Attributes:
         host, port: where the SEM side listens.
+        allow_remote: whether `host` may be another computer than this one.
         dialect: `text` or Coxem's own `aisem`.
+        most_commands_per_minute: in any 60 s; more of them wait.
         connect_timeout_s, answer_timeout_s: patience with the socket.
         confirm_timeout_s: `aisem`: how long the next frame may take before a command is in doubt.
         brightness_command, contrast_command: `aisem`: templates with `{value}`; none is publicly known.
@@ -88,12 +111,23 @@ class LinkConfig(_Section):
 
     host: str = "127.0.0.1"
     port: int = Field(default=9025, ge=1, le=65535)
+    allow_remote: bool = False
+    most_commands_per_minute: int = Field(default=600, ge=1, le=100_000)
     dialect: Literal["text", "aisem"] = "text"
     connect_timeout_s: Seconds = 5.0
     answer_timeout_s: Seconds = 30.0
     confirm_timeout_s: Seconds = 120.0
     brightness_command: str | None = None
     contrast_command: str | None = None
+
+    @model_validator(mode="after")
+    def _host_is_allowed(self) -> LinkConfig:
+        if not self.allow_remote and not is_loopback(self.host):
+            raise ValueError(
+                f"host = {self.host!r} is not this computer: write localhost or 127.0.0.1, or set allow_remote = true "
+                "if the microscope's program really runs on another"
+            )
+        return self
 
     @model_validator(mode="after")
     def _templates_hold_a_value(self) -> LinkConfig:
@@ -159,6 +193,32 @@ class LimitsConfig(_Section):
         if self.wd_mm[0] < 0:
             raise ValueError(f"wd_mm = [{self.wd_mm[0]:g}, ...]: a working distance is not negative")
         return self
+
+
+class InstrumentConfig(_Section):
+    """What the instrument can do at all; `[limits]` may not go beyond it.
+
+    Attributes:
+        profile: `generic`, `coxem-em30`, or `custom`.
+        file: of the custom profile, a TOML file.
+    """
+
+    profile: Literal["generic", "coxem-em30", "custom"] = "generic"
+    file: Path | None = None
+
+    @model_validator(mode="after")
+    def _custom_has_a_file(self) -> InstrumentConfig:
+        if (self.profile == "custom") != (self.file is not None):
+            raise ValueError('profile = "custom" and file go together')
+        return self
+
+    def read(self) -> InstrumentProfile:
+        """The profile.
+
+        Raises:
+            ConfigError: the file of a custom one cannot be used.
+        """
+        return BUILT_IN[self.profile] if self.file is None else read_profile(self.file)
 
 
 class OpticsConfig(_Section):
@@ -236,6 +296,7 @@ class Config(_Section):
     state: StateConfig
     link: LinkConfig = LinkConfig()
     control: ControlConfig = ControlConfig()
+    instrument: InstrumentConfig = InstrumentConfig()
     limits: LimitsConfig = LimitsConfig()
     optics: OpticsConfig = OpticsConfig()
     models: ModelsConfig = ModelsConfig()
@@ -279,6 +340,19 @@ class Config(_Section):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _limits_lie_within_the_profile(self) -> Config:
+        profile = self.instrument.read()
+        for axis, key in ((Axis.WD, "wd_mm"), (Axis.BRIGHTNESS, "brightness"), (Axis.CONTRAST, "contrast")):
+            low, high = getattr(self.limits, key)
+            bounds = profile.bounds[axis]
+            if low < bounds.low or high > bounds.high:
+                raise ValueError(
+                    f"[limits] {key} = [{low:g}, {high:g}] goes beyond the instrument profile {profile.name!r}, "
+                    f"[{bounds.low:g}, {bounds.high:g}]: correct it, or [instrument] profile if that is the wrong one"
+                )
+        return self
+
     def rules(self, n_frames: int, rho: float) -> RunRules:
         """Build the rules of a run; N and rho belong to the actor that was trained with them."""
         control = self.control
@@ -316,17 +390,21 @@ def load_config(path: Path) -> Config:
             what, where and what to do.
     """
     try:
-        raw = tomllib.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            data = file.read(_MAX_CONFIG_BYTES + 1)
+        if len(data) > _MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: more than {_MAX_CONFIG_BYTES} bytes; not a configuration of semd")
+        raw = tomllib.loads(data.decode("utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file; `semd init DIR` writes one") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
-    for section in ("watch", "actions", "state", "models", "log"):
-        table = raw.get(section)
-        if isinstance(table, dict) and isinstance(table.get("directory"), str):
-            table["directory"] = str(path.resolve().parent / Path(table["directory"]).expanduser())
+    for section in ("watch", "actions", "state", "models", "log", "instrument"):
+        table, key = raw.get(section), "file" if section == "instrument" else "directory"
+        if isinstance(table, dict) and isinstance(table.get(key), str):
+            table[key] = str(path.resolve().parent / Path(table[key]).expanduser())
     try:
         return Config.model_validate(raw)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Commands that measure: evaluate score, real, control, peers, reward, loop, latency."""
+"""Commands that measure: evaluate score, real, control, peers, reward, twin, loop, latency."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     evaluate_app.command("control")(control)
     evaluate_app.command("peers")(peers)
     evaluate_app.command("reward")(reward)
+    evaluate_app.command("twin")(twin)
     evaluate_app.command("loop")(loop)
     evaluate_app.command("latency")(latency)
     app.add_typer(evaluate_app, name="evaluate")
@@ -199,6 +200,29 @@ def reward(
         print_json(found.as_json())
     else:
         print(found.as_text())
+
+
+def twin(
+    samples: Annotated[str, typer.Option(help="Comma separated.")] = "tinball,grid,assorted",
+    magnifications: Annotated[str, typer.Option(help="Comma separated.")] = "500,1000,2000,5000,10000",
+    fields: Annotated[int, typer.Option(min=1, help="Seeds 0.. of every cell.")] = 2,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """The feature-level twin beside rendered frames, over defocus, brightness and contrast: is it like them?"""
+    from rich.console import Console
+    from rich.progress import track
+
+    from semd.evaluation.twin_likeness import compare_twin
+
+    console = Console(stderr=True)
+    cells = _cells(samples, magnifications)
+    found = compare_twin(cells, fields, lambda part: track(part, "cells", console=console))
+    if as_json:
+        print_json(found.as_json())
+    else:
+        print(found.as_text())
+    raise typer.Exit(0 if found.is_like else 1)
 
 
 def _cells(samples: str, magnifications: str) -> list[tuple[Sample, int]]:

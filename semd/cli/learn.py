@@ -1,4 +1,4 @@
-"""Commands that learn: dataset build, train score, train control."""
+"""Commands that learn: dataset build, train score, train control, train sweep."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
 PromoteOption = Annotated[
     Path | None, typer.Option(help="A models folder: put the weights there and enter them in its manifest.")
 ]
+WorkersOption = Annotated[int, typer.Option(min=1, help="Processes, where no --address is given.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help="A running Ray cluster, auto or HOST:PORT, all of whose machines have semd and share --run."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -32,6 +37,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(dataset_app, name="dataset")
     train_app.command("score")(score)
     train_app.command("control")(control)
+    train_app.command("sweep")(sweep)
     app.add_typer(train_app, name="train")
 
 
@@ -124,13 +130,20 @@ def control(
     config: Annotated[
         Path | None, typer.Option(help="With --from-records: the daemon's configuration; default: semd's defaults.")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="With --images: processes.")] = 2,
+    address: AddressOption = None,
     *,
+    images: Annotated[
+        bool,
+        typer.Option("--images", help="Rollouts on rendered frames and the scoring machine, in workers; extra `ray`."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train the control machine on the feature-level twin of the simulator (Algorithm 1).
 
     With --from-records it starts from an actor that has learned already and nothing is promoted that became worse.
+    With --images it learns on rendered frames; curve and best weights still go by the twin.
     """
     from semd.control.model_entry import actor_entry
     from semd.control.settings import PRESETS
@@ -143,6 +156,8 @@ def control(
     base = PRESETS["paper" if preset == "paper" else "default"]
     base = replace(base, threads=threads, seed=seed if seed is not None else base.seed)
     if from_records is not None:
+        if images:
+            raise ConfigError("--images and --from-records do not go together")
         _control_from_records(
             base,
             run,
@@ -160,11 +175,59 @@ def control(
     if start is not None or config is not None:
         raise ConfigError("--start and --config go with --from-records")
     settings = replace(base, max_frames=frames if frames is not None else base.max_frames)
-    result = train_control(settings, make_twin(settings), make_evaluation(settings), run, resume=resume)
+    if images:
+        from semd.evaluation.ray_cluster import cluster
+        from semd.evaluation.rollouts import RemoteEnvironment, image_environments
+
+        with cluster(workers, address) as ray:
+            remote = RemoteEnvironment(ray, image_environments(settings), settings.n_envs, workers)
+            result = train_control(settings, remote, make_evaluation(settings), run, resume=resume)
+    else:
+        result = train_control(settings, make_twin(settings), make_evaluation(settings), run, resume=resume)
     if promote is not None:
-        store_model(promote, "actor", result.best_path.read_bytes(), actor_entry(settings, result, preset))
+        entry = actor_entry(settings, result, preset)
+        if images:
+            entry["training"] |= {
+                "data": "rendered frames, semd.simulator.control_stand, judged by the scoring machine"
+            }
+            entry["training"]["command"] += " --images"
+        store_model(promote, "actor", result.best_path.read_bytes(), entry)
     if as_json:
         print_json({"frames": result.frames, "updates": result.updates, **asdict(result.last)})
+
+
+def sweep(
+    run: Annotated[Path, typer.Option("--run", help="A folder for sweep.csv and a run folder of each combination.")],
+    seeds: Annotated[str, typer.Option(help="Comma separated.")] = "0,1,2",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE,VALUE... of a training setting; may come several times."),
+    ] = None,
+    preset: PresetOption = "default",
+    frames: Annotated[int | None, typer.Option(min=1, help="Simulated frames of each training.")] = None,
+    workers: WorkersOption = 2,
+    address: AddressOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the control machine for every combination of settings and seeds, as tasks of Ray (extra `ray`).
+
+    Called again it skips what has ended and goes on with what has not. The figures are those of the best weights on
+    the twin.
+    """
+    from semd.control.settings import PRESETS
+    from semd.evaluation.sweep import train_sweep
+    from semd.evaluation.sweep_plan import plan_sweep
+
+    if preset not in ("default", "paper"):
+        raise ConfigError(f"preset {preset!r} is not known; there are default and paper")
+    base = PRESETS["paper" if preset == "paper" else "default"]
+    base = replace(base, max_frames=frames if frames is not None else base.max_frames)
+    found = train_sweep(plan_sweep(base, seeds, settings or []), run, workers=workers, address=address)
+    print(found.as_text())
+    if as_json:
+        print_json(found.as_json())
+    raise typer.Exit(1 if found.failed else 0)
 
 
 def _control_from_records(

@@ -1,4 +1,4 @@
-"""Commands of the lab: init, run, middle-client, inspect, health, model verify, model export."""
+"""Commands of the lab: init, run, middle-client, inspect, health, abort, audit, model verify, model export."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from semd.cli import safety
 from semd.cli.output import ConfigOption, JsonOption, print_json
 from semd.errors import ConfigError, FrameError, ModelError
 
@@ -24,6 +25,7 @@ def register(app: typer.Typer) -> None:
     model_app.command("verify")(verify)
     model_app.command("export")(export)
     app.add_typer(model_app, name="model")
+    safety.register(app)
 
 
 def init(directory: Annotated[Path, typer.Argument(help="Made if need be.")]) -> None:
@@ -42,7 +44,11 @@ def run(config: ConfigOption) -> None:
     raise typer.Exit(run_daemon(load_config(config)))
 
 
-def middle_client(config: ConfigOption) -> None:
+def middle_client(
+    config: ConfigOption,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Open no link; file every action in dry-run.")] = False,
+) -> None:
     """Run the Middle Client: forward action files to the microscope's socket."""
     from semd.config import load_config
     from semd.domain.axes import Axis
@@ -64,6 +70,7 @@ def middle_client(config: ConfigOption) -> None:
                 state_directory=settings.state.directory,
                 host=link.host,
                 port=link.port,
+                allow_remote=link.allow_remote,
                 dialect=link.dialect,
                 connect_timeout_s=link.connect_timeout_s,
                 answer_timeout_s=link.answer_timeout_s,
@@ -72,6 +79,10 @@ def middle_client(config: ConfigOption) -> None:
                 contrast_command=link.contrast_command,
                 readback_wd_mm=settings.control.readback_wd_um * 1e-3,
                 readback_scale=max(rules.readback_tolerance(axis) for axis in (Axis.BRIGHTNESS, Axis.CONTRAST)),
+                profile=settings.instrument.read(),
+                most_commands_per_minute=link.most_commands_per_minute,
+                abort_file=settings.actions.abort_file,
+                dry_run=dry_run or settings.actions.dry_run,
             )
         )
     )
@@ -114,7 +125,7 @@ def health(config: ConfigOption, *, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(dataclasses.asdict(report))
     else:
-        print("healthy" if report.healthy else "not healthy: " + "; ".join(report.reasons))
+        print("; ".join(["healthy" if report.healthy else "not healthy", *report.reasons, *report.notes]))
     raise typer.Exit(0 if report.healthy else 1)
 
 

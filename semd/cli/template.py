@@ -25,6 +25,8 @@ dialect = "coxem"          # coxem | hitachi | jeol | tescan | zeiss | fei
 [actions]
 directory = "actions"      # action files; sent, refused, expired and uncertain lie in folders below
 # lifetime_s = 60.0        # an action is never sent later than this
+# dry_run = false          # true: no link is opened, every action is filed in the folder dry-run
+# abort_file = "ABORT"     # while a file of this name lies in the directory nothing is sent; `semd abort` makes it
 
 [state]
 directory = "state"        # ledger, archive, quarantine, health.json, metrics, logs
@@ -32,6 +34,8 @@ directory = "state"        # ledger, archive, quarantine, health.json, metrics, 
 [link]
 host = "127.0.0.1"
 port = 9025
+# allow_remote = false     # true: host may be another computer than this one
+# most_commands_per_minute = 600   # more of them wait
 dialect = "text"           # "aisem" is Coxem's own link; it moves the working distance alone
 # connect_timeout_s = 5.0
 # answer_timeout_s = 30.0
@@ -52,6 +56,10 @@ max_steps = 50             # then GIVE-UP, back to the best frame
 # min_level = 60.0
 # max_level = 195.0
 # min_contrast = 90.0
+
+[instrument]
+profile = "coxem-em30"     # hard limits that [limits] may not exceed; "generic" for other makers, or "custom" with
+                           # file = "profile.toml", which holds name = "...", wd_mm, brightness, contrast = [low, high]
 
 [limits]                   # no action ever leaves these; set them to what is safe on your instrument
 wd_mm = [5.0, 20.0]

@@ -48,13 +48,18 @@ def save_checkpoint(run_dir: Path, learner: Ddpg, replay: Replay, progress: dict
     shutil.rmtree(old, ignore_errors=True)
 
 
+def has_checkpoint(run_dir: Path) -> bool:
+    """Whether there is a whole checkpoint to go on from."""
+    return _find(run_dir) is not None
+
+
 def load_checkpoint(run_dir: Path, learner: Ddpg, replay: Replay) -> dict[str, Any] | None:
     """Put back the last whole checkpoint; returns its `progress`, or None when there is none.
 
     Raises:
         TrainingError: the checkpoint is damaged or belongs to other networks.
     """
-    folder = next((run_dir / name for name in (_NAME, _OLD) if (run_dir / name).is_dir()), None)
+    folder = _find(run_dir)
     if folder is None:
         return None
     try:
@@ -66,6 +71,10 @@ def load_checkpoint(run_dir: Path, learner: Ddpg, replay: Replay) -> dict[str, A
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise TrainingError(f"{folder}: not a checkpoint of this training: {error}") from error
     return progress
+
+
+def _find(run_dir: Path) -> Path | None:
+    return next((run_dir / name for name in (_NAME, _OLD) if (run_dir / name).is_dir()), None)
 
 
 def _tensors(learner: Ddpg) -> dict[str, Tensor]:

@@ -59,6 +59,7 @@ class Ddpg:
         self.critic = Critic(config.n_frames, config.rho, generator)
         self.target_actor = _frozen(self.actor)
         self.target_critic = _frozen(self.critic)
+        self._start: Actor | None = None
         self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=config.lr_actor, fused=True)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.lr_critic, fused=True)
 
@@ -75,6 +76,7 @@ class Ddpg:
             )
         self.actor.load_state_dict(actor.state_dict())
         self.target_actor.load_state_dict(actor.state_dict())
+        self._start = _frozen(actor)
 
     def act(self, states: States) -> Actions:
         """mu(s): states float32 (B, 10 N) to steps float32 (B, 3)."""
@@ -119,10 +121,11 @@ class Ddpg:
 
         # The critic is only looked through here: its own gradients would be thrown away.
         self.critic.requires_grad_(False)
-        value: Tensor = self.critic(states, self.actor(states)).mean()
+        own_actions = self.actor(states)
+        value: Tensor = self.critic(states, own_actions).mean()
         if not critic_only:
             self.actor_optimiser.zero_grad()
-            torch.autograd.backward(-value)  # (9)
+            torch.autograd.backward(self._strayed(states, own_actions) - value)  # (9)
             self.actor_optimiser.step()  # (14)
         self.critic.requires_grad_(True)
 
@@ -134,6 +137,14 @@ class Ddpg:
         if not math.isfinite(update.critic_loss + update.value):
             raise TrainingError("the loss is not finite; lower the learning rates")
         return update
+
+    def _strayed(self, states: Tensor, own_actions: Tensor) -> Tensor:
+        """What it costs the actor to leave the one it started from; 0 without one."""
+        if self._start is None:
+            return torch.zeros(())
+        away = (own_actions - self._start(states)) / self.actor.bound
+        cost: Tensor = self._config.anchor * away.square().mean()
+        return cost
 
 
 def _frozen(network: _Network) -> _Network:

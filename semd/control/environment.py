@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from semd.errors import TrainingError
 _STATE_BOUND = 100.0
 _GOOD_QUALITY = 9.0
 _MOST_REDRAWS = 50
+_BEST_SCORE = 10.0
 
 State = NDArray[np.float32]
 
@@ -34,21 +36,33 @@ class SemEnvironment(gymnasium.Env[State, NDArray[np.float32]]):
     Truncated: GIVE-UP, which the rules call for when the steps are spent or there is nothing to focus on.
     A frame that the rules answer with HOLD is scanned again within the same step.
 
-    `info` holds `frames`, and of the truth `quality` and `truly_good`.
+    `info` holds `frames`, of the truth `quality` and `truly_good`, and `score_sigma`, the standard deviation of the
+    noise that this episode's scores carry.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own declaration)
 
-    def __init__(self, make: Callable[[int], Microscope], score: Score, rules: RunRules) -> None:
+    def __init__(
+        self, make: Callable[[int], Microscope], score: Score, rules: RunRules, score_noise: float = 0.0
+    ) -> None:
         """Set up.
 
         Args:
             make: builds the microscope of an episode from a seed.
             score: the scoring machine.
             rules: N, rho, limits, stop rule and reward; `max_steps` is the time limit.
+            score_noise: largest standard deviation, in points, of a noise on top of the scores; every episode draws
+                its own from 0 up to this.
+
+        Raises:
+            TrainingError: `score_noise` is negative or not finite.
         """
+        if not 0.0 <= score_noise < math.inf:
+            raise TrainingError(f"score_noise must be a finite number from 0 up, not {score_noise}")
         self._make = make
         self._score = score
+        self._score_noise = score_noise
+        self._score_sigma = 0.0
         self._rules = rules
         bound = 2.0 * rules.rho
         size = FEATURES_PER_FRAME * rules.n_frames
@@ -68,6 +82,7 @@ class SemEnvironment(gymnasium.Env[State, NDArray[np.float32]]):
         super().reset(seed=seed, options=options)
         for _ in range(_MOST_REDRAWS):
             self._microscope = self._make(int(self.np_random.integers(2**31)))
+            self._score_sigma = float(self.np_random.uniform(0.0, self._score_noise)) if self._score_noise else 0.0
             self._run = None
             if not self._look().status.is_terminal:
                 return self._state(), self._info()
@@ -87,12 +102,19 @@ class SemEnvironment(gymnasium.Env[State, NDArray[np.float32]]):
         """Scan until the rules want a move or an end; returns how they answer the frame."""
         while True:
             self._shot = self._microscope.scan()
-            self._frame = observe(self._shot, self._score, f"step-{self._run.steps if self._run else 0}")
+            self._frame = observe(self._shot, self._noisy_score, f"step-{self._run.steps if self._run else 0}")
             # The step is not chosen yet; at rest the decision tells whether one is wanted at all.
             decision = decide(self._run, self._frame, self._rules, _rest)
             if decision.status is not Status.HOLD:
                 return decision
             self._run = advance(self._run, self._frame, decision)
+
+    def _noisy_score(self, image: NDArray[np.uint8], magnification: float) -> float:
+        score = self._score(image, magnification)
+        # A frame on which nothing is seen is none the better for a lucky draw.
+        if not self._score_sigma or score <= 0.0:
+            return score
+        return min(max(score + self._score_sigma * float(self.np_random.standard_normal()), 0.0), _BEST_SCORE)
 
     def _state(self) -> State:
         frames = (*(self._run.frames if self._run is not None else ()), self._frame)
@@ -102,7 +124,12 @@ class SemEnvironment(gymnasium.Env[State, NDArray[np.float32]]):
     def _info(self) -> dict[str, Any]:
         good = self._shot.quality >= _GOOD_QUALITY and self._shot.exposure_ok
         frames = (self._run.steps if self._run is not None else 0) + 1
-        return {"frames": frames, "quality": self._shot.quality, "truly_good": bool(good)}
+        return {
+            "frames": frames,
+            "quality": self._shot.quality,
+            "truly_good": bool(good),
+            "score_sigma": self._score_sigma,
+        }
 
 
 def _rest(_: State) -> NDArray[np.float32]:

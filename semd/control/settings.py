@@ -43,6 +43,8 @@ class TrainingConfig:
         updates_per_step: updates after each step of all microscopes.
         critic_first_updates: updates at the start that leave the actor alone: where it has learned before, a
             critic that has not would only spoil it.
+        anchor: cost of the squared distance, in bounds, from the actions of the actor started from: where the
+            critic has little to say the actor stays what it was.
         records_share: share of each batch drawn from recorded transitions; 0 where there are none.
         accept_score: a score above it ends an episode; higher than omega, for a run is not ended by a score that
             passes by less than its own error.
@@ -81,6 +83,7 @@ class TrainingConfig:
     warmup_frames: int = 6_400
     updates_per_step: int = 1
     critic_first_updates: int = 0
+    anchor: float = 0.0
     records_share: float = 0.0
     accept_score: float = 9.25
     weights: RewardWeights = WEIGHTS

@@ -41,12 +41,13 @@ _RECENT = 500
 _FREE_ON_RESUME = (
     "max_frames",
     "episodes",
+    "critic_first_updates",
     "threads",
     "evaluate_every",
     "evaluate_episodes",
     "checkpoint_every",
 )
-_UNNAMED = {"critic_first_updates": 0, "records_share": 0.0}
+_UNNAMED = {"critic_first_updates": 0, "anchor": 0.0, "records_share": 0.0}
 """What older checkpoints, which do not name these, were made with."""
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from semd.config import Config, HealthConfig
 from semd.daemon.vitals import free_mb
 from semd.errors import ModelError
+from semd.middle_client.abort import AbortFile
 from semd.model_store import Runtime, default_directory, load_model, load_runtime
 from semd.storage import write_atomically
 
@@ -62,12 +63,20 @@ class DaemonHealth:
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """The judgement of `semd health`."""
+    """The judgement of `semd health`.
+
+    Attributes:
+        healthy: whether there is no reason against it.
+        reasons: what is wrong.
+        daemon, middle_client: what they said of themselves, or None.
+        notes: what is as it was asked to be, and yet worth knowing.
+    """
 
     healthy: bool
     reasons: list[str]
     daemon: dict[str, object] | None = None
     middle_client: dict[str, object] | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def write_health(directory: Path, health: DaemonHealth) -> None:
@@ -90,9 +99,14 @@ def check_health(config: Config, now_s: float) -> HealthReport:
         reasons += _judge_daemon(daemon, tolerated)
     if client is not None:
         reasons += _judge_client(client, tolerated)
+    aborted = AbortFile(config.actions.directory, config.actions.abort_file).standing()
+    if aborted is not None:
+        reasons.append(f"aborted, nothing is sent: {aborted}; `semd abort --clear` ends it")
     reasons += _judge_models(config.models.directory or default_directory(), config.scoring.runtime)
     reasons += _judge_disks({"state": state, "actions": config.actions.directory}, tolerated.min_free_mb)
-    return HealthReport(not reasons, reasons, daemon, client)
+    is_dry = client is not None and client.get("dry_run") is True
+    notes = ["a dry run: actions are filed away and never sent"] if is_dry else []
+    return HealthReport(not reasons, reasons, daemon, client, notes)
 
 
 def _judge_daemon(daemon: dict[str, object], tolerated: HealthConfig) -> list[str]:
@@ -124,7 +138,7 @@ def _judge_daemon(daemon: dict[str, object], tolerated: HealthConfig) -> list[st
 
 def _judge_client(client: dict[str, object], tolerated: HealthConfig) -> list[str]:
     reasons: list[str] = []
-    if not client.get("link_up"):
+    if not client.get("link_up") and client.get("dry_run") is not True:
         reasons.append("the link to the microscope is down")
     if client.get("trouble"):
         reasons.append(f"the middle client cannot go on: {client['trouble']}")

@@ -32,8 +32,10 @@ _COMPARISON_SEED = 78_000
 _COMPARISON_FACTOR = 4
 """Episodes of the comparison over those of the evaluations that chose the weights."""
 
-_CRITIC_FIRST_UPDATES = 1_000
-_FRAMES = 256_000
+_FRAMES = 384_000
+_CRITIC_FIRST = 0.65
+"""Share of the updates that leave the actor alone; with less it forgets first what it could, then learns it again."""
+_ANCHOR = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +106,23 @@ class Lesson:
 
 
 def records_config(base: TrainingConfig, start: ActorPolicy, share: float, frames: int | None) -> TrainingConfig:
-    """The settings of a preset for learning from records: shorter, the critic first, N and rho of the start.
+    """The settings of a preset for learning from records: shorter, the critic first, and held to the start.
 
     Args:
         base: the preset, with seed and threads.
         start: the actor to begin with.
         share: of each batch drawn from the records.
-        frames: simulated frames in all; None for 256,000 or the preset's, whichever is less.
+        frames: simulated frames in all; None for 384,000 or the preset's, whichever is less.
     """
+    max_frames = frames if frames is not None else min(base.max_frames, _FRAMES)
+    updates = max(0, max_frames - base.warmup_frames) // base.n_envs * base.updates_per_step
     return replace(
         base,
-        max_frames=frames if frames is not None else min(base.max_frames, _FRAMES),
+        max_frames=max_frames,
         n_frames=start.n_frames,
         rho=start.rho,
-        critic_first_updates=_CRITIC_FIRST_UPDATES,
+        critic_first_updates=int(_CRITIC_FIRST * updates),
+        anchor=_ANCHOR,
         records_share=share,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from semd.domain.action import Action, decode_action, parse_file_name
+from semd.domain.action import MAX_MESSAGE_BYTES, Action, decode_action, parse_file_name
 from semd.errors import ActionTextError
 from semd.storage import rename, storage_error, sync_directory
 
@@ -19,6 +19,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     EXPIRED = "expired"
     UNCERTAIN = "uncertain"
+    DRY_RUN = "dry-run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Listing:
 
     Attributes:
         names: action files, by rising SEQ.
-        misnamed: files that look like actions and are not named as the protocol says.
+        misnamed: what looks like an action and is no regular file named as the protocol says. A pipe would never
+            end, a directory never open, and a link could lead anywhere.
     """
 
     names: tuple[str, ...]
@@ -56,9 +58,9 @@ class ActionFolder:
             with os.scandir(self._directory) as entries:
                 for entry in entries:
                     named = parse_file_name(entry.name)
-                    if named is not None:
+                    if named is not None and entry.is_file(follow_symlinks=False):
                         found.append((named[0], entry.name))
-                    elif entry.name.startswith("action-") and entry.name.endswith(".txt"):
+                    elif named is not None or (entry.name.startswith("action-") and entry.name.endswith(".txt")):
                         misnamed.append(entry.name)
         except OSError as error:
             raise storage_error(self._directory, "read", error) from error
@@ -73,7 +75,8 @@ class ActionFolder:
         """
         path = self._directory / name
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                data = file.read(MAX_MESSAGE_BYTES + 1)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -18,6 +18,7 @@ from semd.middle_client.action_folder import Outcome
 from semd.middle_client.clock import Clock
 from semd.middle_client.desk import Desk, Flight
 from semd.middle_client.framing import Templates, aisem_commands, aisem_moved_axes, aisem_reply
+from semd.middle_client.gate import Gate
 from semd.middle_client.link import Link
 
 
@@ -49,6 +50,7 @@ class AisemForwarder:
         desk: where actions come from and go.
         link: to the SEM.
         clock: for waiting.
+        gate: asked before each command.
         templates: commands for brightness and contrast, if any.
         tolerances: largest difference between commanded and read value, in the axis's unit.
         answer_timeout_s: silence after a command that counts as a broken link.
@@ -61,6 +63,7 @@ class AisemForwarder:
         link: Link,
         clock: Clock,
         *,
+        gate: Gate,
         templates: Templates,
         tolerances: Mapping[Axis, float],
         answer_timeout_s: float,
@@ -69,6 +72,7 @@ class AisemForwarder:
         self._desk = desk
         self._link = link
         self._clock = clock
+        self._gate = gate
         self._templates = templates
         self._tolerances = tolerances
         self._answer_timeout_s = answer_timeout_s
@@ -85,13 +89,17 @@ class AisemForwarder:
         try:
             self._take_replies()
         except LinkError as error:
-            self._link.drop(error.message)
+            self._lose(error.message)
         try:
             flight = self._desk.take()
             if flight is not None:
                 self._forward(flight)
         except LinkError as error:
-            self._link.drop(error.message)
+            self._lose(error.message)
+
+    def _lose(self, reason: str) -> None:
+        self._desk.note_answer(f"none: {reason}")
+        self._link.drop(reason)
 
     def _forward(self, flight: Flight) -> None:
         if self._dialogue is None or self._dialogue.name != flight.name:
@@ -108,7 +116,7 @@ class AisemForwarder:
         elif self._desk.is_expired(flight.action):
             outcome = Outcome.UNCERTAIN if dialogue.replied else Outcome.EXPIRED
             self._desk.settle(outcome, f"not all of it sent before {flight.action.expires.isoformat()}")
-        elif self._link.is_up:
+        elif self._link.is_up and self._gate.is_open():
             self._send(dialogue)
 
     def _open(self, flight: Flight) -> _Dialogue | None:
@@ -133,12 +141,16 @@ class AisemForwarder:
         stray = self._link.receive()
         if stray:
             self._log.warning("link.stray-answer", text=aisem_reply(stray))
-        self._desk.note_sending(baseline_seq=highest)
+        command = dialogue.commands[dialogue.replied]
+        text = command.decode("euc-kr", "replace")
+        self._desk.note_sending(command, command=text, baseline_seq=highest)
+        if not self._gate.passes():
+            self._desk.note_unsent("aborted")
+            return
         dialogue.awaiting = self._link.connection
         dialogue.since_s = self._clock.monotonic_s()
-        command = dialogue.commands[dialogue.replied]
         self._link.send(command)
-        self._log.info("link.command", command=command.decode("euc-kr", "replace"))
+        self._log.info("link.command", command=text)
 
     def _take_replies(self) -> None:
         data = self._link.receive()
@@ -151,6 +163,7 @@ class AisemForwarder:
         dialogue.replied += 1
         dialogue.awaiting = None
         dialogue.since_s = self._clock.monotonic_s()
+        self._desk.note_answer(f"reply {aisem_reply(data)}")
         self._log.info("link.reply", text=aisem_reply(data))
 
     def _watch_reply(self, dialogue: _Dialogue) -> None:
@@ -159,7 +172,7 @@ class AisemForwarder:
             if self._clock.monotonic_s() - dialogue.since_s <= self._answer_timeout_s:
                 return
             # A late reply could be taken for that of the next command: begin afresh.
-            self._link.drop(f"no reply within {self._answer_timeout_s:g} s")
+            self._lose(f"no reply within {self._answer_timeout_s:g} s")
         dialogue.doubt = "the link broke before the reply"
         dialogue.awaiting = None
         dialogue.since_s = self._clock.monotonic_s()

@@ -13,8 +13,10 @@ from datetime import timedelta
 import structlog
 
 from semd.domain.action import Action, parse_file_name
-from semd.errors import ActionTextError
+from semd.domain.instrument import InstrumentProfile
+from semd.errors import ActionTextError, StorageError
 from semd.middle_client.action_folder import ActionFolder, Listing, Outcome
+from semd.middle_client.audit import AuditTrail
 from semd.middle_client.clock import Clock
 from semd.middle_client.journal import Journal, JournalEntry
 
@@ -53,18 +55,25 @@ class _Settlement:
 
 
 class Desk:
-    """Pending files, the journal and the action in flight.
+    """Pending files, the journal, the audit trail and the action in flight.
 
     Args:
         folder: the action directory.
         journal: the memory across restarts.
         clock: for EXPIRES.
+        trail: every command goes into it, before it is sent and when it is answered.
+        profile: what the instrument's knobs can do; what goes beyond it is refused, whoever wrote it.
     """
 
-    def __init__(self, folder: ActionFolder, journal: Journal, clock: Clock) -> None:
+    def __init__(
+        self, folder: ActionFolder, journal: Journal, clock: Clock, *, trail: AuditTrail, profile: InstrumentProfile
+    ) -> None:
         self._folder = folder
         self._journal = journal
         self._clock = clock
+        self._trail = trail
+        self._profile = profile
+        self._before_sending = (False, 0)
         self._entry: JournalEntry | None = None
         self._unsettled: _Settlement | None = None
         self._is_damaged = False
@@ -87,9 +96,10 @@ class Desk:
         if self._entry is None:
             self._restore()
         self._finish_settlement()
+        self._trail.flush()
         listing = self.scan()
         for name in listing.misnamed:
-            self._settle(_Settlement(name, Outcome.REFUSED, "its name is not that of an action", False))
+            self._settle(_Settlement(name, Outcome.REFUSED, "it is no file with the name of an action", False))
         if self.flight is None:
             for name in listing.names[:_CLEARED_AT_ONCE]:
                 self.flight = self._judge(name)
@@ -128,13 +138,51 @@ class Desk:
         """Whether it is too late to send it."""
         return self._clock.now() + _SEND_MARGIN >= action.expires
 
-    def note_sending(self, baseline_seq: int = 0) -> None:
-        """Write down that the action in flight is about to be sent; durable on return.
+    def note_sending(self, data: bytes, *, command: str = "", baseline_seq: int = 0) -> None:
+        """Write down, in journal and trail, that `data` is about to be sent; durable on return.
+
+        Args:
+            data: what goes to the socket for the action in flight.
+            command: it as text, where an action takes several.
+            baseline_seq: see `JournalEntry`.
 
         Raises:
-            StorageError: it cannot be written; the action must not be sent.
+            StorageError: it cannot be written; it must not be sent.
         """
+        if self.flight is None:
+            return
+        self._before_sending = (self.flight.was_sent, self.flight.baseline_seq)
         self._note(was_sent=True, baseline_seq=baseline_seq)
+        try:
+            self._trail.sending(self.flight.action, data, command)
+        except StorageError:
+            self._take_back()
+            raise
+
+    def note_unsent(self, reason: str) -> None:
+        """Write down that what was announced last has not been sent after all.
+
+        Raises:
+            StorageError: it cannot be written; the action counts as sent then.
+        """
+        self.note_answer(f"not sent: {reason}")
+        self._take_back()
+
+    def note_answer(self, answer: str) -> None:
+        """Note for the trail how the last command ended. Written before the action is settled or another is sent."""
+        self._trail.ended(answer)
+
+    def close(self) -> None:
+        """Write what is still due.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        self._trail.flush()
+
+    def _take_back(self) -> None:
+        was_sent, baseline_seq = self._before_sending
+        self._note(was_sent=was_sent, baseline_seq=baseline_seq)
 
     def note_not_taken(self) -> None:
         """Write down that the SEM has not taken the action in flight (BUSY): it is not in doubt.
@@ -169,6 +217,7 @@ class Desk:
         settlement = self._unsettled
         if settlement is None or self._entry is None:
             return
+        self._trail.flush()
         self._folder.move(settlement.name, settlement.outcome)
         entry = self._entry
         if settlement.name == entry.in_flight:
@@ -190,7 +239,8 @@ class Desk:
             event |= {"id": action.id, "frame": action.frame, "status": str(action.status)}
         if settlement.reason:
             event["reason"] = settlement.reason
-        log = self._log.info if settlement.outcome is Outcome.SENT else self._log.warning
+        is_usual = settlement.outcome in (Outcome.SENT, Outcome.DRY_RUN)
+        log = self._log.info if is_usual else self._log.warning
         log(f"action.{settlement.outcome}", **event)
 
     def _judge(self, name: str) -> Flight | None:
@@ -211,9 +261,13 @@ class Desk:
             self._settle(_Settlement(name, Outcome.EXPIRED, reason, False))
             return None
         flight = Flight(name, *read)
-        if self.is_expired(flight.action):
+        faults = self._profile.faults(flight.action.targets)
+        if faults or self.is_expired(flight.action):
             self.flight = flight  # for the log line
-            self.settle(Outcome.EXPIRED, f"not sent before {flight.action.expires.isoformat()}")
+            if faults:
+                self.settle(Outcome.REFUSED, "; ".join(faults))
+            else:
+                self.settle(Outcome.EXPIRED, f"not sent before {flight.action.expires.isoformat()}")
             return None
         return flight
 
@@ -240,6 +294,9 @@ class Desk:
             self._log.error("journal.damaged", consequence="the oldest pending action counts as sent")
         if flight is not None:
             self._log.warning("action.in-doubt", file=flight.name, frame=flight.action.frame)
+            faults = self._profile.faults(flight.action.targets)
+            if faults:  # the profile was narrowed meanwhile
+                self.settle(Outcome.UNCERTAIN, "; ".join([*faults, "sent before, and not answered"]))
 
     def _resume(self, name: str, entry: JournalEntry) -> Flight | None:
         try:

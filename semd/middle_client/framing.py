@@ -122,8 +122,8 @@ def aisem_commands(action: Action, templates: Templates) -> tuple[bytes, ...]:
 
 
 def aisem_reply(data: bytes) -> str:
-    """Decode a reply of the `aisem` dialect, for the log."""
-    return data.decode("euc-kr", "replace").strip()
+    """Decode the beginning of a reply of the `aisem` dialect, for the log."""
+    return data[:MAX_LINE_BYTES].decode("euc-kr", "replace").strip()
 
 
 def _plain(magnification: float) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from semd.domain.action import parse_file_name
 from semd.storage import rename, storage_error, write_atomically
 
+_MAX_BYTES = 1 << 14
+
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
@@ -54,12 +56,13 @@ class Journal:
             StorageError: it cannot be read.
         """
         try:
-            raw = self._path.read_bytes()
+            with self._path.open("rb") as file:
+                raw = file.read(_MAX_BYTES + 1)
         except FileNotFoundError:
             return None, False
         except OSError as error:
             raise storage_error(self._path, "read", error) from error
-        entry = _parse(raw)
+        entry = _parse(raw) if len(raw) <= _MAX_BYTES else None
         if entry is None:
             try:
                 rename(self._path, self._path.with_name(self._path.name + ".damaged"))
@@ -80,7 +83,7 @@ def _parse(raw: bytes) -> JournalEntry | None:
     try:
         fields = json.loads(raw)
         entry = JournalEntry(**fields)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
     names_fit = all(
         name is None or (isinstance(name, str) and parse_file_name(name) is not None)

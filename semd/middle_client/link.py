@@ -11,6 +11,7 @@ from typing import Protocol
 
 import structlog
 
+from semd.domain.address import is_loopback
 from semd.errors import LinkError
 from semd.middle_client.backoff import Backoff
 from semd.middle_client.clock import Clock
@@ -54,6 +55,7 @@ class TcpLink:
     Args:
         host: where the SEM side listens.
         port: likewise.
+        allow_remote: whether it may be another computer than this one.
         connect_timeout_s: patience with one attempt, and with a send.
         hello: written on connecting, apart from one another.
         backoff: pauses between attempts.
@@ -66,6 +68,7 @@ class TcpLink:
         host: str,
         port: int,
         *,
+        allow_remote: bool,
         connect_timeout_s: float,
         hello: tuple[bytes, ...],
         backoff: Backoff,
@@ -74,6 +77,7 @@ class TcpLink:
     ) -> None:
         self._host = host
         self._port = port
+        self._allow_remote = allow_remote
         self._connect_timeout_s = connect_timeout_s
         self._hello = hello
         self._backoff = backoff
@@ -169,6 +173,10 @@ class TcpLink:
         if self._clock.monotonic_s() < self._next_attempt_s:
             return
         addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        if not self._allow_remote:  # a name may come to mean another computer while the process runs
+            addresses = [found for found in addresses if is_loopback(str(found[4][0]))]
+            if not addresses:
+                raise OSError(f"{self._host} is not this computer, and [link] allow_remote is not set")
         family, kind, protocol, _, address = addresses[self._attempts % len(addresses)]
         self._attempts += 1
         self._socket = socket.socket(family, kind, protocol)

@@ -16,6 +16,8 @@ def client_metrics(
     connections: int,
     pending: int,
     storage_ok: bool,
+    aborted: bool,
+    dry_run: bool,
     outcomes: Mapping[str, int],
 ) -> list[Metric]:
     """What the heartbeat says, in numbers; times in seconds since the epoch."""
@@ -25,6 +27,8 @@ def client_metrics(
         gauge("semd_middle_client_start_timestamp_seconds", started_at, "When the Middle Client started."),
         gauge("semd_middle_client_storage_ok", storage_ok, "Whether its files could be read, written and moved."),
         gauge("semd_link_up", link_up, "Whether there is a connection to the microscope."),
+        gauge("semd_aborted", aborted, "Whether the abort file is there, so that nothing is sent."),
+        gauge("semd_dry_run", dry_run, "Whether actions are filed away and no link is opened."),
         counter("semd_link_connections_total", connections, "Connections made since the start."),
         gauge("semd_actions_pending", pending, "Action files that wait for the microscope."),
         Metric("semd_actions_total", "counter", "Actions dealt with since the start, by how they ended.", ended),

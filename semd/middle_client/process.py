@@ -16,12 +16,16 @@ import structlog
 from semd.domain.axes import Axis
 from semd.errors import StorageError
 from semd.metrics import CLIENT_METRICS_FILE, render
+from semd.middle_client.abort import AbortFile
 from semd.middle_client.action_folder import ActionFolder
 from semd.middle_client.aisem_forwarder import AisemForwarder
+from semd.middle_client.audit import TRAIL_FOLDER, AuditTrail
 from semd.middle_client.backoff import Backoff
 from semd.middle_client.clock import Clock
 from semd.middle_client.desk import Desk
+from semd.middle_client.dry_run import DryRunForwarder, NoLink
 from semd.middle_client.framing import AISEM_GOODBYE, AISEM_HELLO, Templates
+from semd.middle_client.gate import Gate, RateLimit
 from semd.middle_client.journal import Journal
 from semd.middle_client.link import TcpLink
 from semd.middle_client.metrics import client_metrics
@@ -38,6 +42,8 @@ _HEARTBEAT_S = 1.0
 _STORAGE_PAUSE_S = 0.5
 _RECONNECT_FIRST_S, _RECONNECT_LIMIT_S = 0.1, 3.0
 _BUSY_FIRST_S, _BUSY_LIMIT_S = 0.1, 2.0
+
+_Forwarder = TextForwarder | AisemForwarder | DryRunForwarder
 
 
 def run_middle_client(
@@ -63,34 +69,64 @@ def run_middle_client(
     is_aisem = settings.dialect == "aisem"
     with InstanceLock(settings.state_directory / LOCK_FILE), _signals(stop):
         log = structlog.get_logger()
-        log.info("middle-client.started", pid=os.getpid(), dialect=settings.dialect)
-        link = TcpLink(
-            settings.host,
-            settings.port,
-            connect_timeout_s=settings.connect_timeout_s,
-            hello=AISEM_HELLO if is_aisem else (),
-            backoff=Backoff(_RECONNECT_FIRST_S, _RECONNECT_LIMIT_S, rng),
-            clock=clock,
+        log.info("middle-client.started", pid=os.getpid(), dialect=settings.dialect, dry_run=settings.dry_run)
+        desk = Desk(
+            ActionFolder(settings.action_directory),
+            Journal(settings.state_directory / JOURNAL_FILE),
+            clock,
+            trail=AuditTrail(settings.state_directory / TRAIL_FOLDER, clock),
+            profile=settings.profile,
         )
-        folder = ActionFolder(settings.action_directory)
-        desk = Desk(folder, Journal(settings.state_directory / JOURNAL_FILE), clock)
-        forwarder = _forwarder(settings, desk, link, clock, rng)
+        gate = Gate(
+            AbortFile(settings.action_directory, settings.abort_file),
+            RateLimit(settings.most_commands_per_minute, clock),
+        )
+        link: TcpLink | NoLink
+        forwarder: _Forwarder
+        if settings.dry_run:
+            link = NoLink(stop.wait)
+            forwarder = DryRunForwarder(desk, gate, _templates(settings) if is_aisem else None)
+        else:
+            link = TcpLink(
+                settings.host,
+                settings.port,
+                allow_remote=settings.allow_remote,
+                connect_timeout_s=settings.connect_timeout_s,
+                hello=AISEM_HELLO if is_aisem else (),
+                backoff=Backoff(_RECONNECT_FIRST_S, _RECONNECT_LIMIT_S, rng),
+                clock=clock,
+            )
+            forwarder = _forwarder(settings, desk, link, gate, clock, rng)
         try:
-            _loop(settings, stop, clock, link, desk, forwarder, manager)
+            _loop(settings, stop, clock, link, desk, gate, forwarder, manager)
         finally:
             link.close(AISEM_GOODBYE if is_aisem else b"")
+            _close(desk)
             log.info("middle-client.stopped", **desk.outcomes)
     return 0
 
 
+def _close(desk: Desk) -> None:
+    """Write the last line of the trail; a full disk then must not hide why the process ends."""
+    try:
+        desk.close()
+    except StorageError as error:
+        structlog.get_logger().error("storage.failed", error=error.code, reason=error.message)
+
+
+def _templates(settings: MiddleClientSettings) -> Templates:
+    return Templates(settings.brightness_command, settings.contrast_command)
+
+
 def _forwarder(
-    settings: MiddleClientSettings, desk: Desk, link: TcpLink, clock: Clock, rng: random.Random
+    settings: MiddleClientSettings, desk: Desk, link: TcpLink, gate: Gate, clock: Clock, rng: random.Random
 ) -> TextForwarder | AisemForwarder:
     if settings.dialect == "text":
         return TextForwarder(
             desk,
             link,
             clock,
+            gate=gate,
             answer_timeout_s=settings.answer_timeout_s,
             backoff=Backoff(_BUSY_FIRST_S, _BUSY_LIMIT_S, rng),
         )
@@ -98,7 +134,8 @@ def _forwarder(
         desk,
         link,
         clock,
-        templates=Templates(settings.brightness_command, settings.contrast_command),
+        gate=gate,
+        templates=_templates(settings),
         tolerances={
             Axis.WD: settings.readback_wd_mm,
             Axis.BRIGHTNESS: settings.readback_scale,
@@ -113,9 +150,10 @@ def _loop(
     settings: MiddleClientSettings,
     stop: threading.Event,
     clock: Clock,
-    link: TcpLink,
+    link: TcpLink | NoLink,
     desk: Desk,
-    forwarder: TextForwarder | AisemForwarder,
+    gate: Gate,
+    forwarder: _Forwarder,
     manager: ServiceManager,
 ) -> None:
     log = structlog.get_logger()
@@ -123,6 +161,7 @@ def _loop(
     trouble = ""
     while not stop.is_set():
         link.poll()
+        gate.look()  # also when there is nothing to send: the heartbeat tells of it
         try:
             forwarder.step()
         except StorageError as error:
@@ -136,8 +175,8 @@ def _loop(
                 log.info("storage.recovered")
             trouble = ""
             manager.ready()  # the action directory has been read; the link may come later
-        manager.status(_in_words(link, trouble))
-        heartbeat.beat(link, desk, trouble)
+        manager.status(trouble or gate.aborted or _in_words(settings, link))
+        heartbeat.beat(link, desk, gate.aborted, trouble)
         # A failure that is known and tried again is a round too: a restart would not empty a full disk.
         manager.progress()
         if trouble:
@@ -147,36 +186,40 @@ def _loop(
     manager.stopping()
 
 
-def _in_words(link: TcpLink, trouble: str) -> str:
+def _in_words(settings: MiddleClientSettings, link: TcpLink | NoLink) -> str:
     """The line of `systemctl status`; without counts, which would be a datagram for every action."""
-    return trouble or f"the link is {'up' if link.is_up else 'down'}"
+    return "dry run: nothing is sent" if settings.dry_run else f"the link is {'up' if link.is_up else 'down'}"
 
 
 class _Heartbeat:
-    """Tells those who watch the process how it fares, once a second and at once when the link changes."""
+    """Tells those who watch the process how it fares, once a second and at once when link or abort change."""
 
     def __init__(self, settings: MiddleClientSettings, clock: Clock) -> None:
         self._path = settings.state_directory / HEALTH_FILE
         self._metrics_path = settings.state_directory / CLIENT_METRICS_FILE
         self._started_at = clock.now().timestamp()
         self._dialect = settings.dialect
+        self._dry_run = settings.dry_run
         self._clock = clock
         self._due_s = clock.monotonic_s()
-        self._link_was_up: bool | None = None
+        self._last_seen: tuple[bool, bool] | None = None
         self._failed = False
 
-    def beat(self, link: TcpLink, desk: Desk, trouble: str) -> None:
+    def beat(self, link: TcpLink | NoLink, desk: Desk, aborted: str | None, trouble: str) -> None:
         """Write the heartbeat file when it is due. A full disk must not stop the loop."""
         now_s = self._clock.monotonic_s()
-        if now_s < self._due_s and link.is_up == self._link_was_up:
+        seen = (link.is_up, aborted is not None)
+        if now_s < self._due_s and seen == self._last_seen:
             return
-        self._due_s, self._link_was_up = now_s + _HEARTBEAT_S, link.is_up
+        self._due_s, self._last_seen = now_s + _HEARTBEAT_S, seen
         now = self._clock.now()
         record = {
             "written_at": now.timestamp(),
             "at": now.isoformat(timespec="milliseconds"),
             "pid": os.getpid(),
             "dialect": self._dialect,
+            "dry_run": self._dry_run,
+            "aborted": aborted,
             "link_up": link.is_up,
             "connections": link.connection,
             "pending": desk.pending_count,
@@ -192,6 +235,8 @@ class _Heartbeat:
             connections=link.connection,
             pending=desk.pending_count,
             storage_ok=not trouble,
+            aborted=aborted is not None,
+            dry_run=self._dry_run,
             outcomes=desk.outcomes,
         )
         try:

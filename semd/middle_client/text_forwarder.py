@@ -10,6 +10,7 @@ from semd.middle_client.backoff import Backoff
 from semd.middle_client.clock import Clock
 from semd.middle_client.desk import Desk, Flight
 from semd.middle_client.framing import Answer, AnswerReader, Verdict, text_message
+from semd.middle_client.gate import Gate
 from semd.middle_client.link import Link
 
 
@@ -23,14 +24,18 @@ class TextForwarder:
         desk: where actions come from and go.
         link: to the SEM.
         clock: for waiting.
+        gate: asked before each send.
         answer_timeout_s: silence after a send that counts as a broken link.
         backoff: pauses after BUSY.
     """
 
-    def __init__(self, desk: Desk, link: Link, clock: Clock, *, answer_timeout_s: float, backoff: Backoff) -> None:
+    def __init__(
+        self, desk: Desk, link: Link, clock: Clock, *, gate: Gate, answer_timeout_s: float, backoff: Backoff
+    ) -> None:
         self._desk = desk
         self._link = link
         self._clock = clock
+        self._gate = gate
         self._answer_timeout_s = answer_timeout_s
         self._backoff = backoff
         self._reader = AnswerReader()
@@ -52,6 +57,7 @@ class TextForwarder:
             if flight is not None:
                 self._forward(flight)
         except LinkError as error:
+            self._desk.note_answer(f"none: {error.message}")
             self._link.drop(error.message)
 
     def _forward(self, flight: Flight) -> None:
@@ -62,11 +68,18 @@ class TextForwarder:
             return
         if self._desk.is_expired(flight.action):
             self._end_expired(flight)
-        elif self._link.is_up and now_s >= self._not_before_s:
-            self._desk.note_sending()
-            self._awaiting = (flight.name, self._link.connection)
-            self._sent_at_s = now_s
-            self._link.send(text_message(flight.data))
+        elif self._link.is_up and now_s >= self._not_before_s and self._gate.is_open():
+            self._send(flight)
+
+    def _send(self, flight: Flight) -> None:
+        message = text_message(flight.data)
+        self._desk.note_sending(message)
+        if not self._gate.passes():
+            self._desk.note_unsent("aborted")
+            return
+        self._awaiting = (flight.name, self._link.connection)
+        self._sent_at_s = self._clock.monotonic_s()
+        self._link.send(message)
 
     def _end_expired(self, flight: Flight) -> None:
         until = flight.action.expires.isoformat()
@@ -92,6 +105,7 @@ class TextForwarder:
 
     def _act_on(self, answer: Answer) -> None:
         self._awaiting = None
+        self._desk.note_answer(f"{answer.verdict} {answer.reason}".strip())
         if answer.verdict is Verdict.BUSY:
             pause_s = self._backoff.next_s()
             self._not_before_s = self._clock.monotonic_s() + pause_s

@@ -9,7 +9,7 @@ from pathlib import Path
 from semd.domain.action import Action, encode_action, parse_file_name
 from semd.storage import storage_error, write_atomically
 
-SUBFOLDERS = ("sent", "refused", "expired", "uncertain")
+SUBFOLDERS = ("sent", "refused", "expired", "uncertain", "dry-run")
 """Where the Middle Client moves what it has dealt with."""
 
 

@@ -10,10 +10,14 @@ from semd.control.microscope import Shot
 from semd.domain.action import round_target
 from semd.domain.axes import Axis, Parameters
 from semd.simulator.field import Sample
-from semd.simulator.microscope import VirtualMicroscope
+from semd.simulator.microscope import Imperfections, VirtualMicroscope
+from semd.simulator.optics import ALPHA_NOMINAL_MRAD
+from semd.simulator.twin_scene import ELECTRONS, IMPERFECT_SHARE, MOST_BACKLASH_U, MOST_DRIFT_U, SceneRanges
 
 _SAMPLES: tuple[Sample, ...] = ("tinball", "grid", "assorted")
 MAGNIFICATIONS = (500.0, 1000.0, 2000.0, 5000.0, 10_000.0)
+_MIDDLE_WD_MM = 10.0
+"""Of the stage heights drawn: there the aperture has the half angle drawn."""
 
 
 class SimulatedStand:
@@ -49,7 +53,33 @@ class SimulatedStand:
 
 
 def draw_stand(seed: int) -> SimulatedStand:
-    """A stand with sample, magnification, field and start drawn from `seed`: what `SemEnvironment` asks for."""
+    """A stand with everything about it drawn from `seed`: what `SemEnvironment` asks for.
+
+    Drawn are sample, magnification, field, stage height, start anywhere in the control window, the detector's
+    optimum, and in the ranges of the feature-level twin the aperture's angle, dose, backlash and drift of the focus.
+    """
     rng = np.random.default_rng([seed, 7003])
     sample = _SAMPLES[int(rng.integers(len(_SAMPLES)))]
-    return SimulatedStand(VirtualMicroscope(sample, float(rng.choice(MAGNIFICATIONS)), seed))
+    magnification = float(rng.choice(MAGNIFICATIONS))
+    low_mrad, high_mrad = SceneRanges().alpha_mrad
+    alpha_mrad = float(rng.triangular(low_mrad, ALPHA_NOMINAL_MRAD, high_mrad))
+    electrons = float(np.exp(rng.uniform(*np.log(ELECTRONS))))
+    imperfections = Imperfections(
+        backlash_u=_sometimes(rng, MOST_BACKLASH_U), focus_drift_u=_sometimes(rng, MOST_DRIFT_U)
+    )
+    microscope = VirtualMicroscope(
+        sample,
+        magnification,
+        seed,
+        imperfections=imperfections,
+        start_anywhere=True,
+        aperture_radius_um=alpha_mrad * _MIDDLE_WD_MM,
+    )
+    microscope.set_dose(electrons)
+    return SimulatedStand(microscope)
+
+
+def _sometimes(rng: np.random.Generator, most: float) -> float:
+    """0 in the share of perfect microscopes, else anything up to `most`."""
+    size = float(rng.uniform(0.0, most))
+    return size if rng.random() < IMPERFECT_SHARE else 0.0

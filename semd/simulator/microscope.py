@@ -87,6 +87,7 @@ class VirtualMicroscope:
         magnification: magnification.
         focus_wd_mm: working distance in focus now (it walks when `focus_drift_u` is set).
         limits: where the knobs end.
+        imperfections: how far it does not do as told.
         optics: the column.
         detector: the detector, tuned to the field.
         field: the field.
@@ -103,16 +104,30 @@ class VirtualMicroscope:
         hollow: HollowPolicy = "avoid",
         field: Field | None = None,
         start_anywhere: bool = False,
+        aperture_radius_um: float = 30.0,
     ) -> None:
-        """Set up the microscope at its random start; `field` takes the place of the one that the seed stands for.
+        """Set up the microscope at its random start.
+
+        Args:
+            sample: kind of sample.
+            magnification: magnification.
+            seed: of field, column, detector, start and noise.
+            limits: where the knobs end.
+            imperfections: how far it does not do as told.
+            hollow: what to do about a grid's hollows.
+            field: takes the place of the one that the seed stands for.
+            start_anywhere: see the class.
+            aperture_radius_um: of the final aperture; its half angle is `aperture_radius_um / wd_mm` mrad.
 
         Raises:
-            ConfigError: unknown sample, or a magnification that is not positive.
+            ConfigError: unknown sample, or a magnification or an aperture that is not positive.
         """
+        if not 0.0 < aperture_radius_um < math.inf:
+            raise ConfigError(f"aperture_radius_um must be a positive number, not {aperture_radius_um}")
         self.sample: Sample = sample
         self.magnification = magnification
         self.limits = limits or KnobLimits()
-        self._imperfections = imperfections or Imperfections()
+        self.imperfections = imperfections or Imperfections()
         self.field: Field = field or make_field(sample, magnification, seed, hollow)
         # Two streams: what the microscope is, and what it does; how long it runs must not change its start.
         rng = np.random.default_rng([seed, round(magnification), 7001])
@@ -121,8 +136,9 @@ class VirtualMicroscope:
         self._unit_mm = wd_unit_mm(magnification)
         self.focus_wd_mm = float(rng.uniform(7.0, 13.0))
         self.optics = ElectronOptics(
+            aperture_radius_um=aperture_radius_um,
             source_nm=float(rng.uniform(25.0, 45.0)),
-            astigmatism_mm=self._imperfections.astigmatism_u * self._unit_mm * float(rng.uniform(0.0, 1.0)),
+            astigmatism_mm=self.imperfections.astigmatism_u * self._unit_mm * float(rng.uniform(0.0, 1.0)),
             astigmatism_rad=float(rng.uniform(0.0, np.pi)),
             rim=float(rng.uniform(0.15, 0.5)),
         )
@@ -134,8 +150,8 @@ class VirtualMicroscope:
             electrons=float(np.exp(rng.uniform(np.log(80.0), np.log(800.0)))),
             readout_grey=float(rng.uniform(0.8, 2.5)),
             smear=float(rng.uniform(0.0, 0.4)),
-            jitter_px=self._imperfections.jitter_px,
-            charging_grey=self._imperfections.charging_grey,
+            jitter_px=self.imperfections.jitter_px,
+            charging_grey=self.imperfections.charging_grey,
         ).tuned_to(self._focused)
 
         if start_anywhere:
@@ -167,7 +183,7 @@ class VirtualMicroscope:
         if wd_mm is not None:
             target_mm = _clamp(wd_mm, self.limits.wd_mm)
             if target_mm != self.wd_mm:
-                self._lag_mm = -math.copysign(self._imperfections.backlash_u * self._unit_mm, target_mm - self.wd_mm)
+                self._lag_mm = -math.copysign(self.imperfections.backlash_u * self._unit_mm, target_mm - self.wd_mm)
             self.wd_mm = target_mm
         if brightness is not None:
             self.brightness = _clamp(brightness, self.limits.brightness)
@@ -176,8 +192,8 @@ class VirtualMicroscope:
 
     def scan(self) -> Scan:
         """Scan a frame with the present settings, and judge it."""
-        if self._imperfections.focus_drift_u > 0.0:
-            self.focus_wd_mm += self._imperfections.focus_drift_u * self._unit_mm * self._noise_rng.standard_normal()
+        if self.imperfections.focus_drift_u > 0.0:
+            self.focus_wd_mm += self.imperfections.focus_drift_u * self._unit_mm * self._noise_rng.standard_normal()
         lens_wd_mm = self.wd_mm + self._lag_mm
         blur = self.optics.blur(lens_wd_mm, self.focus_wd_mm, self.field.pixel_size_nm)
         signal = np.ascontiguousarray(crop_margin(blur.apply(self.field.emission)))

@@ -18,6 +18,19 @@ Column = NDArray[np.float64]
 SAMPLES = 256
 _MAGNIFICATIONS = (500.0, 1000.0, 2000.0, 5000.0, 10000.0)
 
+# What microscopes to train on differ in, here and on rendered frames.
+ELECTRONS = (60.0, 1000.0)
+"""Detected electrons per pixel at emission 1, log-uniform."""
+MOST_BACKLASH_U = 0.25
+MOST_DRIFT_U = 0.04
+IMPERFECT_SHARE = 0.5
+"""Share of the microscopes that have backlash at all, and, drawn apart, of those that drift."""
+
+# How a picture goes with the blur; `twin_fit` looks for rendered fields within these.
+LEAST_BLUR = (0.05, 0.5)
+SHRINK_AT, SHRINK_POWER, SHRINK_FLOOR = (4.0, 100.0), (0.8, 1.4), (0.0, 0.2)
+GRADIENT_PER_SPREAD, GRADIENT_AT, GRADIENT_POWER = (0.012, 0.15), (0.8, 6.0), (0.8, 1.3)
+
 
 @dataclass(slots=True)
 class Scenes:
@@ -142,26 +155,26 @@ def draw_scenes(count: int, ranges: SceneRanges, rng: np.random.Generator) -> Sc
         noise_shape=rng.standard_normal((count, SAMPLES)),
         focus_u=focus_u,
         blur_per_u=rng.triangular(low_alpha, nominal, high_alpha, count) / nominal,
-        least_blur=rng.uniform(0.05, 0.5, count),
+        least_blur=rng.uniform(*LEAST_BLUR, count),
         tolerated_px=np.array([lenient_blur_px(each) for each in magnification]),
         quality_slope=np.array([quality_slope(each) for each in magnification]),
-        shrink_at=_log_uniform(rng, 4.0, 100.0, count),
-        shrink_power=rng.uniform(0.8, 1.4, count),
-        shrink_floor=rng.uniform(0.0, 0.2, count),
-        gradient=spread * _log_uniform(rng, 0.012, 0.15, count),
-        gradient_at=_log_uniform(rng, 0.8, 6.0, count),
-        gradient_power=rng.uniform(0.8, 1.3, count),
+        shrink_at=_log_uniform(rng, *SHRINK_AT, count),
+        shrink_power=rng.uniform(*SHRINK_POWER, count),
+        shrink_floor=rng.uniform(*SHRINK_FLOOR, count),
+        gradient=spread * _log_uniform(rng, *GRADIENT_PER_SPREAD, count),
+        gradient_at=_log_uniform(rng, *GRADIENT_AT, count),
+        gradient_power=rng.uniform(*GRADIENT_POWER, count),
         brightness_at=rng.uniform(30.0, 70.0, count),
         contrast_at=rng.uniform(30.0, 70.0, count),
         grey_per_brightness=rng.uniform(2.5, 6.0, count),
         contrast_per_octave=rng.uniform(11.0, 24.0, count),
         mid=share * 0.5 * (low + high) + (1.0 - share) * emission.mean(axis=1),
         gain_grey=rng.uniform(135.0, 180.0, count) / spread,
-        electrons=_log_uniform(rng, 60.0, 1000.0, count),
+        electrons=_log_uniform(rng, *ELECTRONS, count),
         readout_grey=rng.uniform(0.5, 3.0, count),
         smear=rng.uniform(0.0, 0.4, count),
-        backlash_u=rng.uniform(0.0, 0.25, count) * (rng.random(count) < 0.5),
-        drift_u=rng.uniform(0.0, 0.04, count) * (rng.random(count) < 0.5),
+        backlash_u=rng.uniform(0.0, MOST_BACKLASH_U, count) * (rng.random(count) < IMPERFECT_SHARE),
+        drift_u=rng.uniform(0.0, MOST_DRIFT_U, count) * (rng.random(count) < IMPERFECT_SHARE),
         score_bias=ranges.score_bias * rng.standard_normal(count),
         score_bias_low=ranges.score_bias_low * rng.standard_normal(count),
         score_wave=rng.uniform(0.0, 0.5, count),

@@ -1,4 +1,4 @@
-"""What the tests of outbox and Middle Client are built from: actions, a clock that is set, a link of lists."""
+"""What the tests of outbox and Middle Client are built from: actions, a clock that is set, a link of lists, a desk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from pathlib import Path
 
 from semd.domain.action import Action, Status, encode_action
 from semd.domain.axes import Axis
+from semd.domain.instrument import GENERIC, InstrumentProfile
 from semd.errors import LinkError
+from semd.middle_client.abort import AbortFile
+from semd.middle_client.action_folder import ActionFolder
+from semd.middle_client.audit import AuditTrail
+from semd.middle_client.clock import Clock
+from semd.middle_client.desk import Desk
+from semd.middle_client.gate import Gate, RateLimit
+from semd.middle_client.journal import Journal
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -96,3 +104,14 @@ class ListLink:
     def come_back(self) -> None:
         self.is_up = True
         self.connection += 1
+
+
+def make_desk(directory: Path, clock: Clock, profile: InstrumentProfile = GENERIC) -> Desk:
+    """The desk of a new process; journal and trail lie beside the action directory."""
+    beside = directory.parent
+    journal = Journal(beside / "middle-client.json")
+    return Desk(ActionFolder(directory), journal, clock, trail=AuditTrail(beside / "audit", clock), profile=profile)
+
+
+def make_gate(directory: Path, clock: Clock, most_per_minute: int = 600) -> Gate:
+    return Gate(AbortFile(directory), RateLimit(most_per_minute, clock))

@@ -47,6 +47,7 @@ directory = "out"
 directory = "state"
 [link]
 host = "10.0.0.5"
+allow_remote = true
 port = 9000
 dialect = "aisem"
 [control]

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import SyncVectorEnv
 
 from semd.control.environment import SemEnvironment
 from semd.control.environment_batch import EnvironmentBatch
@@ -20,7 +21,7 @@ from semd.domain.reward import reward
 from semd.domain.rules import RunRules
 from semd.domain.run import run_state
 from semd.errors import TrainingError
-from semd.simulator.control_stand import draw_stand
+from semd.simulator.control_stand import MAGNIFICATIONS, draw_stand
 
 MAGNIFICATION = 1000.0
 UNIT_MM = Optics().focus_unit_mm(MAGNIFICATION)
@@ -199,3 +200,102 @@ def test_a_batch_can_be_evaluated_and_put_back() -> None:
     again = batch.reset()
     batch.set_random_state(state)
     assert np.array_equal(batch.reset(), again)
+
+
+def test_stands_differ_in_all_that_the_environment_promises() -> None:
+    stands = [draw_stand(seed).microscope for seed in range(40)]
+    assert {stand.sample for stand in stands} == {"tinball", "grid", "assorted"}
+    assert {stand.magnification for stand in stands} == set(MAGNIFICATIONS)
+    apertures = np.array([stand.optics.aperture_radius_um for stand in stands])
+    assert (apertures.min(), apertures.max()) > (10.0, 40.0)
+    assert apertures.max() < 50.0
+    assert apertures.min() < 22.0
+    assert np.std(apertures) > 5.0
+    electrons = np.array([stand.detector.electrons for stand in stands])
+    assert 60.0 <= electrons.min() < 90.0
+    assert 650.0 < electrons.max() <= 1000.0
+    for name, most in (("backlash_u", 0.25), ("focus_drift_u", 0.04)):
+        sizes = np.array([getattr(stand.imperfections, name) for stand in stands])
+        assert 0.25 <= (sizes == 0.0).mean() <= 0.75
+        assert 0.7 * most < sizes.max() <= most
+    assert np.ptp([stand.focus_wd_mm for stand in stands]) > 4.0
+    assert np.ptp([stand.detector.brightness_optimum for stand in stands]) > 20.0
+
+
+def test_a_stand_is_its_seeds() -> None:
+    def walk(seed: int) -> list[Shot]:
+        stand = draw_stand(seed)
+        shots = [stand.scan()]
+        for wd_mm in (9.0, 11.0, 10.0):
+            stand.apply({Axis.WD: wd_mm})
+            shots.append(stand.scan())
+        return shots
+
+    first, again, other = walk(6), walk(6), walk(7)
+    for one, two in zip(first, again, strict=True):
+        assert np.array_equal(one.image, two.image)
+        assert (one.parameters, one.quality, one.wd_error_mm) == (two.parameters, two.quality, two.wd_error_mm)
+    assert not np.array_equal(first[0].image, other[0].image)
+
+
+def noisy(score_noise: float) -> SemEnvironment:
+    return SemEnvironment(lambda _: FakeMicroscope(3, start_u=5.0), read_score, RULES, score_noise)
+
+
+def test_the_scores_noise_differs_from_episode_to_episode_and_is_the_seeds() -> None:
+    env = noisy(0.3)
+
+    def episode(seed: int | None) -> tuple[float, list[float]]:
+        state, info = env.reset(seed=seed)
+        scores = [10.0 * float(state[-10])]
+        scores += [10.0 * float(env.step(down(0.0))[0][-10]) for _ in range(8)]
+        return info["score_sigma"], scores
+
+    first, second, again = episode(5), episode(None), episode(5)
+    assert first == again
+    assert first[0] != second[0]
+    sigmas = [env.reset()[1]["score_sigma"] for _ in range(60)]
+    assert 0.0 <= min(sigmas) < 0.05
+    assert 0.25 < max(sigmas) <= 0.3
+    quiet, _ = noisy(0.0).reset(seed=5)
+    true_score = 10.0 * float(quiet[-10])
+    errors = np.array([(score - true_score) / first[0] for score in first[1]])
+    assert 0.3 < np.sqrt((errors**2).mean()) < 2.0
+    assert len(set(first[1])) == len(first[1])
+
+
+def test_noise_leaves_scores_on_their_scale_and_nothing_seen_at_zero() -> None:
+    def top(image: np.ndarray, magnification: float) -> float:
+        return 10.0
+
+    def bottom(image: np.ndarray, magnification: float) -> float:
+        return 0.0
+
+    accepts_none = replace(RULES, accept_score=10.0)
+    for score, scores in ((top, (9.0, 10.0)), (bottom, (0.0, 0.0))):
+        env = SemEnvironment(lambda _: FakeMicroscope(3, start_u=5.0), score, accepts_none, 0.2)
+        env.reset(seed=2)
+        seen = [10.0 * float(env.step(down(0.0))[0][-10]) for _ in range(8)]
+        assert scores[0] <= min(seen) <= max(seen) <= scores[1]
+    with pytest.raises(TrainingError, match="score_noise"):
+        noisy(-1.0)
+
+
+def test_check_env_with_noise() -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*symmetric and normalized.*")
+        warnings.filterwarnings("ignore", message=".*not within the observation space limits.*")
+        check_env(noisy(0.3), skip_render_check=True)
+
+
+def test_gymnasiums_vectorised_wrapper_takes_it() -> None:
+    together = SyncVectorEnv([environment, environment])
+    states, _ = together.reset(seed=[4, 5])
+    step = together.step(np.stack([homing(states[0]), down(0.0)]))
+    alone = [environment(), environment()]
+    for place, (env, seed) in enumerate(zip(alone, (4, 5), strict=True)):
+        assert np.array_equal(states[place], env.reset(seed=seed)[0])
+    first = alone[0].step(homing(states[0]))
+    assert np.array_equal(step[0][0], first[0])
+    assert step[1].tolist()[0] == pytest.approx(first[1])
+    assert step[2].tolist() == [True, False]

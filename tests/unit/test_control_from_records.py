@@ -100,6 +100,27 @@ def test_an_update_of_the_critic_alone() -> None:
     assert not torch.equal(critic["layers.0.weight"], learner.critic.state_dict()["layers.0.weight"])
 
 
+def test_the_anchor_holds_the_actor_where_it_began() -> None:
+    """The same updates, with and without: the step an actor would take strays less the heavier the anchor."""
+    found = recorded(16)
+    ones = np.ones(16, np.float32)
+    batch = Batch(
+        np.arange(16), found.states, found.actions, found.rewards.astype(np.float32), found.next_states, 0 * ones, ones
+    )
+
+    def strayed(anchor: float) -> float:
+        config = replace(RECORDS, anchor=anchor)
+        learner = Ddpg(config, torch.Generator().manual_seed(1))
+        learner.start_from(starting())
+        for _ in range(40):
+            learner.update(batch)
+        began = starting()(torch.from_numpy(found.states)).numpy()
+        return float(np.abs(learner.act(found.states) - began).mean())
+
+    free, held, tight = strayed(0.0), strayed(10.0), strayed(1000.0)
+    assert free > 2 * held > 4 * tight
+
+
 @pytest.mark.parametrize(
     ("config", "extra", "message"),
     [

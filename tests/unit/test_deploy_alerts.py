@@ -29,8 +29,9 @@ def all_metrics() -> dict[str, Metric]:
         memory_mb=1.0, models="", models_unchanged=True, disk_free_mb={"state": 1.0, "actions": 1.0},
     )  # fmt: skip
     client = client_metrics(
-        written_at=1.0, started_at=0.0, link_up=True, connections=0, pending=0, storage_ok=True, outcomes={}
-    )
+        written_at=1.0, started_at=0.0, link_up=True, connections=0, pending=0, storage_ok=True, aborted=False,
+        dry_run=False, outcomes={},
+    )  # fmt: skip
     return {metric.name: metric for metric in [*daemon_metrics(health), *client]}
 
 

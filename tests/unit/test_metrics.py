@@ -86,8 +86,9 @@ def test_the_daemons_numbers(tmp_path: Path) -> None:
 
 def test_names_follow_the_conventions_and_no_family_is_in_both_files() -> None:
     client = client_metrics(
-        written_at=1.0, started_at=0.0, link_up=True, connections=2, pending=0, storage_ok=True, outcomes={"sent": 3}
-    )
+        written_at=1.0, started_at=0.0, link_up=True, connections=2, pending=0, storage_ok=True,
+        aborted=True, dry_run=False, outcomes={"sent": 3},
+    )  # fmt: skip
     daemon = daemon_metrics(HEALTH)
     names = [metric.name for metric in [*daemon, *client]]
     assert len(names) == len(set(names))

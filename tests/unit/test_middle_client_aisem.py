@@ -6,16 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from outbox_stand import ListLink, SetClock, drop_file, make_action, places
+from outbox_stand import ListLink, SetClock, drop_file, make_action, make_desk, make_gate, places
 
 from semd.domain.action import Status
 from semd.domain.axes import Axis
-from semd.middle_client.action_folder import ActionFolder
 from semd.middle_client.aisem_forwarder import AisemForwarder
 from semd.middle_client.clock import Clock
-from semd.middle_client.desk import Desk
 from semd.middle_client.framing import Templates
-from semd.middle_client.journal import Journal
 
 REPLY = "명령을 수행하였습니다".encode("euc-kr")
 ANSWER_TIMEOUT_S, CONFIRM_TIMEOUT_S = 5.0, 20.0
@@ -36,11 +33,11 @@ class Stand:
     def start_process(self) -> None:
         """A new process: nothing in memory."""
         clock = Clock(self.clock.now, self.clock.monotonic_s)
-        desk = Desk(ActionFolder(self.directory), Journal(self.directory.with_name("middle-client.json")), clock)
         self.forwarder = AisemForwarder(
-            desk,
+            make_desk(self.directory, clock),
             self.link,
             clock,
+            gate=make_gate(self.directory, clock),
             templates=self.templates,
             tolerances={Axis.WD: 0.002, Axis.BRIGHTNESS: 0.6, Axis.CONTRAST: 0.6},
             answer_timeout_s=ANSWER_TIMEOUT_S,

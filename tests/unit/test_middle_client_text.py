@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from outbox_stand import ListLink, SetClock, drop_file, make_action, places
+from outbox_stand import ListLink, SetClock, drop_file, make_action, make_desk, make_gate, places
 
 from semd.domain.action import Action, encode_action
 from semd.errors import StorageError
-from semd.middle_client.action_folder import ActionFolder
 from semd.middle_client.backoff import Backoff
 from semd.middle_client.clock import Clock
-from semd.middle_client.desk import Desk
-from semd.middle_client.journal import Journal
 from semd.middle_client.text_forwarder import TextForwarder
 
 ANSWER_TIMEOUT_S = 10.0
@@ -36,9 +33,16 @@ class Stand:
     def start_process(self) -> None:
         """A new process: nothing in memory."""
         clock = Clock(self.clock.now, self.clock.monotonic_s)
-        self.desk = Desk(ActionFolder(self.directory), Journal(self.journal_path), clock)
+        self.desk = make_desk(self.directory, clock)
         backoff = Backoff(1.0, 8.0, random.Random(0))
-        self.forwarder = TextForwarder(self.desk, self.link, clock, answer_timeout_s=ANSWER_TIMEOUT_S, backoff=backoff)
+        self.forwarder = TextForwarder(
+            self.desk,
+            self.link,
+            clock,
+            gate=make_gate(self.directory, clock),
+            answer_timeout_s=ANSWER_TIMEOUT_S,
+            backoff=backoff,
+        )
 
     @property
     def journal_path(self) -> Path:

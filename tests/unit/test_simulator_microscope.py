@@ -130,3 +130,19 @@ def test_emission_is_a_fraction(sample: Sample) -> None:
     assert float(field.emission.min()) >= 0.0
     assert float(field.emission.max()) <= 1.0
     assert float(field.emission.std()) > 0.02
+
+
+def test_a_wider_aperture_blurs_the_same_defocus_more_and_leaves_the_rest_to_the_seed() -> None:
+    narrow, usual, wide = (VirtualMicroscope("tinball", 2000, 4, aperture_radius_um=radius) for radius in (15, 30, 60))
+    default = VirtualMicroscope("tinball", 2000, 4)
+    assert np.array_equal(usual.scan().image, default.scan().image)
+    settings = {(each.wd_mm, each.brightness, each.contrast, each.focus_wd_mm) for each in (narrow, usual, wide)}
+    assert len(settings) == 1
+    assert {each.detector.electrons for each in (narrow, usual, wide)} == {default.detector.electrons}
+    # Far from focus the disc is all there is: its diameter goes with the half angle.
+    blurs = [each.scan().truth.blur_px for each in (narrow, usual, wide)]
+    assert blurs[1] / blurs[0] == pytest.approx(2.0, rel=0.05)
+    assert blurs[2] / blurs[1] == pytest.approx(2.0, rel=0.05)
+    for radius in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ConfigError, match="aperture"):
+            VirtualMicroscope("tinball", 2000, 4, aperture_radius_um=radius)

@@ -28,7 +28,6 @@ FIGURES = ControlFigures(100, 1.0, 1.0, 0.9, 5.0, 8.0, 9.5, 9.5)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     small = replace(settings.DEFAULT, n_envs=8, warmup_frames=64, batch_size=8, evaluate_episodes=4, checkpoint_every=4)
     monkeypatch.setitem(settings.PRESETS, "default", small)
-    monkeypatch.setattr(learning_from_records, "_CRITIC_FIRST_UPDATES", 4)
 
 
 @pytest.fixture
