@@ -144,10 +144,11 @@ class ControlConfig(_Section):
     Attributes:
         axes: what it moves.
         accept_score: omega; DONE needs a score above it.
-        sure_sigmas: a score that passes by less than so many of its standard deviations is confirmed by another
-            scan.
+        sure_sigmas: a score that passes by less than so many of its standard deviations is bettered, or confirmed by
+            another scan.
         max_steps: frames a run may take before GIVE-UP.
         patience_steps: frames without a new best after which the run goes back to the best.
+        doubt_steps: the same once the best passes, but not surely.
         restart_margin: fall of the score after the end that starts a new run.
         readback_wd_um: largest difference of commanded and read working distance.
         readback_percent: the same for brightness and contrast, of their range.
@@ -160,6 +161,7 @@ class ControlConfig(_Section):
     sure_sigmas: float = Field(default=1.0, ge=0, le=10)
     max_steps: int = Field(default=50, ge=1, le=10_000)
     patience_steps: int = Field(default=10, ge=1, le=10_000)
+    doubt_steps: int = Field(default=2, ge=0, le=10_000)
     restart_margin: float = Field(default=1.0, ge=0, le=10)
     readback_wd_um: float = Field(default=2.0, gt=0)
     readback_percent: float = Field(default=0.6, gt=0, le=100)
@@ -376,6 +378,7 @@ class Config(_Section):
             ),
             max_steps=control.max_steps,
             patience_steps=control.patience_steps,
+            doubt_steps=control.doubt_steps,
             restart_margin=control.restart_margin,
             readback_wd_mm=control.readback_wd_um * 1e-3,
             readback_fraction=control.readback_percent / 100.0,

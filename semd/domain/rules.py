@@ -29,12 +29,13 @@ class RunRules:
         rho: largest step as a fraction of U - L, equation (5).
         accept_score: omega; a score above it passes.
         sure_sigmas: a score that passes by so many of its standard deviations is believed at once; one that
-            passes by less is confirmed by another scan first. 0 believes every score.
+            passes by less is bettered, or confirmed by another scan. 0 believes every score.
         exposure: what DONE asks of the exposure.
         weights: of the reward (6).
         max_steps: frames a run may take.
         max_holds: HOLDs in a row before GIVE-UP.
         patience_steps: frames without a new best after which the run goes back to the best.
+        doubt_steps: the same once the best passes, but not surely.
         barren_steps: frames without a recognisable one before GIVE-UP.
         barren_score: a score above this is a recognisable frame.
         restart_margin: how far below the threshold a score must fall after the end to start a new run.
@@ -54,6 +55,7 @@ class RunRules:
     max_steps: int = 50
     max_holds: int = 3
     patience_steps: int = 10
+    doubt_steps: int = 2
     barren_steps: int = 12
     barren_score: float = 1.0
     restart_margin: float = 1.0

@@ -22,6 +22,9 @@ from semd.domain.reward import reward
 from semd.domain.rules import RunRules
 from semd.domain.state import frame_features, stack_state
 
+_NO_GAIN = 0.1
+"""A difference in points that no expert could tell."""
+
 Policy = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """The actor: state (10 N,) -> steps of the three axes on the networks' scale, (3,)."""
 
@@ -31,7 +34,6 @@ class Reason(StrEnum):
 
     MOVING = "moving"
     PASSED = "score-passed"
-    CONFIRMING = "score-to-be-confirmed"
     DOUBTFUL = "score-doubtful"
     IMAGE_DAMAGED = "image-damaged"
     IMAGE_BLANK = "image-blank"
@@ -119,9 +121,11 @@ def decide(run: Run | None, frame: Observation, rules: RunRules, policy: Policy)
         status = Status.DONE if is_good else run.status
         return _stay(run, frame, rules, status, Reason.ALREADY_ENDED)
     if _passes(frame.measurement, rules):
-        decision = _answer_to_a_pass(run, frame, rules, holds)
-        if decision is not None:
-            return decision
+        if frame.measurement.doubts:
+            # Good, if it can be believed: another scan of the same settings tells.
+            return _hold(run, frame, rules, Reason.DOUBTFUL, holds)
+        if _is_confirmed(run, frame, frame.measurement, rules):
+            return _stay(run, frame, rules, Status.DONE, Reason.PASSED)
     if _is_blank(frame, rules):
         return _hold(run, frame, rules, Reason.IMAGE_BLANK, holds)
     return _search(run, frame, rules, policy)
@@ -189,19 +193,12 @@ def run_state(frames: tuple[Observation, ...], start: Parameters, rules: RunRule
     return stack_state(rows[-rules.n_frames :], rules.n_frames)
 
 
-def _answer_to_a_pass(run: Run | None, frame: Observation, rules: RunRules, holds: int) -> Decision | None:
-    """DONE if the score can be believed, HOLD if another scan must tell; None when that has told against it."""
-    measurement = frame.measurement
-    if measurement is None or measurement.doubts:
-        # Good, if it can be believed: another scan of the same settings tells.
-        return _hold(run, frame, rules, Reason.DOUBTFUL, holds)
-    scans = _scans_here(run, frame, rules)
-    is_confirmed = len(scans) > 1 and sum(scans) > rules.accept_score * len(scans)
-    if is_confirmed or _is_sure(measurement, rules):
-        return _stay(run, frame, rules, Status.DONE, Reason.PASSED)
-    if len(scans) == 1 and holds < rules.max_holds:
-        return _hold(run, frame, rules, Reason.CONFIRMING, holds)
-    return None
+def _is_confirmed(run: Run | None, frame: Observation, measurement: Measurement, rules: RunRules) -> bool:
+    """Whether a score that passes can be believed: by its own error, or because another scan has said the same."""
+    if _is_sure(measurement, rules):
+        return True
+    scans = _scans_at(frame, (*(run.frames if run is not None else ()), frame), rules)
+    return len(scans) > 1 and sum(scans) > rules.accept_score * len(scans)
 
 
 def _search(run: Run | None, frame: Observation, rules: RunRules, policy: Policy) -> Decision:
@@ -212,14 +209,17 @@ def _search(run: Run | None, frame: Observation, rules: RunRules, policy: Policy
         return _give_up(run, frame, frames, rules, Reason.STEPS_SPENT)
     if len(frames) >= rules.barren_steps and all(_score(seen) <= rules.barren_score for seen in frames):
         return _give_up(run, frame, frames, rules, Reason.NOTHING_TO_FOCUS_ON)
-    best = best_frame(frames, rules).parameters.controlled(rules.axes)
-    is_there = not differs(best, frame.parameters, rules)
-    is_stuck = _is_stuck(frames, rules)
-    if is_stuck and is_there:
+    best = best_frame(frames, rules)
+    targets = best.parameters.controlled(rules.axes)
+    is_there = not differs(targets, frame.parameters, rules)
+    idle_steps = _steps_without_gain(frames, rules)
+    if is_there and idle_steps >= rules.patience_steps:
         return _give_up(run, frame, frames, rules, Reason.NO_BETTER)
-    if not is_there and (is_stuck or step + 2 >= rules.max_steps):
-        # Back to the best, and one more look at it before the run ends there.
-        return _decision(run, frame, rules, Status.ADJUST, Reason.RETURNING, best)
+    # A best that passes, but not surely, is looked at again as soon as a surer one is not found.
+    may_pass = best.measurement is not None and _passes(best.measurement, rules) and not best.measurement.doubts
+    is_due = idle_steps >= rules.doubt_steps and may_pass and len(_scans_at(best, frames, rules)) == 1
+    if not is_there and (is_due or idle_steps >= rules.patience_steps or step + 2 >= rules.max_steps):
+        return _decision(run, frame, rules, Status.ADJUST, Reason.RETURNING, targets)
     return _adjust(run, frame, frames, rules, policy)
 
 
@@ -235,6 +235,9 @@ def _adjust(
         axis: rules.limits[axis].clamp(now[axis] + window.step(axis, float(steps[AXES.index(axis)]), rules.rho))
         for axis in now
     }
+    if frame.measurement is not None and _is_sure(frame.measurement, rules) and not _is_doubted(frame):
+        # What is surely in focus stays so; the exposure alone is still to be mended.
+        targets[Axis.WD] = now[Axis.WD]
     return _decision(run, frame, rules, Status.ADJUST, Reason.MOVING, targets)
 
 
@@ -333,21 +336,22 @@ def _passes(measurement: Measurement, rules: RunRules) -> bool:
 
 
 def _is_sure(measurement: Measurement, rules: RunRules) -> bool:
-    """Whether one frame is enough to believe that it passes: a single lucky score is no success."""
+    """Whether one score is enough to believe that the focus passes: a single lucky one is no success."""
     return measurement.score - rules.sure_sigmas * measurement.sigma > rules.accept_score
 
 
-def _scans_here(run: Run | None, frame: Observation, rules: RunRules) -> list[float]:
-    """Scores, none in doubt, of this frame and of the run's other frames with the same settings."""
-    here = frame.parameters.controlled(rules.axes)
-    before = [seen for seen in (run.frames if run is not None else ()) if not _is_doubted(seen)]
-    return [_score(seen) for seen in (*before, frame) if not differs(here, seen.parameters, rules)]
+def _scans_at(place: Observation, frames: tuple[Observation, ...], rules: RunRules) -> list[float]:
+    """Scores, none in doubt, of the frames with the settings of one of them."""
+    there = place.parameters.controlled(rules.axes)
+    return [_score(seen) for seen in frames if not _is_doubted(seen) and not differs(there, seen.parameters, rules)]
 
 
-def _is_stuck(frames: tuple[Observation, ...], rules: RunRules) -> bool:
-    """Whether the run has seen something, but nothing better for a while."""
-    best = max(frames, key=lambda seen: _merit(seen, rules))
-    return _score(best) > rules.barren_score and len(frames) - 1 - frames.index(best) >= rules.patience_steps
+def _steps_without_gain(frames: tuple[Observation, ...], rules: RunRules) -> int:
+    """Frames since one as good as the best, but for what nobody could tell; 0 where nothing has been recognised yet."""
+    merits = [_merit(seen, rules) for seen in frames]
+    if max(_score(seen) for seen in frames) <= rules.barren_score:
+        return 0
+    return next(len(frames) - 1 - place for place, merit in enumerate(merits) if merit >= max(merits) - _NO_GAIN)
 
 
 def _is_blank(frame: Observation, rules: RunRules) -> bool:

@@ -95,7 +95,8 @@ class Scorer:
         if not math.isfinite(score) or not math.isfinite(sigma):
             raise ModelError(f"the scoring network answered {score} +- {sigma} for a frame at x{magnification:g}")
         faults = find_faults(middle)
-        if faults.is_empty:
+        # Two witnesses against the heads: hardly anything stands out, and it looks like no field ever seen.
+        if faults.is_empty or (strange and Doubt.BLANK in faults.doubts):
             score = 0.0
         doubts = set(faults.doubts)
         if score < _NOTHING_SEEN:
