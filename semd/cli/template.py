@@ -48,15 +48,15 @@ axes = ["wd", "brightness", "contrast"]
 accept_score = 9.0         # DONE needs a score above this, and an acceptable exposure
 # sure_sigmas = 1.0        # passed by less than so many of its standard deviations, a score is bettered or confirmed
 max_steps = 50             # then GIVE-UP, back to the best frame
-# patience_steps = 10      # frames without a new best; then the same
+# patience_steps = 8       # frames without a new best; then the same
 # doubt_steps = 2          # frames without a new best that passes, but not surely; then back to it for another scan
 # restart_margin = 1.0     # fall of the score after the end that starts a new run
 # readback_wd_um = 2.0     # a larger difference of commanded and read value means the operator took over
 # readback_percent = 0.6
-# max_clipped_percent = 3.0
-# min_level = 60.0
-# max_level = 195.0
-# min_contrast = 90.0
+# max_clipped_percent = 2.0
+# min_level = 62.0
+# max_level = 193.0
+# min_contrast = 105.0
 
 [instrument]
 profile = "coxem-em30"     # hard limits that [limits] may not exceed; "generic" for other makers, or "custom" with

@@ -54,7 +54,7 @@ class RunRules:
     weights: RewardWeights = field(default_factory=RewardWeights)
     max_steps: int = 50
     max_holds: int = 3
-    patience_steps: int = 10
+    patience_steps: int = 8
     doubt_steps: int = 2
     barren_steps: int = 12
     barren_score: float = 1.0

@@ -22,9 +22,6 @@ from semd.domain.reward import reward
 from semd.domain.rules import RunRules
 from semd.domain.state import frame_features, stack_state
 
-_NO_GAIN = 0.1
-"""A difference in points that no expert could tell."""
-
 Policy = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """The actor: state (10 N,) -> steps of the three axes on the networks' scale, (3,)."""
 
@@ -122,7 +119,10 @@ def decide(run: Run | None, frame: Observation, rules: RunRules, policy: Policy)
         return _stay(run, frame, rules, status, Reason.ALREADY_ENDED)
     if _passes(frame.measurement, rules):
         if frame.measurement.doubts:
-            # Good, if it can be believed: another scan of the same settings tells.
+            # Good, if it can be believed: another scan of the same settings tells. If none does, it is left to the
+            # operator as it stands.
+            if holds >= rules.max_holds:
+                return _stay(run, frame, rules, Status.GIVE_UP, Reason.DOUBTFUL)
             return _hold(run, frame, rules, Reason.DOUBTFUL, holds)
         if _is_confirmed(run, frame, frame.measurement, rules):
             return _stay(run, frame, rules, Status.DONE, Reason.PASSED)
@@ -347,11 +347,13 @@ def _scans_at(place: Observation, frames: tuple[Observation, ...], rules: RunRul
 
 
 def _steps_without_gain(frames: tuple[Observation, ...], rules: RunRules) -> int:
-    """Frames since one as good as the best, but for what nobody could tell; 0 where nothing has been recognised yet."""
-    merits = [_merit(seen, rules) for seen in frames]
+    """Frames since one as good as the best, but for its error; 0 where nothing has been recognised yet."""
     if max(_score(seen) for seen in frames) <= rules.barren_score:
         return 0
-    return next(len(frames) - 1 - place for place, merit in enumerate(merits) if merit >= max(merits) - _NO_GAIN)
+    merits = [_merit(seen, rules) for seen in frames]
+    best = frames[int(np.argmax(merits))].measurement
+    mark = max(merits) - (best.sigma if best is not None else 0.0)
+    return next(len(frames) - 1 - place for place, merit in enumerate(merits) if merit >= mark)
 
 
 def _is_blank(frame: Observation, rules: RunRules) -> bool:

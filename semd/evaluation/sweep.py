@@ -74,9 +74,10 @@ class SweepFindings:
         if not self.ended:
             return "nothing has ended"
         names = [*self.ended[0].trial.swept, *FIGURES]
-        lines = ["".join(f"{name:>17}" for name in names)]
+        width = max(len(name) for name in names) + 2
+        lines = ["".join(f"{name:>{width}}" for name in names)]
         for row in self.rows():
-            cells = "".join(f"{_shown(row[name]):>17}" for name in names)
+            cells = "".join(f"{_shown(row[name]):>{width}}" for name in names)
             lines.append(f"{cells}  {row['failure']}".rstrip())
         lines.append(f"{len(self.ended)} trainings, {self.skipped} of them finished before, {self.failed} failed")
         return "\n".join(lines)

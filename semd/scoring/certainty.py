@@ -74,7 +74,7 @@ class Certainty(nn.Module):
         self.sigma_factor.fill_(float(torch.quantile(ratio, _COVERED)))
 
     @torch.no_grad()
-    def fit_distance(self, trained: Tensor, unseen: Tensor, false_share: float = 0.01) -> None:
+    def fit_distance(self, trained: Tensor, unseen: Tensor, false_share: float = 0.002) -> None:
         """Learn where training frames lie.
 
         Args:

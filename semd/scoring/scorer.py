@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BEST_SCORE = 10.0
 # Labels begin at 1 where anything can be recognised.
+_LEAST_SEEN = 1.0
 _NOTHING_SEEN = 0.5
 
 
@@ -95,8 +96,9 @@ class Scorer:
         if not math.isfinite(score) or not math.isfinite(sigma):
             raise ModelError(f"the scoring network answered {score} +- {sigma} for a frame at x{magnification:g}")
         faults = find_faults(middle)
-        # Two witnesses against the heads: hardly anything stands out, and it looks like no field ever seen.
-        if faults.is_empty or (strange and Doubt.BLANK in faults.doubts):
+        # Nothing is there when two of three say so: hardly anything stands out, it looks like no field ever seen, the
+        # score is below that of the worst field.
+        if faults.is_empty or (Doubt.BLANK in faults.doubts) + strange + (score < _LEAST_SEEN) >= 2:
             score = 0.0
         doubts = set(faults.doubts)
         if score < _NOTHING_SEEN:

@@ -128,6 +128,8 @@ def test_the_table_has_the_best_first_and_failures_last(tmp_path: Path) -> None:
     assert lines[4].split() == ["3", "0", "0", "-", "-"]
     assert lines[5].endswith("the loss is not finite")
     assert lines[6] == "5 trainings, 2 of them finished before, 1 failed"
+    wide = Ended(Trial("w", {"gamma": 0.5, "evaluate_episodes": 8}, TINY), figures(0.9, 0.5, 6.0))
+    assert SweepFindings((wide,), 0).as_text().splitlines()[0].split()[:2] == ["gamma", "evaluate_episodes"]
     found.save(tmp_path)
     with (tmp_path / TABLE).open(newline="") as file:
         rows = list(csv.DictReader(file))
