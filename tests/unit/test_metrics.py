@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
+from structlog.testing import capture_logs
 
 from semd.daemon.health import DaemonHealth
 from semd.daemon.metrics import daemon_metrics, write_metrics
@@ -151,11 +152,13 @@ def test_a_client_that_says_half_a_word_does_not_end_it(tmp_path: Path) -> None:
         assert get(port, "/metrics")[0] == 200
 
 
-def test_off_by_default_and_a_port_that_is_taken_stops_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_off_by_default_and_a_port_that_is_taken_stops_nothing(tmp_path: Path) -> None:
     with metrics_endpoint(tmp_path, None) as port:
         assert port is None
-    with socket.create_server(("127.0.0.1", 0)) as other, metrics_endpoint(tmp_path, other.getsockname()[1]) as port:
+    with (
+        capture_logs() as logs,
+        socket.create_server(("127.0.0.1", 0)) as other,
+        metrics_endpoint(tmp_path, other.getsockname()[1]) as port,
+    ):
         assert port is None
-    assert "metrics.unserved" in capsys.readouterr().out
+    assert [line["event"] for line in logs] == ["metrics.unserved"]
