@@ -41,18 +41,28 @@ def random_crops(
     return crops
 
 
-def photometric(crops: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
+def photometric(
+    crops: NDArray[np.uint8], rng: np.random.Generator, share: float = 0.7, noise_share: float = 0.5
+) -> NDArray[np.float32]:
     """Standardised crops with random gain, offset, gamma and noise, float32 of the same shape.
 
-    Seven in ten are changed. The changes are mild: strong ones would hide what the label speaks of.
+    The changes are mild: strong ones would hide what the label speaks of. Noise does hide some of it: it helps a
+    young network and misleads one that already reads fine detail.
+
+    Args:
+        crops: uint8 (B, H, W).
+        rng: source of randomness.
+        share: share of the crops that are changed at all.
+        noise_share: share of those that get noise as well.
     """
     count = len(crops)
     shape = (count, 1, 1)
-    changed = rng.uniform(size=shape) < 0.7
+    changed = rng.uniform(size=shape) < share
     gamma = np.where(changed, np.exp(rng.uniform(-0.3, 0.3, shape)), 1.0).astype(np.float32)
     gain = np.where(changed, np.exp(rng.uniform(-0.35, 0.3, shape)), 1.0).astype(np.float32)
     offset = np.where(changed, rng.uniform(-0.1, 0.1, shape), 0.0).astype(np.float32)
-    noise = np.where(changed & (rng.uniform(size=shape) < 0.5), rng.uniform(0.0, 0.035, shape), 0.0).astype(np.float32)
+    added = changed & (rng.uniform(size=shape) < noise_share)
+    noise = np.where(added, rng.uniform(0.0, 0.035, shape), 0.0).astype(np.float32)
     # Gamma by table: 256 powers a crop instead of one a pixel.
     table = (np.arange(256, dtype=np.float32) / 255.0)[None, :] ** gamma[:, 0]
     mean = table.mean(axis=1, keepdims=True)

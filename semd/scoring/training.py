@@ -245,7 +245,7 @@ def _run_epoch(
 ) -> float:
     """One pass over the training frames; its loss. All that is random in it follows from seed and epoch."""
     stage = config.stage_of(epoch)
-    network.train()
+    network.train(config.batch_statistics)
     device = next(network.parameters()).device
     losses: list[float] = []
     steps = math.ceil(len(train_rows) / (stage.batch * team.size))
@@ -335,7 +335,11 @@ def _prepare(
     rng: np.random.Generator,
 ) -> _Batch:
     crops = random_crops(frames.images, rows, stage.height_px, stage.width_px, rng, stage.tries)
-    light = photometric(crops, rng) if config.photometric else standardise(crops)
+    light = (
+        photometric(crops, rng, config.photometric, config.photometric_noise)
+        if config.photometric
+        else standardise(crops)
+    )
     target = frames.score[rows] if config.target == "score" else frames.label[rows].astype(np.float32)
     return _Batch(
         images=torch.from_numpy(light)[:, None].contiguous(memory_format=torch.channels_last),

@@ -9,22 +9,14 @@ from semd.simulator.texture import Picture, fractal, scratches
 
 
 def assorted_emission(rng: np.random.Generator, shape: tuple[int, int], pixel_size_nm: float) -> Picture:
-    """Emission of grains, flakes, fibres and cells at every scale, float32 of `shape`, about 0..1."""
+    """Emission of one of eight kinds of surface with detail at every scale, float32 of `shape`, about 0..1.
+
+    Flakes, cells, fibres, scratched patches, pores, crystallites, particles and lamellae.
+    """
     finest_px = float(np.clip(50.0 / pixel_size_nm, 1.3, 4.5))
     canvas = 0.4 + np.float32(rng.uniform(0.02, 0.12)) * fractal(rng, shape, finest_px, 256.0, rng.uniform(0.0, 0.7))
-    kind = int(rng.integers(0, 4))
-    if kind == 0:
-        canvas = _flakes(rng, canvas, finest_px)
-    elif kind == 1:
-        canvas = _cells(rng, canvas, finest_px)
-    elif kind == 2:
-        canvas = _fibres(rng, canvas, finest_px)
-    else:
-        canvas += np.float32(rng.uniform(0.05, 0.15)) * scratches(rng, shape, rng.uniform(0, np.pi), finest_px)
-        canvas += np.float32(rng.uniform(0.1, 0.3)) * (
-            fractal(rng, shape, finest_px * 2, 128.0, 0.5) > rng.uniform(0, 1.5)
-        )
-    return np.asarray(canvas, dtype=np.float32)
+    kinds = (_flakes, _cells, _fibres, _patches, _pores, _crystallites, _particles, _lamellae)
+    return np.asarray(kinds[int(rng.integers(0, len(kinds)))](rng, canvas, finest_px), dtype=np.float32)
 
 
 def _flakes(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Picture:
@@ -66,3 +58,91 @@ def _fibres(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Pict
         cv2.polylines(canvas, [fixed], False, level, thick, cv2.LINE_8, shift=4)
         cv2.polylines(canvas, [fixed], False, min(level + 0.15, 1.0), max(thick // 3, 1), cv2.LINE_8, shift=4)
     return canvas
+
+
+def _patches(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Picture:
+    shape = (canvas.shape[0], canvas.shape[1])
+    canvas += np.float32(rng.uniform(0.05, 0.15)) * scratches(rng, shape, rng.uniform(0, np.pi), finest_px)
+    canvas += np.float32(rng.uniform(0.1, 0.3)) * (fractal(rng, shape, finest_px * 2, 128.0, 0.5) > rng.uniform(0, 1.5))
+    return canvas
+
+
+def _pores(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Picture:
+    """Dark holes, alike or of all sizes, some with a bright rim, in a smooth or grainy wall."""
+    typical_px = finest_px * float(np.exp(rng.uniform(np.log(1.5), np.log(20.0))))
+    spread = float(rng.uniform(0.0, 0.7))
+    wall = np.float32(rng.uniform(0.0, 1.0)) * (canvas - 0.4) + np.float32(rng.uniform(0.4, 0.8))
+    covered = float(rng.uniform(0.1, 0.6)) * wall.size / (np.pi * typical_px**2)
+    hole, rim = float(rng.uniform(0.02, 0.25)), float(rng.uniform(0.0, 0.25))
+    for _ in range(int(min(covered, 6000.0))):
+        radius_px = min(typical_px * float(np.exp(spread * rng.standard_normal())), 120.0)
+        centre = rng.uniform(0.0, 1.0, 2) * np.array([wall.shape[1], wall.shape[0]])
+        axes = radius_px * rng.uniform(0.7, 1.3, 2)
+        box = (
+            (float(centre[0]), float(centre[1])),
+            (2.0 * float(axes[0]), 2.0 * float(axes[1])),
+            float(rng.uniform(0, 180)),
+        )
+        cv2.ellipse(wall, box, hole + 0.1 * float(rng.uniform()), -1, cv2.LINE_8)
+        if rim > 0.08:
+            cv2.ellipse(wall, box, float(wall.max()) * 0.8 + rim, 1, cv2.LINE_8)
+    return wall
+
+
+def _crystallites(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Picture:
+    """Grains that meet in straight edges, each of its own grey, with or without grooves between."""
+    grain_px = finest_px * float(np.exp(rng.uniform(np.log(3.0), np.log(40.0))))
+    count = int(max(canvas.size / grain_px**2, 8.0))
+    free = np.ones(canvas.shape, np.uint8)
+    free[rng.integers(0, canvas.shape[0], count), rng.integers(0, canvas.shape[1], count)] = 0
+    _, nearest = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL)
+    greys = rng.uniform(0.15, 0.15 + rng.uniform(0.1, 0.7), int(nearest.max()) + 1).astype(np.float32)
+    grains = greys[nearest] + np.float32(rng.uniform(0.0, 0.6)) * (canvas - 0.4)
+    if rng.uniform() < 0.5:
+        edge = cv2.morphologyEx(nearest.astype(np.float32), cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)) > 0
+        grains[edge] = np.float32(rng.choice([0.05, 0.95]))
+    return np.asarray(grains, dtype=np.float32)
+
+
+def _particles(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Picture:
+    """A powder: round grains, brighter towards their rims, in heaps."""
+    typical_px = finest_px * float(np.exp(rng.uniform(np.log(2.0), np.log(20.0))))
+    canvas *= np.float32(rng.uniform(0.3, 1.0))
+    grain = np.float32(rng.uniform(0.0, 0.08)) * fractal(rng, (canvas.shape[0], canvas.shape[1]), finest_px, 32.0, 0.2)
+    heaps = rng.uniform(0.0, 1.0, (int(rng.integers(1, 6)), 2))
+    count = int(min(float(rng.uniform(0.2, 1.5)) * canvas.size / (np.pi * typical_px**2), 3000.0))
+    shade = float(rng.uniform(0.1, 0.5))
+    for _ in range(count):
+        heap = heaps[int(rng.integers(0, len(heaps)))]
+        place = rng.uniform(0.0, 1.0, 2) if rng.uniform() < 0.5 else rng.normal(heap, 0.15)
+        radius = float(min(typical_px * np.exp(0.3 * rng.standard_normal()), 80.0))
+        x, y = place[0] * canvas.shape[1], place[1] * canvas.shape[0]
+        top, left = max(int(y - radius), 0), max(int(x - radius), 0)
+        rows = np.arange(top, min(int(y + radius) + 2, canvas.shape[0]), dtype=np.float32)[:, None]
+        cols = np.arange(left, min(int(x + radius) + 2, canvas.shape[1]), dtype=np.float32)[None, :]
+        if not rows.size or not cols.size:
+            continue
+        square = ((rows - y) ** 2 + (cols - x) ** 2) / np.float32(radius**2)
+        part = canvas[top : top + rows.shape[0], left : left + cols.shape[1]]
+        ball = np.float32(rng.uniform(0.25, 0.6)) + np.float32(shade) * square**2
+        np.copyto(part, ball + grain[top : top + rows.shape[0], left : left + cols.shape[1]], where=square < 1.0)
+    return canvas
+
+
+def _lamellae(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Picture:
+    """Bent stripes of two phases, sharply bounded, as in eutectics and pearlite, in one or several directions."""
+    shape = (canvas.shape[0], canvas.shape[1])
+    period_px = finest_px * float(np.exp(rng.uniform(np.log(3.0), np.log(25.0))))
+    bent_px = np.float32(period_px * rng.uniform(0.0, 1.5)) * fractal(rng, shape, 4.0 * period_px, 256.0, 0.8)
+    y, x = np.indices(shape, dtype=np.float32)
+    first, second = rng.uniform(0.0, np.pi, 2)
+    colony = fractal(rng, shape, 64.0, 256.0, 0.8) > rng.uniform(-2.0, 2.0)
+    across_px = np.where(
+        colony,
+        x * np.float32(np.cos(first)) + y * np.float32(np.sin(first)),
+        x * np.float32(np.cos(second)) + y * np.float32(np.sin(second)),
+    )
+    wave = np.sin((across_px + bent_px) * np.float32(2.0 * np.pi / period_px))
+    slope = np.float32(period_px / (2.0 * np.pi))
+    bright = np.clip((wave - np.float32(rng.uniform(-0.6, 0.6))) * slope + 0.5, 0.0, 1.0)
+    return np.asarray(canvas + np.float32(rng.uniform(-0.35, 0.45)) * bright, dtype=np.float32)

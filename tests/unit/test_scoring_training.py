@@ -290,6 +290,29 @@ def test_light_changes_are_mild_and_leave_some_alone() -> None:
     assert changed.max() <= plain.max() + 1e-4
 
 
+def test_without_noise_equal_greys_stay_equal_and_the_share_is_kept() -> None:
+    crops = np.repeat(np.arange(64, dtype=np.uint8)[:, None, None] * 4, 8, axis=1).repeat(8, axis=2)
+    changed = photometric(crops, np.random.default_rng(3), share=1.0, noise_share=0.0)
+    assert np.ptp(changed.reshape(64, -1), axis=1).max() < 1e-6
+    assert np.abs(changed - standardise(crops)).max() > 0.1
+    noisy = photometric(crops, np.random.default_rng(3), share=1.0, noise_share=1.0)
+    assert np.mean(np.ptp(noisy.reshape(64, -1), axis=1) > 0.01) > 0.8
+    assert photometric(crops, np.random.default_rng(3), share=0.0) == pytest.approx(standardise(crops), abs=1e-5)
+
+
+def test_stored_statistics_stay_as_they_are_while_their_gains_learn(dataset: Path, tmp_path: Path) -> None:
+    first = train_scorer(QUICK, dataset, tmp_path / "first", progress=False).weights
+    assert first is not None
+    further = replace(QUICK, batch_statistics=False)
+    second = train_scorer(further, dataset, tmp_path / "second", start=first, progress=False).weights
+    assert second is not None
+    before, after = (dict(network_from_bytes(p.read_bytes()).backbone.state_dict()) for p in (first, second))
+    stored = [name for name in before if name.endswith(("running_mean", "running_var"))]
+    assert len(stored) == 40
+    assert all(torch.equal(before[name], after[name]) for name in stored)
+    assert not torch.equal(before["bn1.weight"], after["bn1.weight"])
+
+
 def test_the_rate_rises_and_falls_or_stays() -> None:
     config = TrainingConfig(warm_up=0.1, learning_rate=1e-3)
     assert rate_at(config, 0.0) < 1e-4
@@ -313,6 +336,8 @@ def test_the_paper_preset_is_the_papers() -> None:
     [
         lambda: preset("best"),
         lambda: TrainingConfig(stages=()),
+        lambda: TrainingConfig(photometric=1.5),
+        lambda: TrainingConfig(photometric_noise=-0.1),
         lambda: TrainingConfig(stages=(Stage(8, 320, 1, 1),)),
         lambda: TrainingConfig(learning_rate=0.0),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 
@@ -130,6 +131,20 @@ def test_emission_is_a_fraction(sample: Sample) -> None:
     assert float(field.emission.min()) >= 0.0
     assert float(field.emission.max()) <= 1.0
     assert float(field.emission.std()) > 0.02
+
+
+def test_assorted_surfaces_are_of_many_kinds_and_all_have_something_to_focus_on() -> None:
+    looks = set()
+    for seed in range(40):
+        emission = make_field("assorted", 1000, seed).emission
+        assert np.isfinite(emission).all()
+        assert 0.0 <= float(emission.min()) < float(emission.max()) <= 1.0
+        fine = emission - cv2.GaussianBlur(emission, (0, 0), 4.0)
+        assert float(fine.std()) > 0.004, seed
+        # Skew and tails of the fine detail tell the kinds apart: pores, edges, ridges, stripes.
+        z = (fine - fine.mean()) / fine.std()
+        looks.add((round(float((z**3).mean())), min(round(float((z**4).mean()) / 3.0), 4)))
+    assert len(looks) >= 5
 
 
 def test_a_wider_aperture_blurs_the_same_defocus_more_and_leaves_the_rest_to_the_seed() -> None:
