@@ -50,6 +50,7 @@ class Row:
         mean_true_score: at the end.
         median_frames, p95_frames: of all runs.
         worse_than_start: runs that ended worse than they began by ground truth, by more than a tenth of a point.
+        lower_than_start: the same by anything at all, a thousandth of a point included.
         false_done: runs that said DONE although the true score is below 9.
     """
 
@@ -65,6 +66,7 @@ class Row:
     median_frames: float
     p95_frames: float
     worse_than_start: int
+    lower_than_start: int
     false_done: int
 
 
@@ -105,6 +107,10 @@ class Table:
         lines.append(_line("all", "", "semd", _cells(self.total)))
         lines.append(
             f"success: DONE within {FRAME_BUDGET} frames on a picture that is good by the truth; paper {PAPER_SUCCESS}"
+        )
+        lines.append(
+            f"worse: by more than {TELLABLE} points; lower by anything at all: {self.total.lower_than_start} of "
+            f"{self.total.episodes}"
         )
         return "\n".join(lines)
 
@@ -169,5 +175,6 @@ def summarise(sample: str, magnification: int, episodes: Sequence[Episode]) -> R
         median_frames=float(np.median(frames)),
         p95_frames=float(np.percentile(frames, 95)),
         worse_than_start=sum(e.true_score < e.start_true_score - TELLABLE for e in episodes),
+        lower_than_start=sum(e.true_score < e.start_true_score for e in episodes),
         false_done=sum(e.status == "DONE" and e.true_score < GOOD_SCORE for e in episodes),
     )

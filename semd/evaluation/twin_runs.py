@@ -28,6 +28,7 @@ class TwinRuns:
         median_frames, p95_frames: of all runs.
         worse_than_start: runs that ended on a lower true score, by more than a tenth of a point, than leaving the knobs
             alone would have.
+        lower_than_start: the same by anything at all.
         false_done: runs that said DONE on a true score below 9.
     """
 
@@ -37,6 +38,7 @@ class TwinRuns:
     median_frames: float
     p95_frames: float
     worse_than_start: int
+    lower_than_start: int
     false_done: int
 
     def as_text(self) -> str:
@@ -45,7 +47,8 @@ class TwinRuns:
         return (
             f"on the twin, {self.episodes} runs: success {self.success:.4f} ({low:.4f}..{high:.4f}), "
             f"median {self.median_frames:.0f}, p95 {self.p95_frames:.0f} frames, "
-            f"{self.worse_than_start} worse than the start, {self.false_done} false DONE"
+            f"{self.worse_than_start} worse than the start by more than {TELLABLE} points "
+            f"({self.lower_than_start} by anything at all), {self.false_done} false DONE"
         )
 
 
@@ -98,5 +101,6 @@ def play_on_twin(
         median_frames=float(np.median(frames)),
         p95_frames=float(np.percentile(frames, 95)),
         worse_than_start=int((score < start_score - TELLABLE).sum()),
+        lower_than_start=int((score < start_score).sum()),
         false_done=int((said_done & (score < GOOD_SCORE)).sum()),
     )

@@ -101,7 +101,16 @@ def test_a_row_by_hand() -> None:
     assert row.exposure_success == 0.75
     assert row.mean_true_score == pytest.approx(7.25)
     assert row.median_frames == 17.5
-    assert (row.worse_than_start, row.false_done) == (1, 1)
+    assert (row.worse_than_start, row.lower_than_start, row.false_done) == (1, 1, 1)
+
+
+def test_a_hair_below_the_start_is_counted_by_itself() -> None:
+    start = episode().start_true_score
+    lower = [episode(true_score=start - drop) for drop in (0.0, 0.01, 0.09, 0.11)]
+    row = summarise("grid", 500, lower)
+    assert (row.worse_than_start, row.lower_than_start) == (1, 3)
+    text = make_table({("grid", 500): lower}).as_text()
+    assert "worse: by more than 0.1 points; lower by anything at all: 3 of 4" in text
 
 
 def test_wilson_interval_by_hand() -> None:
