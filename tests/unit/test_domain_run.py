@@ -221,10 +221,11 @@ def test_the_last_step_of_the_budget_goes_back_to_the_best_frame() -> None:
     assert decision.targets[Axis.WD] == frames[1].parameters.wd_mm
 
 
-def test_nothing_recognisable_gives_up_early() -> None:
-    _, decision = play([at(0.4)] * RULES.barren_steps)
+@pytest.mark.parametrize("score", [0.4, 4.9])
+def test_nothing_promising_gives_up_early(score: float) -> None:
+    _, decision = play([at(score)] * RULES.barren_steps)
     assert (decision.status, decision.reason) == (Status.GIVE_UP, Reason.NOTHING_TO_FOCUS_ON)
-    _, decision = play([at(1.5), *[at(0.4)] * (RULES.barren_steps - 1)])
+    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(5.5)])
     assert decision.status is Status.ADJUST
 
 
