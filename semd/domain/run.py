@@ -235,8 +235,8 @@ def _adjust(
         axis: rules.limits[axis].clamp(now[axis] + window.step(axis, float(steps[AXES.index(axis)]), rules.rho))
         for axis in now
     }
-    if frame.measurement is not None and _is_sure(frame.measurement, rules) and not _is_doubted(frame):
-        # What is surely in focus stays so; the exposure alone is still to be mended.
+    if Axis.WD in now and _stays_in_focus(frame, rules):
+        # The exposure alone is still to be mended.
         targets[Axis.WD] = now[Axis.WD]
     return _decision(run, frame, rules, Status.ADJUST, Reason.MOVING, targets)
 
@@ -338,6 +338,18 @@ def _passes(measurement: Measurement, rules: RunRules) -> bool:
 def _is_sure(measurement: Measurement, rules: RunRules) -> bool:
     """Whether one score is enough to believe that the focus passes: a single lucky one is no success."""
     return measurement.score - rules.sure_sigmas * measurement.sigma > rules.accept_score
+
+
+def _stays_in_focus(frame: Observation, rules: RunRules) -> bool:
+    """Whether the working distance is left alone: it surely passes, or may pass once the exposure lets it be seen.
+
+    A bad exposure costs points that no working distance brings back; looking for them would leave a good focus.
+    """
+    seen = frame.measurement
+    if seen is None or seen.doubts:
+        return False
+    is_exposed = not rules.controls_exposure or rules.exposure.accepts(seen.exposure)
+    return _is_sure(seen, rules) or (not is_exposed and seen.score + rules.sure_sigmas * seen.sigma > rules.accept_score)
 
 
 def _scans_at(place: Observation, frames: tuple[Observation, ...], rules: RunRules) -> list[float]:

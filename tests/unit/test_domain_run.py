@@ -137,8 +137,17 @@ def test_a_best_that_may_pass_is_soon_looked_at_again() -> None:
 def test_what_is_surely_in_focus_stays_so_while_the_exposure_is_mended() -> None:
     decision = decide(None, at(9.9, exposure=DARK), RULES, always(0.2, 0.2, 0.2))
     assert decision.deltas == {Axis.WD: 0.0, Axis.BRIGHTNESS: 10.0, Axis.CONTRAST: 10.0}
-    unsure = decide(None, at(9.1, exposure=DARK), RULES, always(0.2, 0.2, 0.2))
-    assert unsure.deltas[Axis.WD] > 0.0
+    for score in (9.1, 8.75):  # 0.3 either way, it may pass
+        unsure = decide(None, at(score, exposure=DARK), RULES, always(0.2, 0.2, 0.2))
+        assert unsure.deltas[Axis.WD] == 0.0
+        assert unsure.deltas[Axis.BRIGHTNESS] > 0.0
+    for mended in (at(8.65, exposure=DARK), at(8.75), at(9.1)):
+        assert decide(None, mended, RULES, always(0.2, 0.2, 0.2)).deltas[Axis.WD] > 0.0
+
+
+def test_a_working_distance_that_is_not_ours_is_left_alone_when_the_focus_is_sure() -> None:
+    decision = decide(None, at(9.9, exposure=DARK), replace(RULES, axes=(Axis.BRIGHTNESS,)), always(0.2, 0.2, 0.2))
+    assert (decision.status, decision.deltas) == (Status.ADJUST, {Axis.BRIGHTNESS: 10.0})
 
 
 def test_sigmas_of_none_believe_every_score() -> None:
