@@ -6,7 +6,6 @@ its recorded frames and decisions, which is how the daemon goes on after a resta
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -16,8 +15,19 @@ from numpy.typing import NDArray
 
 from semd.domain.action import Status, round_target
 from semd.domain.axes import AXES, Axis, Parameters
-from semd.domain.limits import FRAME_WIDTH_PX, Window, control_window
-from semd.domain.observation import Measurement, Observation
+from semd.domain.comparing import differs, field_changed
+from semd.domain.judging import (
+    best_frame,
+    is_blank,
+    is_confirmed,
+    passes,
+    scans_at,
+    score_of,
+    stays_in_focus,
+    steps_without_gain,
+)
+from semd.domain.limits import Window, control_window
+from semd.domain.observation import Observation
 from semd.domain.reward import reward
 from semd.domain.rules import RunRules
 from semd.domain.state import frame_features, stack_state
@@ -114,19 +124,19 @@ def decide(run: Run | None, frame: Observation, rules: RunRules, policy: Policy)
     if frame.measurement is None:
         return _hold(run, frame, rules, Reason.IMAGE_DAMAGED, holds)
     if run is not None and run.status.is_terminal:
-        is_good = _passes(frame.measurement, rules) and not frame.measurement.doubts
+        is_good = passes(frame.measurement, rules) and not frame.measurement.doubts
         status = Status.DONE if is_good else run.status
         return _stay(run, frame, rules, status, Reason.ALREADY_ENDED)
-    if _passes(frame.measurement, rules):
+    if passes(frame.measurement, rules):
         if frame.measurement.doubts:
             # Good, if it can be believed: another scan of the same settings tells. If none does, it is left to the
             # operator as it stands.
             if holds >= rules.max_holds:
                 return _stay(run, frame, rules, Status.GIVE_UP, Reason.DOUBTFUL)
             return _hold(run, frame, rules, Reason.DOUBTFUL, holds)
-        if _is_confirmed(run, frame, frame.measurement, rules):
+        if is_confirmed(frame, run.frames if run is not None else (), rules):
             return _stay(run, frame, rules, Status.DONE, Reason.PASSED)
-    if _is_blank(frame, rules):
+    if is_blank(frame, rules):
         return _hold(run, frame, rules, Reason.IMAGE_BLANK, holds)
     return _search(run, frame, rules, policy)
 
@@ -157,17 +167,6 @@ def advance(run: Run | None, frame: Observation, decision: Decision) -> Run:
     )
 
 
-def best_frame(frames: tuple[Observation, ...], rules: RunRules) -> Observation:
-    """The frame to return to: the highest score less the exposure's defect; the earliest of equals.
-
-    The run must not end worse than it began. So beside the first frame only those count that are surely better than
-    it: their score by more than its error, and their exposure no worse. A score in doubt counts only where all are.
-    """
-    start = frames[0]
-    sure = [seen for seen in frames if seen is start or _is_surely_better(seen, start, rules)]
-    return max(sure, key=lambda seen: (not _is_doubted(seen), _merit(seen, rules)))
-
-
 def run_window(start: Parameters, rules: RunRules) -> Window:
     """The window of the run that began with `start`."""
     return control_window(rules.limits, rules.optics, start.wd_mm, start.magnification, start.pixel_nm)
@@ -193,31 +192,23 @@ def run_state(frames: tuple[Observation, ...], start: Parameters, rules: RunRule
     return stack_state(rows[-rules.n_frames :], rules.n_frames)
 
 
-def _is_confirmed(run: Run | None, frame: Observation, measurement: Measurement, rules: RunRules) -> bool:
-    """Whether a score that passes can be believed: by its own error, or because another scan has said the same."""
-    if _is_sure(measurement, rules):
-        return True
-    scans = _scans_at(frame, (*(run.frames if run is not None else ()), frame), rules)
-    return len(scans) > 1 and sum(scans) > rules.accept_score * len(scans)
-
-
 def _search(run: Run | None, frame: Observation, rules: RunRules, policy: Policy) -> Decision:
     """Answer a frame that is not good enough: go on, go back to the best, or give up there."""
     frames = (*(run.frames if run is not None else ()), frame)
     step = run.steps if run is not None else 0
     if step + 1 >= rules.max_steps:
         return _give_up(run, frame, frames, rules, Reason.STEPS_SPENT)
-    if len(frames) >= rules.barren_steps and all(_score(seen) <= rules.barren_score for seen in frames):
+    if len(frames) >= rules.barren_steps and all(score_of(seen) <= rules.barren_score for seen in frames):
         return _give_up(run, frame, frames, rules, Reason.NOTHING_TO_FOCUS_ON)
     best = best_frame(frames, rules)
     targets = best.parameters.controlled(rules.axes)
     is_there = not differs(targets, frame.parameters, rules)
-    idle_steps = _steps_without_gain(frames, rules)
+    idle_steps = steps_without_gain(frames, rules)
     if is_there and idle_steps >= rules.patience_steps:
         return _give_up(run, frame, frames, rules, Reason.NO_BETTER)
     # A best that passes, but not surely, is looked at again as soon as a surer one is not found.
-    may_pass = best.measurement is not None and _passes(best.measurement, rules) and not best.measurement.doubts
-    is_due = idle_steps >= rules.doubt_steps and may_pass and len(_scans_at(best, frames, rules)) == 1
+    may_pass = best.measurement is not None and passes(best.measurement, rules) and not best.measurement.doubts
+    is_due = idle_steps >= rules.doubt_steps and may_pass and len(scans_at(best, frames, rules)) == 1
     if not is_there and (is_due or idle_steps >= rules.patience_steps or step + 2 >= rules.max_steps):
         return _decision(run, frame, rules, Status.ADJUST, Reason.RETURNING, targets)
     return _adjust(run, frame, frames, rules, policy)
@@ -235,7 +226,7 @@ def _adjust(
         axis: rules.limits[axis].clamp(now[axis] + window.step(axis, float(steps[AXES.index(axis)]), rules.rho))
         for axis in now
     }
-    if Axis.WD in now and _stays_in_focus(frame, rules):
+    if Axis.WD in now and stays_in_focus(frame, rules):
         # The exposure alone is still to be mended.
         targets[Axis.WD] = now[Axis.WD]
     return _decision(run, frame, rules, Status.ADJUST, Reason.MOVING, targets)
@@ -295,26 +286,6 @@ def _decision(
     )
 
 
-def field_changed(last: Parameters, now: Parameters, rules: RunRules) -> bool:
-    """Whether MAG, SAMPLE or STAGE say that this is another field."""
-    if now.magnification != last.magnification or now.sample != last.sample:
-        return True
-    if now.stage_mm is None or last.stage_mm is None:
-        return now.stage_mm is not last.stage_mm
-    optics = rules.optics
-    pixel_mm = (now.pixel_nm or 0.0) * 1e-6 or (optics.pixel_mm(now.magnification) if optics else 0.0)
-    return math.dist(now.stage_mm[:2], last.stage_mm[:2]) > pixel_mm * FRAME_WIDTH_PX
-
-
-def differs(targets: Mapping[Axis, float], now: Parameters, rules: RunRules) -> bool:
-    """Whether a parameter does not read back as commanded: the operator turned it, or it never moved."""
-    values = now.controlled(rules.axes)
-    return any(
-        axis in values and abs(values[axis] - target) > rules.readback_tolerance(axis)
-        for axis, target in targets.items()
-    )
-
-
 def _has_fallen(run: Run, frame: Observation, rules: RunRules) -> bool:
     """Whether the score has fallen after the end of a run so far that a new one is due.
 
@@ -325,83 +296,5 @@ def _has_fallen(run: Run, frame: Observation, rules: RunRules) -> bool:
         return False
     mark = rules.accept_score
     if run.status is Status.GIVE_UP:
-        mark = min(mark, max((_score(seen) for seen in run.frames), default=mark))
+        mark = min(mark, max((score_of(seen) for seen in run.frames), default=mark))
     return frame.measurement.score < mark - rules.restart_margin
-
-
-def _passes(measurement: Measurement, rules: RunRules) -> bool:
-    if not measurement.score > rules.accept_score:
-        return False
-    return not rules.controls_exposure or rules.exposure.accepts(measurement.exposure)
-
-
-def _is_sure(measurement: Measurement, rules: RunRules) -> bool:
-    """Whether one score is enough to believe that the focus passes: a single lucky one is no success."""
-    return measurement.score - rules.sure_sigmas * measurement.sigma > rules.accept_score
-
-
-def _stays_in_focus(frame: Observation, rules: RunRules) -> bool:
-    """Whether the working distance is left alone: it surely passes, or may pass once the exposure lets it be seen.
-
-    A bad exposure costs points that no working distance brings back; looking for them would leave a good focus.
-    """
-    seen = frame.measurement
-    if seen is None or seen.doubts:
-        return False
-    is_exposed = not rules.controls_exposure or rules.exposure.accepts(seen.exposure)
-    return _is_sure(seen, rules) or (not is_exposed and seen.score + rules.sure_sigmas * seen.sigma > rules.accept_score)
-
-
-def _scans_at(place: Observation, frames: tuple[Observation, ...], rules: RunRules) -> list[float]:
-    """Scores, none in doubt, of the frames with the settings of one of them."""
-    there = place.parameters.controlled(rules.axes)
-    return [_score(seen) for seen in frames if not _is_doubted(seen) and not differs(there, seen.parameters, rules)]
-
-
-def _steps_without_gain(frames: tuple[Observation, ...], rules: RunRules) -> int:
-    """Frames since one as good as the best, but for its error; 0 where nothing has been recognised yet."""
-    if max(_score(seen) for seen in frames) <= rules.barren_score:
-        return 0
-    merits = [_merit(seen, rules) for seen in frames]
-    best = frames[int(np.argmax(merits))].measurement
-    mark = max(merits) - (best.sigma if best is not None else 0.0)
-    return next(len(frames) - 1 - place for place, merit in enumerate(merits) if merit >= mark)
-
-
-def _is_blank(frame: Observation, rules: RunRules) -> bool:
-    """Whether nearly all pixels share one value, and no exposure within reach explains it.
-
-    An all-white or all-black frame is what a far-off brightness gives: the actor may mend that as long as it
-    has a knob for it. A flat grey frame, or a clipped one without a knob, is a scan that did not happen.
-    """
-    if frame.measurement is None or not frame.measurement.exposure.is_flat:
-        return False
-    clipped = frame.measurement.exposure.black + frame.measurement.exposure.white
-    return not (rules.controls_exposure and clipped > 0.5)
-
-
-def _is_doubted(frame: Observation) -> bool:
-    return frame.measurement is None or bool(frame.measurement.doubts)
-
-
-def _is_surely_better(frame: Observation, start: Observation, rules: RunRules) -> bool:
-    one, other = frame.measurement, start.measurement
-    if one is None or other is None or _is_doubted(start):
-        return one is not None
-    is_better = one.score - rules.sure_sigmas * one.sigma > other.score
-    return is_better and (not rules.controls_exposure or _defect(frame, rules) <= _defect(start, rules))
-
-
-def _defect(frame: Observation, rules: RunRules) -> float:
-    return rules.exposure.defect(frame.measurement.exposure) if frame.measurement is not None else math.inf
-
-
-def _score(frame: Observation) -> float:
-    return frame.measurement.score if frame.measurement is not None else 0.0
-
-
-def _merit(frame: Observation, rules: RunRules) -> float:
-    if frame.measurement is None:
-        return -math.inf
-    defect = _defect(frame, rules) if rules.controls_exposure else 0.0
-    return frame.measurement.score - rules.weights.c_exposure * defect

@@ -22,8 +22,9 @@ from semd.config import Config
 from semd.daemon.process import LOCK_FILE, Boxes, make_watch, open_boxes
 from semd.domain.action import Status, round_target
 from semd.domain.axes import Axis, Parameters
+from semd.domain.comparing import differs, field_changed
 from semd.domain.rules import RunRules
-from semd.domain.run import Decision, Reason, Run, differs, field_changed
+from semd.domain.run import Decision, Reason, Run
 from semd.errors import CalibrationError, ConfigError
 from semd.inbox.frame import LoadedFrame, Rejection
 from semd.inbox.inbox import Item

@@ -1,0 +1,118 @@
+"""What a run makes of its frames: does one pass, surely, and which is the best to go back to."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from semd.domain.comparing import differs
+from semd.domain.observation import Measurement, Observation
+from semd.domain.rules import RunRules
+
+
+def best_frame(frames: tuple[Observation, ...], rules: RunRules) -> Observation:
+    """The frame to return to: the highest score less the exposure's defect; the earliest of equals.
+
+    The run must not end worse than it began. So beside the first frame only those count that are surely better than
+    it: their score by more than its error, and their exposure no worse. A score in doubt counts only where all are.
+    """
+    start = frames[0]
+    sure = [seen for seen in frames if seen is start or _is_surely_better(seen, start, rules)]
+    return max(sure, key=lambda seen: (not _is_doubted(seen), _merit(seen, rules)))
+
+
+def score_of(frame: Observation) -> float:
+    """Its score, 0 where it could not be measured."""
+    return frame.measurement.score if frame.measurement is not None else 0.0
+
+
+def passes(measurement: Measurement, rules: RunRules) -> bool:
+    """Whether the score is above the threshold and the exposure, where it could be mended, is good."""
+    if not measurement.score > rules.accept_score:
+        return False
+    return not rules.controls_exposure or rules.exposure.accepts(measurement.exposure)
+
+
+def is_sure(measurement: Measurement, rules: RunRules) -> bool:
+    """Whether one score is enough to believe that the focus passes: a single lucky one is no success."""
+    return measurement.score - rules.sure_sigmas * measurement.sigma > rules.accept_score
+
+
+def is_confirmed(frame: Observation, before: tuple[Observation, ...], rules: RunRules) -> bool:
+    """Whether a score that passes can be believed: by its own error, or because another scan has said the same.
+
+    Args:
+        frame: passes.
+        before: the run's earlier frames.
+        rules: of the run.
+    """
+    if frame.measurement is not None and is_sure(frame.measurement, rules):
+        return True
+    scans = scans_at(frame, (*before, frame), rules)
+    return len(scans) > 1 and sum(scans) > rules.accept_score * len(scans)
+
+
+def stays_in_focus(frame: Observation, rules: RunRules) -> bool:
+    """Whether the working distance is left alone: it surely passes, or may pass once the exposure lets it be seen.
+
+    A bad exposure costs points that no working distance brings back; looking for them would leave a good focus.
+    """
+    seen = frame.measurement
+    if seen is None or seen.doubts:
+        return False
+    if is_sure(seen, rules):
+        return True
+    is_exposed = not rules.controls_exposure or rules.exposure.accepts(seen.exposure)
+    return not is_exposed and seen.score + rules.sure_sigmas * seen.sigma > rules.accept_score
+
+
+def scans_at(place: Observation, frames: tuple[Observation, ...], rules: RunRules) -> list[float]:
+    """Scores, none in doubt, of the frames with the settings of one of them."""
+    there = place.parameters.controlled(rules.axes)
+    return [score_of(seen) for seen in frames if not _is_doubted(seen) and not differs(there, seen.parameters, rules)]
+
+
+def steps_without_gain(frames: tuple[Observation, ...], rules: RunRules) -> int:
+    """Frames since one as good as the best, but for its error; 0 where nothing has been recognised yet."""
+    if max(score_of(seen) for seen in frames) <= rules.barren_score:
+        return 0
+    merits = [_merit(seen, rules) for seen in frames]
+    best = frames[int(np.argmax(merits))].measurement
+    mark = max(merits) - (best.sigma if best is not None else 0.0)
+    return next(len(frames) - 1 - place for place, merit in enumerate(merits) if merit >= mark)
+
+
+def is_blank(frame: Observation, rules: RunRules) -> bool:
+    """Whether nearly all pixels share one value, and no exposure within reach explains it.
+
+    An all-white or all-black frame is what a far-off brightness gives: the actor may mend that as long as it
+    has a knob for it. A flat grey frame, or a clipped one without a knob, is a scan that did not happen.
+    """
+    if frame.measurement is None or not frame.measurement.exposure.is_flat:
+        return False
+    clipped = frame.measurement.exposure.black + frame.measurement.exposure.white
+    return not (rules.controls_exposure and clipped > 0.5)
+
+
+def _is_doubted(frame: Observation) -> bool:
+    return frame.measurement is None or bool(frame.measurement.doubts)
+
+
+def _is_surely_better(frame: Observation, start: Observation, rules: RunRules) -> bool:
+    one, other = frame.measurement, start.measurement
+    if one is None or other is None or _is_doubted(start):
+        return one is not None
+    is_better = one.score - rules.sure_sigmas * one.sigma > other.score
+    return is_better and (not rules.controls_exposure or _defect(frame, rules) <= _defect(start, rules))
+
+
+def _defect(frame: Observation, rules: RunRules) -> float:
+    return rules.exposure.defect(frame.measurement.exposure) if frame.measurement is not None else math.inf
+
+
+def _merit(frame: Observation, rules: RunRules) -> float:
+    if frame.measurement is None:
+        return -math.inf
+    defect = _defect(frame, rules) if rules.controls_exposure else 0.0
+    return frame.measurement.score - rules.weights.c_exposure * defect
