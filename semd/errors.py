@@ -87,6 +87,24 @@ class HalfMissingError(FrameError):
     code = "SEMD-F07"
 
 
+class FileUnreadableError(FrameError):
+    """A file of the frame cannot be read: no right to, or its writer never lets go of it."""
+
+    code = "SEMD-F08"
+
+
+class FileLinkError(FrameError):
+    """A file of the frame is a link, and links are not followed."""
+
+    code = "SEMD-F09"
+
+
+class AnswerFailedError(FrameError):
+    """The scoring or the control machine failed on this frame, or ended the process over and over."""
+
+    code = "SEMD-F10"
+
+
 class ActionTextError(SemdError):
     """An action file is not what the protocol says (field order, values, CRC32)."""
 
@@ -97,6 +115,12 @@ class LedgerError(SemdError):
     """The ledger cannot be opened, or is not one of ours."""
 
     code = "SEMD-L01"
+
+
+class LedgerDamagedError(LedgerError):
+    """The ledger is damaged, or has lost rows that were committed."""
+
+    code = "SEMD-L02"
 
 
 class StorageError(SemdError):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from semd.domain.axes import Axis
 from semd.domain.instrument import InstrumentProfile
@@ -13,27 +15,54 @@ from semd.domain.limits import AxisLimits
 from semd.errors import ConfigError
 
 MAX_PROFILE_BYTES = 1 << 16
+_MOST_NAMED = 4
+"""Of the things wrong with one file: as many as it has keys."""
 
 
-class _ProfileFile(BaseModel):
-    """`name`, and [low, high] of each knob: mm, and the instrument's own scale."""
+Interval = Annotated[tuple[float, float], Field(description="[low, high]")]
+KEYS = {Axis.WD: "wd_mm", Axis.BRIGHTNESS: "brightness", Axis.CONTRAST: "contrast"}
+"""What each knob is called in files."""
+
+
+class KnobBounds(BaseModel):
+    """[low, high] of each knob: mm, and the instrument's own scale."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    name: str = Field(min_length=1, max_length=64)
-    wd_mm: tuple[float, float]
-    brightness: tuple[float, float]
-    contrast: tuple[float, float]
+    wd_mm: Interval
+    brightness: Interval
+    contrast: Interval
 
     @model_validator(mode="after")
-    def _low_is_below_high(self) -> _ProfileFile:
-        for key in ("wd_mm", "brightness", "contrast"):
+    def _low_is_below_high(self) -> KnobBounds:
+        for key in KEYS.values():
             low, high = getattr(self, key)
             if not low < high:
                 raise ValueError(f"{key} = [{low:g}, {high:g}]: the first must be below the second")
         if self.wd_mm[0] < 0:
             raise ValueError(f"wd_mm = [{self.wd_mm[0]:g}, ...]: a working distance is not negative")
         return self
+
+    @property
+    def bounds(self) -> dict[Axis, AxisLimits]:
+        """The same by axis."""
+        return {axis: AxisLimits(*getattr(self, key)) for axis, key in KEYS.items()}
+
+
+class _ProfileFile(KnobBounds):
+    name: str = Field(min_length=1, max_length=64)
+
+
+def read_toml(data: bytes) -> dict[str, Any]:
+    """Parse a TOML file's bytes.
+
+    Raises:
+        ValueError: not UTF-8, not TOML, a number of thousands of digits, or brackets nested without end.
+    """
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def read_profile(path: Path) -> InstrumentProfile:
@@ -50,19 +79,16 @@ def read_profile(path: Path) -> InstrumentProfile:
     if len(data) > MAX_PROFILE_BYTES:
         raise ConfigError(f"{path}: more than {MAX_PROFILE_BYTES} bytes; not an instrument profile")
     try:
-        found = _ProfileFile.model_validate(tomllib.loads(data.decode("utf-8")))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+        found = _ProfileFile.model_validate(read_toml(data))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{path}: {f'{where}: ' if where else ''}{message}") from error
-    return InstrumentProfile(
-        found.name,
-        {
-            Axis.WD: AxisLimits(*found.wd_mm),
-            Axis.BRIGHTNESS: AxisLimits(*found.brightness),
-            Axis.CONTRAST: AxisLimits(*found.contrast),
-        },
-    )
+        wrong = "; ".join(_explain(detail) for detail in error.errors()[:_MOST_NAMED])
+        raise ConfigError(f"{path}: {wrong}") from error
+    except ValueError as error:  # of which pydantic's is one
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    return InstrumentProfile(found.name, found.bounds)
+
+
+def _explain(detail: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in detail["loc"])
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

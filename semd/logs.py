@@ -43,7 +43,8 @@ class PatientFileHandler(logging.handlers.RotatingFileHandler):
         rename: Callable[[str, str], None] = os.replace,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(path, maxBytes=max_bytes, backupCount=old_files, encoding="utf-8")
+        # A lone surrogate, from a file name that is no text, is written as the escape that JSON has for it.
+        super().__init__(path, maxBytes=max_bytes, backupCount=old_files, encoding="utf-8", errors="backslashreplace")
         self._rename = rename
         self._monotonic_s = monotonic_s
         self._next_attempt_s = float("-inf")
@@ -105,11 +106,11 @@ def configure_logs(
     )
     stream = stream if stream is not None else sys.stdout
     handlers: list[logging.Handler] = [logging.StreamHandler(stream)]
-    handlers[0].setFormatter(_formatter(shared, people=stream.isatty()))
+    handlers[0].setFormatter(_formatter(shared, people=stream.isatty(), ascii_only=True))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(PatientFileHandler(path, max_bytes=max_bytes))
-        handlers[1].setFormatter(_formatter(shared, people=False))
+        handlers[1].setFormatter(_formatter(shared, people=False, ascii_only=False))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -123,9 +124,12 @@ def configure_logs(
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
-def _formatter(shared: list[structlog.typing.Processor], *, people: bool) -> structlog.stdlib.ProcessorFormatter:
+def _formatter(
+    shared: list[structlog.typing.Processor], *, people: bool, ascii_only: bool
+) -> structlog.stdlib.ProcessorFormatter:
+    """Lines for people, or JSON: in ASCII where the encoding of what reads them is not known."""
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer(ensure_ascii=ascii_only)
     )
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]

@@ -15,7 +15,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semd.control.policy import ActorPolicy
 from semd.domain.action import Action
 from semd.domain.axes import Parameters
 from semd.domain.exposure import measure_exposure
@@ -25,7 +24,6 @@ from semd.domain.observation import Measurement, Observation
 from semd.domain.rules import RunRules
 from semd.domain.run import Decision, Policy, Run, decide
 from semd.model_store import Runtime, default_directory, load_model, models_digest
-from semd.scoring.runtime.loading import load_scorer
 
 
 class ScoringMachine(Protocol):
@@ -132,6 +130,10 @@ def load_pipeline(
     Raises:
         ModelError: a model is missing, changed or of the wrong shape, or the runtime's extra is not installed.
     """
+    # Here, for torch takes longer to import than all the rest: who brings a source of its own needs none of it.
+    from semd.control.policy import ActorPolicy  # noqa: PLC0415
+    from semd.scoring.runtime.loading import load_scorer  # noqa: PLC0415
+
     directory = models if models is not None else default_directory()
     scorer = load_scorer(directory, runtime, threads)
     policy = ActorPolicy.load(load_model(directory, "actor").data)

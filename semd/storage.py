@@ -6,12 +6,15 @@ import errno
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from semd.errors import StorageError
+from semd.failpoints import Failpoint, reach
 
-_RENAME_ATTEMPTS = 20
+_RENAME_ATTEMPTS = 20 if sys.platform == "win32" else 1
+"""Windows does not let a file be renamed, nor replaced, that a reader, a virus scanner for one, has open just now."""
 _RENAME_PAUSE_S = 0.05
 
 _ADVICE = {
@@ -22,6 +25,21 @@ _ADVICE = {
     errno.EPERM: "not permitted: give the service's account write access",
     errno.ENOENT: "the directory is gone: bring it back",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class WritePoints:
+    """The failpoints of one kind of file.
+
+    Attributes:
+        begun: half of it is in the temporary file.
+        written: all of it is, synced; None when that is no point of its own.
+        renamed: it has its name, the directory is not synced; None likewise.
+    """
+
+    begun: Failpoint
+    written: Failpoint | None = None
+    renamed: Failpoint | None = None
 
 
 def storage_error(path: Path, doing: str, error: OSError) -> StorageError:
@@ -46,7 +64,7 @@ def sync_directory(path: Path) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename, replacing `target`. On Windows retried for a second: a reader that holds the file bars it.
+    """Rename, replacing `target`. On Windows tried for a second.
 
     Raises:
         OSError: it could not be done.
@@ -55,20 +73,32 @@ def rename(source: Path, target: Path) -> None:
         try:
             source.replace(target)
         except PermissionError:
-            if sys.platform != "win32" or attempt == _RENAME_ATTEMPTS:
+            if attempt == _RENAME_ATTEMPTS:
                 raise
             time.sleep(_RENAME_PAUSE_S)
         else:
             return
 
 
-def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+def make_directory(path: Path) -> None:
+    """Make a directory unless it is there; its name is durable on return.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        sync_directory(path.parent)
+
+
+def write_atomically(path: Path, data: bytes, *, durable: bool = True, points: WritePoints | None = None) -> None:
     """Write a file under a hidden temporary name beside `path`, then rename it there.
 
     Args:
         path: the file; a reader sees the old content or the new, never half of it.
         data: the content.
         durable: whether it must survive a power cut once this returns.
+        points: its failpoints, if it has any.
 
     Raises:
         StorageError: it cannot be written; the old content is untouched.
@@ -76,11 +106,19 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            half = len(data) // 2
+            file.write(data[:half])
+            if points is not None:
+                reach(points.begun, file.flush)
+            file.write(data[half:])
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
+        if points is not None and points.written is not None:
+            reach(points.written)
         rename(temporary, path)
+        if points is not None and points.renamed is not None:
+            reach(points.renamed)
         if durable:
             sync_directory(path.parent)
     except OSError as error:

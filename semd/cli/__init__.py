@@ -10,7 +10,8 @@ import sys
 
 import typer
 
-from semd.cli import evaluate, lab, learn, operate, play
+from semd.cli import crashes, endure, evaluate, lab, learn, operate, play
+from semd.cli.output import forgive_consoles
 from semd.errors import SemdError
 
 app = typer.Typer(
@@ -25,10 +26,13 @@ play.register(app)
 learn.register(app)
 lab.register(app)
 evaluate.register(app)
+endure.register(app)
+crashes.register(evaluate.evaluate_app)
 
 
 def main() -> None:
     """Run the command line; every foreseen error is one line on standard error and exit status 2."""
+    forgive_consoles()
     try:
         app()
     except SemdError as error:

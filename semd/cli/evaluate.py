@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from semd.cli.output import JsonOption, print_json
+from semd.cli.output import JsonOption, print_report
 from semd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,10 +60,7 @@ def score(
     found = evaluate_score(read_dataset(data), scorer, rivals, track, most_frames=most_frames, faulty=faulty)
     if out is not None:
         found.save(out)
-    if as_json:
-        print_json(found.as_json())
-    else:
-        print(found.as_text())
+    print_report(found.as_text(), found.as_json(), as_json=as_json)
 
 
 def real(
@@ -85,10 +82,7 @@ def real(
     from semd.scoring.scorer import Scorer
 
     found = evaluate_real(directory, Scorer.load(_scorer_bytes(models, weights), threads), track, gold_magnification)
-    if as_json:
-        print_json(found.as_json())
-    else:
-        print(found.as_text())
+    print_report(found.as_text(), found.as_json(), as_json=as_json)
 
 
 def _scorer_bytes(models: Path | None, weights: Path | None) -> bytes:
@@ -131,10 +125,7 @@ def control(
     found = evaluate_control(
         plan, models, workers, lambda steps, total, doing: track(steps, doing, total=total, console=console), out
     )
-    if as_json:
-        print_json(found.as_json())
-    else:
-        print(found.as_text())
+    print_report(found.as_text(), found.as_json(), as_json=as_json)
 
 
 def peers(
@@ -164,10 +155,7 @@ def peers(
     found = compare(entrants, SCENARIOS, cells, episodes, lambda starts: track(starts, "comparing", console=console))
     if out is not None:
         report.save(found, out)
-    if as_json:
-        print_json(report.as_json(found))
-    else:
-        print(report.as_text(found))
+    print_report(report.as_text(found), report.as_json(found), as_json=as_json)
     if found.interrupted:
         raise typer.Exit(1)
 
@@ -196,10 +184,7 @@ def reward(
     found = evaluate_reward(scorer, asked, steps, AIM, lambda part: track(part, "fields", console=console))
     if out is not None:
         found.save(out)
-    if as_json:
-        print_json(found.as_json())
-    else:
-        print(found.as_text())
+    print_report(found.as_text(), found.as_json(), as_json=as_json)
 
 
 def twin(
@@ -218,10 +203,7 @@ def twin(
     console = Console(stderr=True)
     cells = _cells(samples, magnifications)
     found = compare_twin(cells, fields, lambda part: track(part, "cells", console=console))
-    if as_json:
-        print_json(found.as_json())
-    else:
-        print(found.as_text())
+    print_report(found.as_text(), found.as_json(), as_json=as_json)
     raise typer.Exit(0 if found.is_like else 1)
 
 
@@ -250,11 +232,8 @@ def loop(
     from semd.evaluation.loop_benchmark import measure_loop
 
     figures = measure_loop(frames, models, replayed)
-    if as_json:
-        print_json(figures)
-    else:
-        for key, value in figures.items():
-            print(f"{key:28} {value}")
+    lines = (f"{key:28} {value}" for key, value in figures.items())
+    print_report("\n".join(lines), figures, as_json=as_json)
 
 
 def latency(
@@ -279,7 +258,4 @@ def latency(
     report = measure_latency(models, frames, counts, lambda steps, doing: track(steps, doing, console=console))
     if out is not None:
         save_latency(report, out)
-    if as_json:
-        print_json(report.as_json())
-    else:
-        print(report.as_text())
+    print_report(report.as_text(), report.as_json(), as_json=as_json)

@@ -83,6 +83,7 @@ def middle_client(
                 most_commands_per_minute=link.most_commands_per_minute,
                 abort_file=settings.actions.abort_file,
                 dry_run=dry_run or settings.actions.dry_run,
+                end_hung_s=settings.health.end_hung_s,
             )
         )
     )

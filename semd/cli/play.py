@@ -34,6 +34,8 @@ def simulate(
     image_format: Annotated[str, typer.Option(help="jpg, png, bmp or tif.")] = "jpg",
     encoding: Annotated[str, typer.Option(help="Of the text: utf-8, utf-8-sig, utf-16, cp949.")] = "utf-8",
     pause_s: Annotated[float, typer.Option(help="Between the pieces a slow writer writes.")] = 0.02,
+    link_faults: Annotated[float, typer.Option(help="Share of commands at which the link fails, 0 to 1.")] = 0.0,
+    writer_faults: Annotated[float, typer.Option(help="Share of frames that are saved badly, 0 to 1.")] = 0.0,
 ) -> None:
     """Be the microscope: write frames where the configuration says, listen on its link, obey."""
     from semd.config import load_config
@@ -48,6 +50,8 @@ def simulate(
         image_format=image_format,
         encoding=encoding,
         pause_s=pause_s,
+        link_faults=link_faults,
+        writer_faults=writer_faults,
     )
     serve_microscope(settings, spec, print)
 

@@ -17,6 +17,7 @@ dialect = "coxem"          # coxem | hitachi | jeol | tescan | zeiss | fei
 # rescan_s = 1.0           # the scan is the truth; events only make it sooner
 # quiet_s = 0.5            # without a close event files must rest this long before they are read
 # settle_s = 10.0          # half a frame is quarantined after this
+# unreadable_s = 60.0      # and files that nobody lets semd read after this
 # width_px = 640           # size of a frame without its info bar
 # height_px = 480
 # info_bar_px = 0          # rows of the info bar at the bottom of the file
@@ -91,6 +92,17 @@ contrast = [0.0, 100.0]
 # max_queue_growth_s = 180.0
 # min_free_mb = 1000.0     # on the disks of state and actions
 # metrics_port = 9464      # off by default; http://127.0.0.1:9464/metrics
+# end_hung_s = 120.0       # a process that gets no further ends itself, to be started again; 0: never
+
+# [retention]              # what is deleted; without these keys nothing ever is. Frames not yet answered always stay
+# archive_days = 30.0      # layout "single": pairs that were taken
+# archive_gb = 50.0
+# quarantine_days = 90.0
+# quarantine_gb = 10.0
+# actions_days = 90.0      # each of the folders sent, refused, expired, uncertain and dry-run
+# actions_gb = 1.0
+# ledger_days = 365.0      # what `semd train control --from-records` learns from; a row stays while its files do
+# ledger_gb = 2.0
 """
 
 

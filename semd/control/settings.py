@@ -7,6 +7,7 @@ from typing import Literal
 
 from semd.domain.exposure import ExposureRange
 from semd.domain.reward import PAPER_WEIGHTS, RewardWeights
+from semd.domain.rules import RunRules
 
 Preset = Literal["default", "paper"]
 
@@ -96,6 +97,16 @@ class TrainingConfig:
     checkpoint_every: int = 500
     seed: int = 20
     threads: int = 1
+
+    def rules(self) -> RunRules:
+        """The rules to train by: the default ones with these settings' N, rho, omega, reward and exposure to aim at."""
+        return RunRules(
+            n_frames=self.n_frames,
+            rho=self.rho,
+            accept_score=self.accept_score,
+            weights=self.weights,
+            exposure=self.aim,
+        )
 
 
 DEFAULT = TrainingConfig()

@@ -7,16 +7,17 @@ is left of that path, so that every frame ends exactly once.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
+from semd.daemon.answered_event import answered_event
+from semd.daemon.asking import AnswerSource, ask
 from semd.daemon.records import (
     action_of,
     decision_to_json,
@@ -24,10 +25,17 @@ from semd.daemon.records import (
     rebuild_run,
 )
 from semd.domain.action import Action, Status
-from semd.domain.axes import Parameters
-from semd.domain.identity import action_id, digest
+from semd.domain.identity import action_id, digest, unique_stem
 from semd.domain.run import Run, advance
-from semd.errors import FrameError
+from semd.errors import (
+    AnswerFailedError,
+    FileLinkError,
+    FileUnreadableError,
+    FrameError,
+    HalfMissingError,
+    StorageError,
+)
+from semd.failpoints import Failpoint, reach
 from semd.inbox.consume import put_aside, write_reason
 from semd.inbox.frame import LoadedFrame, Rejection
 from semd.outbox.ledger import Ledger
@@ -35,7 +43,7 @@ from semd.outbox.recovery import publish_row
 from semd.outbox.rows import Claim, Fingerprint, LedgerRow, Move, RowState
 from semd.outbox.rows import Rejection as RejectionClaim
 from semd.outbox.spool import Spool
-from semd.pipeline import Answer
+from semd.storage import storage_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +58,31 @@ class Places:
     archive: Path | None
     quarantine: Path
 
+    def highest_archived(self) -> int:
+        """The highest SEQ that names an archived file; 0 when there is none.
+
+        Raises:
+            StorageError: the archive cannot be read.
+        """
+        if self.archive is None or not self.archive.is_dir():
+            return 0
+        try:
+            with os.scandir(self.archive) as entries:
+                found = (_ARCHIVED.match(entry.name) for entry in entries)
+                return max((int(name[1]) for name in found if name is not None), default=0)
+        except OSError as error:
+            raise storage_error(self.archive, "read", error) from error
+
 
 _LONGEST_STEM = 180
+_ARCHIVED = re.compile(r"([0-9]{8,18})~")
 
 Reload = Callable[[LedgerRow], LoadedFrame]
 """Reads a taken frame again, after a crash, from where its files are now."""
 
 
-class AnswerSource(Protocol):
-    """What answers frames: the pipeline, or a sweep that knows where to go next."""
-
-    @property
-    def models_digest(self) -> str:
-        """Enters every action's id."""
-
-    def answer(self, run: Run | None, stem: str, parameters: Parameters, image: NDArray[np.uint8] | None) -> Answer:
-        """Measure a frame and decide, given the run so far; `image` is None when it was unusable."""
+_MOST_STARTS = 3
+"""So often a process takes up a frame that another has left in hand; ending it each time is no chance then."""
 
 
 class Answerer:
@@ -99,9 +116,11 @@ class Answerer:
         self._now = now
         self._reload = reload
         self._run: Run | None = None
+        self._in_hand: set[int] = set()
         self._log = structlog.get_logger()
         self.answered = 0
         self.quarantined = 0
+        self.failed_in_a_row = 0
         self.last: tuple[str, Status] | None = None
 
     @property
@@ -118,6 +137,7 @@ class Answerer:
         self._run = rebuild_run(self._ledger.current_run())
         for row in self._ledger.unfinished():
             self._log.info("frame.resumed", frame=row.stem, state=str(row.state), seq=row.seq)
+            reach(Failpoint.RESUMED)
             if row.state is RowState.QUARANTINING:
                 self._finish_rejection(row)
             elif row.state is RowState.DECIDED:
@@ -142,7 +162,13 @@ class Answerer:
             StorageError, LedgerError: a write failed; `recover` finishes it.
         """
         error = rejection.error
-        key = digest(f"{rejection.image_digest}{rejection.text_digest}".encode())[:8]
+        is_unread = isinstance(error, FileUnreadableError | FileLinkError)
+        known_by = fingerprint if is_unread else f"{rejection.image_digest}{rejection.text_digest}"
+        key = digest(str(known_by).encode("utf-8", "surrogateescape"))[:8]
+        if isinstance(error, HalfMissingError) and self._is_late(rejection):
+            self._log.warning("frame.late-half", frame=rejection.stem, files=[path.name for path in rejection.paths])
+            self._put_aside(self._moves(rejection.paths, self._places.quarantine, f"late-{key}"), replace=True)
+            return
         claim = RejectionClaim(
             stem=rejection.stem,
             image_name=rejection.image_path.name if rejection.image_path else None,
@@ -154,25 +180,48 @@ class Answerer:
             reason_text=error.message,
             moves=self._moves(rejection.paths, self._places.quarantine, key),
         )
-        number = self._ledger.reject(claim)
+        number = self._ledger.reject(claim, is_arrival=is_unread)
         if number is None:
             self._log.info("frame.repeated", frame=rejection.stem, error=error.code)
             self._put_aside(self._moves(rejection.paths, self._places.quarantine, f"again-{key}"), replace=True)
             return
+        reach(Failpoint.REJECTED)
         for row in self._ledger.unfinished():
             if row.row == number:
                 self._finish_rejection(row)
 
+    def _is_late(self, rejection: Rejection) -> bool:
+        """Whether a lone half belongs to a frame that has had its quarantine record.
+
+        In layout `series` the stem says so. In `single` all frames share theirs, so only one half ever counts as
+        the one that the last frame had lacked.
+        """
+        row = self._ledger.newest(rejection.stem)
+        if row is None or row.reason_code is None or row.state not in (RowState.QUARANTINED, RowState.PUBLISHED):
+            return False
+        image, text = rejection.image_path, rejection.text_path
+        was_lacking = (image is None or row.image_name is None) and (text is None or row.text_name is None)
+        if was_lacking:
+            self._ledger.add_half(row.row, image.name if image else None, text.name if text else None)
+        return was_lacking or self._places.archive is None
+
     def _claim(self, frame: LoadedFrame, fingerprint: Fingerprint) -> LedgerRow | None:
         """Take the frame; None when it was taken before."""
-        identity = action_id(frame.stem, frame.image_digest, frame.text_digest, self._pipeline.models_digest)
+        is_again = (
+            self._places.archive is not None
+            and self._ledger.knows_frame(frame.stem, frame.image_digest, frame.text_digest)
+            # Its files were taken away, so what lies there now was saved anew, unless it looks the same to the instant.
+            and not self._ledger.knows(fingerprint)
+        )
+        # One thread writes the ledger, so the SEQ it will allot is known.
+        ordinal = self._ledger.highest_seq() + 1
+        stem = unique_stem(frame.stem, ordinal) if is_again else frame.stem
+        identity = action_id(stem, frame.image_digest, frame.text_digest, self._pipeline.models_digest)
         paths = [path for path in (frame.image_path, frame.text_path) if path is not None]
         moves: tuple[Move, ...] = ()
         if frame.image_error is not None:
             moves = self._moves(paths, self._places.quarantine, identity[:8])
         elif self._places.archive is not None:
-            # One thread writes the ledger, so the SEQ it will allot is known.
-            ordinal = self._ledger.highest_seq() + 1
             moves = self._moves(paths, self._places.archive, f"{ordinal:08d}")
         elif self._ledger.known_image(frame.stem, frame.image_digest):
             self._log.info("frame.repeated", frame=frame.stem)
@@ -190,19 +239,28 @@ class Answerer:
             reason_code=frame.image_error.code if frame.image_error else None,
             reason_text=frame.image_error.message if frame.image_error else None,
         )
-        seq = self._ledger.claim(claim)
+        seq = self._ledger.claim(claim, is_arrival=is_again)
         if seq is None:
             self._log.info("frame.repeated", frame=frame.stem, id=identity)
             # NanoStation waits for the pair to be taken, also when it has saved the same one again.
             self._put_aside(self._moves(paths, self._places.archive, f"again-{identity[:8]}"), replace=True)
             return None
+        reach(Failpoint.CLAIMED)
+        self._in_hand.add(seq)
+        if is_again:
+            self._log.warning("frame.identical", frame=frame.stem, id=identity, seq=seq)
         return _row_of(claim, seq)
 
     def _finish_frame(self, row: LedgerRow, seq: int, frame: LoadedFrame) -> None:
-        self._put_aside(row.moves)
-        if row.reason_code is not None:
-            self._write_reason(row)
-        answer = self._pipeline.answer(self._run, frame.stem, frame.parameters, frame.image)
+        self._file_away(row)
+        answer = ask(self._pipeline, self._run, frame)
+        if isinstance(answer, AnswerFailedError) and frame.image is not None:
+            row, frame = self._set_aside(row, seq, frame, answer)
+            answer = ask(self._pipeline, self._run, frame)
+        if isinstance(answer, AnswerFailedError):  # not even HOLD could be said
+            self._abandon(row, seq, answer)
+            return
+        reach(Failpoint.JUDGED)
         decided = replace(
             row,
             state=RowState.DECIDED,
@@ -216,25 +274,68 @@ class Answerer:
             starts_run=answer.decision.starts_run,
             is_hold=answer.decision.status is Status.HOLD,
         )
+        reach(Failpoint.DECIDED)
+        self._in_hand.discard(seq)
+        self.failed_in_a_row = self.failed_in_a_row + 1 if row.reason_code == AnswerFailedError.code else 0
         self._run = advance(self._run, answer.observation, answer.decision)
         path = publish_row(self._ledger, self._spool, decided, self._build)
         self.answered += 1
         self.last = (frame.stem, answer.decision.status)
-        self._log.info("frame.answered", id=row.id, seq=row.seq, action=path.name, **_event(frame, answer))
+        self._log.info("frame.answered", id=row.id, seq=row.seq, action=path.name, **answered_event(frame, answer))
 
     def _answer_again(self, row: LedgerRow, seq: int) -> None:
+        starts = 0
+        if seq not in self._in_hand:
+            self._in_hand.add(seq)
+            starts = self._ledger.count_start(seq)
         try:
             frame = self._reload(row)
         except FrameError as error:
-            self._ledger.abandon(seq, error.code, error.message)
-            self._log.error("frame.lost", frame=row.stem, error=error.code, reason=error.message)
+            self._abandon(row, seq, error)
             return
+        if starts >= _MOST_STARTS and frame.image is not None:
+            failed = AnswerFailedError(f"{starts} processes ended while answering it")
+            row, frame = self._set_aside(row, seq, frame, failed)
         self._finish_frame(row, seq, frame)
 
+    def _set_aside(
+        self, row: LedgerRow, seq: int, frame: LoadedFrame, error: AnswerFailedError
+    ) -> tuple[LedgerRow, LoadedFrame]:
+        """Quarantine a frame that the machines fail on; what is left of it is answered like one without a picture."""
+        cause = error.__cause__
+        self._log.error("frame.failed", frame=row.stem, error=error.code, reason=error.message, exc_info=cause)
+        # Taken files go on from where they were put, all others from where they lie.
+        own = [Path(name) for name in (row.image_name, row.text_name) if name is not None]
+        names = self._moves(own, self._places.quarantine, (row.id or "")[:8])
+        paths = (frame.image_path, frame.text_path)
+        sources = [move.target for move in row.moves] or [str(path) for path in paths if path is not None]
+        moves = tuple(Move(source, name.target) for source, name in zip(sources, names, strict=True))
+        self._ledger.fail(seq, error.code, error.message, moves)
+        row = replace(row, reason_code=error.code, reason_text=error.message, moves=moves)
+        self._file_away(row)
+        return row, replace(frame, image=None, image_error=error)
+
+    def _abandon(self, row: LedgerRow, seq: int, error: FrameError) -> None:
+        self._ledger.abandon(seq, error.code, error.message)
+        self._in_hand.discard(seq)
+        self._log.error("frame.lost", frame=row.stem, error=error.code, reason=error.message)
+
+    def _file_away(self, row: LedgerRow) -> None:
+        """Put a frame's files where they belong, with the reason when that is quarantine."""
+        try:
+            self._put_aside(row.moves)
+        except StorageError as error:
+            # Who may not read a file, or finds it held, may be unable to move it as well: it stays, the rest goes on.
+            if row.reason_code != FileUnreadableError.code or not isinstance(error.__cause__, PermissionError):
+                raise
+            self._log.warning("frame.unmovable", frame=row.stem, error=error.code, reason=error.message)
+        if row.reason_code is not None:
+            self._write_reason(row)
+
     def _finish_rejection(self, row: LedgerRow) -> None:
-        self._put_aside(row.moves)
-        self._write_reason(row)
+        self._file_away(row)
         self._ledger.quarantined(row.row)
+        reach(Failpoint.QUARANTINED)
         self.quarantined += 1
         self._log.warning(
             "frame.quarantined", frame=row.stem, error=row.reason_code, reason=row.reason_text,
@@ -243,11 +344,13 @@ class Answerer:
 
     def _put_aside(self, moves: tuple[Move, ...], *, replace: bool = False) -> None:
         gone = put_aside(((Path(move.source), Path(move.target)) for move in moves), replace=replace)
+        reach(Failpoint.FILES_ASIDE)
         if gone:
             self._log.warning("frame.files-gone", files=[path.name for path in gone])
 
     def _write_reason(self, row: LedgerRow) -> None:
         write_reason(Path(row.moves[0].target), row.stem, row.reason_code or "", row.reason_text or "", self._now())
+        reach(Failpoint.REASON_WRITTEN)
 
     def _build(self, row: LedgerRow) -> Action:
         return action_of(row, self._now(), self._lifetime)
@@ -280,39 +383,3 @@ def _harmless(name: str) -> str:
     shown = "".join(letter if letter.isprintable() and letter not in '<>:"|?*\\' else "_" for letter in name)
     stem, dot, suffix = shown.rpartition(".")
     return stem.encode()[:_LONGEST_STEM].decode(errors="ignore") + dot + suffix
-
-
-def _event(frame: LoadedFrame, answer: Answer) -> dict[str, object]:
-    """Everything worth grepping for about one frame."""
-    observation, decision = answer.observation, answer.decision
-    parameters, measured = observation.parameters, observation.measurement
-    event: dict[str, object] = {
-        "frame": frame.stem,
-        "status": str(decision.status),
-        "reason": str(decision.reason),
-        "step": decision.step,
-        "starts_run": decision.starts_run,
-        "mag": parameters.magnification,
-        "wd_mm": parameters.wd_mm,
-        "brightness": parameters.brightness,
-        "contrast": parameters.contrast,
-        "reward": decision.reward,
-        "targets": {str(axis): value for axis, value in decision.targets.items()},
-        "deltas": {str(axis): value for axis, value in decision.deltas.items()},
-        "scoring_ms": round(answer.scoring_ms, 3),
-        "features_ms": round(answer.features_ms, 3),
-        "control_ms": round(answer.control_ms, 3),
-    }
-    if measured is not None:
-        event |= {
-            "score": round(measured.score, 4),
-            "sigma": round(measured.sigma, 4),
-            "doubts": [str(doubt) for doubt in measured.doubts],
-            "avg": round(measured.features.avg, 3),
-            "grd": measured.features.grd,
-            "var": round(measured.features.var, 3),
-            "exposure": {key: round(value, 4) for key, value in asdict(measured.exposure).items()},
-        }
-    if frame.image_error is not None:
-        event |= {"error": frame.image_error.code, "message": frame.image_error.message}
-    return event

@@ -9,11 +9,14 @@ from pathlib import Path
 
 from semd.config import Config, HealthConfig
 from semd.daemon.vitals import free_mb
-from semd.errors import ModelError
+from semd.errors import LedgerDamagedError, ModelError, StorageError
+from semd.failpoints import Failpoint
 from semd.middle_client.abort import AbortFile
 from semd.model_store import Runtime, default_directory, load_model, load_runtime
-from semd.storage import write_atomically
+from semd.outbox.damage import damage_standing
+from semd.storage import WritePoints, write_atomically
 
+HEALTH_POINTS = WritePoints(Failpoint.DAEMON_HEALTH)
 HEALTH_FILE = "health.json"
 CLIENT_HEALTH_FILE = "middle-client-health.json"
 
@@ -39,6 +42,8 @@ class DaemonHealth:
         models: digest of the models in use.
         models_unchanged: whether the files that were verified on loading are still on disk.
         disk_free_mb: room on the disks of the directories named.
+        unreadable: frames waiting because a file of theirs cannot be read.
+        failed_in_a_row: the last so many frames answered were ones that the machines failed on.
     """
 
     written_at: float
@@ -59,6 +64,8 @@ class DaemonHealth:
     models: str
     models_unchanged: bool
     disk_free_mb: dict[str, float]
+    unreadable: int = 0
+    failed_in_a_row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ class HealthReport:
 
 def write_health(directory: Path, health: DaemonHealth) -> None:
     """Replace health.json in one step. Not synced to disk: after a power cut it is stale anyway."""
-    write_atomically(directory / HEALTH_FILE, json.dumps(asdict(health)).encode(), durable=False)
+    write_atomically(directory / HEALTH_FILE, json.dumps(asdict(health)).encode(), durable=False, points=HEALTH_POINTS)
 
 
 def check_health(config: Config, now_s: float) -> HealthReport:
@@ -102,6 +109,7 @@ def check_health(config: Config, now_s: float) -> HealthReport:
     aborted = AbortFile(config.actions.directory, config.actions.abort_file).standing()
     if aborted is not None:
         reasons.append(f"aborted, nothing is sent: {aborted}; `semd abort --clear` ends it")
+    reasons += _judge_ledger(state)
     reasons += _judge_models(config.models.directory or default_directory(), config.scoring.runtime)
     reasons += _judge_disks({"state": state, "actions": config.actions.directory}, tolerated.min_free_mb)
     is_dry = client is not None and client.get("dry_run") is True
@@ -131,6 +139,12 @@ def _judge_daemon(daemon: dict[str, object], tolerated: HealthConfig) -> list[st
         reasons.append(f"{waiting:.0f} frames are waiting")
     if growing_s > tolerated.max_queue_growth_s:
         reasons.append(f"the queue has been growing for {growing_s:.0f} s, to {waiting:.0f} frames")
+    unreadable = _number(daemon, "unreadable")
+    if unreadable:
+        reasons.append(f"of {unreadable:.0f} frames a file cannot be read: rights, or a program that holds it")
+    failed = _number(daemon, "failed_in_a_row")
+    if failed:
+        reasons.append(f"the scoring or the control machine failed on the last {failed:.0f} frames; the log says how")
     if not daemon.get("models_unchanged", True):
         reasons.append("model files were changed since the daemon verified and loaded them: restart it")
     return reasons
@@ -146,6 +160,14 @@ def _judge_client(client: dict[str, object], tolerated: HealthConfig) -> list[st
     if pending > tolerated.max_pending:
         reasons.append(f"{pending:.0f} actions wait for the microscope")
     return reasons
+
+
+def _judge_ledger(state: Path) -> list[str]:
+    try:
+        standing = damage_standing(state)
+    except StorageError as error:
+        return [f"whether the ledger is damaged is unknown: {error}"]
+    return [f"{LedgerDamagedError.code}: {standing}"] if standing is not None else []
 
 
 def _judge_models(directory: Path, runtime: Runtime) -> list[str]:
@@ -184,6 +206,8 @@ def _read(path: Path, who: str, now_s: float, max_silence_s: float, reasons: lis
     age_s = now_s - _number(values, "written_at")
     if age_s > max_silence_s or not _alive(values.get("pid")):
         reasons.append(f"the {who} has not been heard of for {age_s:.0f} s")
+    elif age_s < -max_silence_s:  # it writes every second, whatever the time is
+        reasons.append(f"the {who} was last heard of {-age_s:.0f} s ahead of this clock, which was set back since")
     return values
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -14,6 +15,7 @@ from semd.daemon.health import DaemonHealth, write_health
 from semd.daemon.metrics import write_metrics
 from semd.daemon.vitals import Surroundings, Vitals
 from semd.errors import LedgerError, StorageError
+from semd.failpoints import Failpoint, reach
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.inbox import Inbox
 from semd.inbox.watch import Watch
@@ -35,6 +37,7 @@ class Loop:
         stop: set to end the loop after the frame in hand.
         manager: told when the watch is in place, of every round completed, and when the loop ends.
         surroundings: what else is watched for health.json and the metrics.
+        upkeep: called after every round, for what has time and must not take long.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Loop:
         *,
         manager: ServiceManager | None = None,
         surroundings: Surroundings | None = None,
+        upkeep: Callable[[], None] = lambda: None,
     ) -> None:
         self._inbox = inbox
         self._watch = watch
@@ -55,6 +59,7 @@ class Loop:
         self._stop = stop
         self._manager = manager if manager is not None else ServiceManager()
         self._vitals = Vitals(surroundings if surroundings is not None else Surroundings())
+        self._upkeep = upkeep
         self._looked_s = time.monotonic()
         self._log = structlog.get_logger()
         self._storage_ok = False
@@ -76,6 +81,8 @@ class Loop:
             except (StorageError, LedgerError) as error:
                 self._complain(error)
                 self._stop.wait(_RETRY_S)
+            if self._storage_ok:
+                self._upkeep()
             self._say_health(time.monotonic())
             # A failure that is known and tried again is a round too: a restart would not empty a full disk.
             self._manager.progress()
@@ -98,6 +105,8 @@ class Loop:
             except StorageError as error:
                 deaf = error  # the scan finds the frames all the same, only later
         hints = self._watch.drain()
+        if hints.lost:
+            self._log.warning("watch.overflow", consequence="the whole directory is scanned now")
         self._vitals.events(hints.touched)
         items = self._inbox.poll(hints, time.monotonic(), doubt=doubt)
         self._directory_ok = True
@@ -113,11 +122,13 @@ class Loop:
                 self._vitals.found(item.fingerprint)
             # Whatever fails from here on is taken up by `recover`.
             self._storage_ok = False
+            reach(Failpoint.FRAME_READ)
             if isinstance(item.content, LoadedFrame):
                 self._answerer.answer(item.content, item.fingerprint)
             else:
                 self._answerer.reject(item.content, item.fingerprint)
             self._inbox.settle(item)
+            reach(Failpoint.FRAME_SETTLED)
             self._storage_ok = True
             self._manager.progress()
 
@@ -158,6 +169,8 @@ class Loop:
             models=self._answerer.models_digest,
             models_unchanged=vitals.models_unchanged,
             disk_free_mb=vitals.disk_free_mb,
+            unreadable=self._inbox.unreadable,
+            failed_in_a_row=self._answerer.failed_in_a_row,
         )
         self._manager.status(_in_words(health))
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from semd import __version__
-from semd.daemon.health import DaemonHealth
+from semd.daemon.health import HEALTH_POINTS, DaemonHealth
 from semd.metrics import DAEMON_METRICS_FILE, Metric, counter, gauge, render
 from semd.storage import write_atomically
 
@@ -25,6 +25,12 @@ def daemon_metrics(health: DaemonHealth) -> list[Metric]:
         gauge("semd_models_unchanged", health.models_unchanged, "Whether the verified model files are still on disk."),
         gauge("semd_frames_waiting", health.waiting, "Frames seen and not yet answered."),
         gauge("semd_queue_growing_seconds", health.queue_growing_s, "For how long ever more frames have been waiting."),
+        gauge("semd_frames_unreadable", health.unreadable, "Frames waiting because a file of theirs cannot be read."),
+        gauge(
+            "semd_frames_failed_in_a_row",
+            health.failed_in_a_row,
+            "The last so many frames failed to be scored or decided.",
+        ),
         counter("semd_frames_answered_total", health.answered, "Frames answered since the start."),
         counter("semd_frames_quarantined_total", health.quarantined, "Frames quarantined since the start."),
     ]
@@ -41,4 +47,5 @@ def write_metrics(directory: Path, health: DaemonHealth) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    write_atomically(directory / DAEMON_METRICS_FILE, render(daemon_metrics(health)), durable=False)
+    path = directory / DAEMON_METRICS_FILE
+    write_atomically(path, render(daemon_metrics(health)), durable=False, points=HEALTH_POINTS)

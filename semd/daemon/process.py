@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +14,25 @@ import structlog
 
 from semd import __version__
 from semd.config import Config
-from semd.daemon.answering import Answerer, AnswerSource, Places
+from semd.daemon.answering import Answerer, Places
+from semd.daemon.asking import AnswerSource
 from semd.daemon.loop import Loop
 from semd.daemon.metrics_endpoint import metrics_endpoint
 from semd.daemon.model_seal import ModelSeal
+from semd.daemon.retention import Retention, Stores
 from semd.daemon.vitals import Surroundings
 from semd.domain.pairing import Layout
-from semd.errors import ConfigError, HalfMissingError
+from semd.errors import (
+    AnswerFailedError,
+    ConfigError,
+    FileLinkError,
+    FileUnreadableError,
+    FrameError,
+    HalfMissingError,
+    LedgerDamagedError,
+)
+from semd.failpoints import arm
+from semd.hang_guard import HangGuard
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.inbox import Inbox, Patience
 from semd.inbox.load import FrameLoader
@@ -28,21 +40,29 @@ from semd.inbox.watch import Watch
 from semd.logs import configure_logs
 from semd.model_store import default_directory
 from semd.notify import ServiceManager
+from semd.outbox.damage import damage_standing, set_aside
 from semd.outbox.ledger import Ledger
-from semd.outbox.rows import LedgerRow
+from semd.outbox.rows import LedgerRow, Move
 from semd.outbox.spool import Spool
 from semd.pipeline import load_pipeline
+from semd.stop_signals import stopping_on_signals
 from semd.storage import InstanceLock, storage_error
 
 LEDGER_FILE = "ledger.sqlite"
 LOCK_FILE = "daemon.lock"
+HUNG_FILE = "daemon-hung.txt"
 
 
-def run_daemon(config: Config, stop: threading.Event | None = None) -> int:
+def run_daemon(config: Config, stop: threading.Event | None = None, *, source: AnswerSource | None = None) -> int:
     """Run until a signal or `stop`; returns 0.
 
+    Args:
+        config: names directories and models.
+        stop: set it to end the loop; for callers that have no signals.
+        source: answers the frames in place of the configured models; for test benches.
+
     Raises:
-        ConfigError: the watch directory is not there.
+        ConfigError: the watch directory is not there, or the environment arms a failpoint and this is no test bench.
         ModelError: the models cannot be loaded.
         LedgerError: the ledger is not one of ours, or damaged.
         StorageError: the state or action directory cannot be written, or another daemon uses it.
@@ -52,25 +72,53 @@ def run_daemon(config: Config, stop: threading.Event | None = None) -> int:
         raise ConfigError(f"[watch] directory {config.watch.directory} is not there; make it or correct the path")
     stop = stop or threading.Event()
     with InstanceLock(state / LOCK_FILE):
+        arm(os.environ, state)
         configure_logs(
             config.log_directory / "daemon.log", level=config.log.level, max_bytes=int(config.log.max_mb * 1e6)
         )
         log = structlog.get_logger()
         log.info("daemon.starting", version=__version__, watch=str(config.watch.directory))
         watch = make_watch(config)
-        _stop_on_signals(stop, watch)
         manager = ServiceManager.of_environment()
-        surroundings = Surroundings(
-            disks={"state": state, "actions": config.actions.directory},
-            models=ModelSeal.of(config.models.directory or default_directory(), config.scoring.runtime),
-            events_expected=config.watch.observer == "native",
-        )
-        pipeline = load_pipeline(config.models.directory, config.scoring.threads, config.rules, config.scoring.runtime)
-        with open_boxes(config, pipeline) as boxes, metrics_endpoint(state, config.health.metrics_port):
-            log.info("daemon.ready", models=pipeline.models_digest[:12], **boxes.ledger.counts())
-            Loop(boxes.inbox, watch, boxes.answerer, state, stop, manager=manager, surroundings=surroundings).run()
-        log.info("daemon.stopped", answered=boxes.answerer.answered)
+        guard = HangGuard(lambda: manager.progress_s, config.health.end_hung_s, state / HUNG_FILE)
+
+        def end() -> None:
+            """End the loop after the frame in hand."""
+            stop.set()
+            watch.wake()
+
+        with stopping_on_signals(end), guard:
+            answered = _serve(config, source, watch, manager, stop)
+        log.info("daemon.stopped", answered=answered)
     return 0
+
+
+def _serve(
+    config: Config, source: AnswerSource | None, watch: Watch, manager: ServiceManager, stop: threading.Event
+) -> int:
+    """Load the models unless there is a source, and answer frames until told to stop; returns how many."""
+    state = config.state.directory
+    surroundings = Surroundings(
+        disks={"state": state, "actions": config.actions.directory},
+        models=ModelSeal.of(config.models.directory or default_directory(), config.scoring.runtime),
+        events_expected=config.watch.observer == "native",
+    )
+    if source is None:
+        source = load_pipeline(config.models.directory, config.scoring.threads, config.rules, config.scoring.runtime)
+    with open_boxes(config, source) as boxes, metrics_endpoint(state, config.health.metrics_port):
+        counts = boxes.ledger.counts()
+        structlog.get_logger().info("daemon.ready", models=source.models_digest[:12], **counts)
+        Loop(
+            boxes.inbox,
+            watch,
+            boxes.answerer,
+            state,
+            stop,
+            manager=manager,
+            surroundings=surroundings,
+            upkeep=boxes.retention.step,
+        ).run()
+    return boxes.answerer.answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +128,7 @@ class Boxes:
     inbox: Inbox
     ledger: Ledger
     answerer: Answerer
+    retention: Retention
 
 
 @contextmanager
@@ -92,12 +141,13 @@ def open_boxes(config: Config, source: AnswerSource) -> Iterator[Boxes]:
     """
     state = config.state.directory
     spool = Spool(config.actions.directory)
-    with Ledger(state / LEDGER_FILE, now=_now, floor_seq=spool.highest_seq()) as ledger:
+    places = Places(
+        archive=state / "archive" if config.watch.layout is Layout.SINGLE else None,
+        quarantine=state / "quarantine",
+    )
+    floor_seq = max(spool.highest_seq(), places.highest_archived())
+    with _open_ledger(state / LEDGER_FILE, floor_seq) as ledger:
         loader = FrameLoader.of(config)
-        places = Places(
-            archive=state / "archive" if config.watch.layout is Layout.SINGLE else None,
-            quarantine=state / "quarantine",
-        )
         answerer = Answerer(
             source,
             ledger,
@@ -110,10 +160,31 @@ def open_boxes(config: Config, source: AnswerSource) -> Iterator[Boxes]:
         inbox = Inbox(
             config.watch.directory,
             loader,
-            Patience(config.watch.rescan_s, config.watch.quiet_s, config.watch.settle_s),
+            Patience(config.watch.rescan_s, config.watch.quiet_s, config.watch.settle_s, config.watch.unreadable_s),
             ledger.knows,
         )
-        yield Boxes(inbox, ledger, answerer)
+        stores = Stores(state / "archive", state / "quarantine", config.actions.directory, config.watch.directory)
+        yield Boxes(inbox, ledger, answerer, Retention(config.retention, stores, ledger, _now))
+
+
+def _open_ledger(path: Path, floor_seq: int) -> Ledger:
+    """Open the ledger; a damaged one is set aside, and only a person says how it goes on.
+
+    Raises:
+        LedgerDamagedError: it is damaged, or was and nobody has said how to go on.
+        LedgerError, StorageError: see `Ledger`.
+    """
+    log = structlog.get_logger()
+    standing = damage_standing(path.parent)
+    if standing is not None:
+        log.error("ledger.damaged", error=LedgerDamagedError.code, reason=standing)
+        raise LedgerDamagedError(standing)
+    try:
+        return Ledger(path, now=_now, floor_seq=floor_seq)
+    except LedgerDamagedError as error:
+        aside = set_aside(path, str(error), floor_seq, _now())
+        log.exception("ledger.damaged", error=error.code, reason=error.message, aside=aside.name)
+        raise
 
 
 def make_watch(config: Config) -> Watch:
@@ -130,16 +201,15 @@ def reload_frame(loader: FrameLoader, watch_directory: Path, row: LedgerRow) -> 
         HalfMissingError: its files are gone, or others now lie under their names.
         StorageError: they cannot be read at present.
     """
-    moved = {Path(move.source).name: Path(move.target) for move in row.moves}
-
-    def find(name: str) -> Path:
-        target = moved.get(name)
-        return target if target is not None and target.exists() else watch_directory / name
-
     names = [name for name in (row.image_name, row.text_name) if name is not None]
-    paths = [find(name) for name in names]
+    # A failed frame goes on from the archive to quarantine: where its files were is in the moves, like where they go.
+    places = [*row.moves, *(Move(str(watch_directory / name), "") for name in names[len(row.moves) :])]
+    paths = [Path(move.target if move.target and os.path.lexists(move.target) else move.source) for move in places]
+    fault = _unusable(row)
+    image_path, text_path = paths[0], paths[1] if len(paths) > 1 else None
     try:
-        frame = loader.load(row.stem, paths[0], paths[1] if len(paths) > 1 else None)
+        image, text = loader.read(None if isinstance(fault, _NEVER_READ) else image_path, text_path)
+        frame = loader.build(row.stem, image_path, text_path, image, text, fault)
     except OSError as error:
         # With its directory a file may come back; alone it is gone.
         if isinstance(error, FileNotFoundError) and watch_directory.is_dir():
@@ -150,18 +220,16 @@ def reload_frame(loader: FrameLoader, watch_directory: Path, row: LedgerRow) -> 
     return frame
 
 
+_NEVER_READ = (FileUnreadableError, FileLinkError)
+
+
+def _unusable(row: LedgerRow) -> FrameError | None:
+    """What is known of a taken frame's picture without looking at it again."""
+    for kind in (*_NEVER_READ, AnswerFailedError):
+        if row.reason_code == kind.code:
+            return kind(row.reason_text or "")
+    return None
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _stop_on_signals(stop: threading.Event, watch: Watch) -> None:
-    """SIGTERM and Ctrl+C (on Windows also Ctrl+Break) end the loop after the frame in hand."""
-
-    def end(_number: int, _frame: object) -> None:
-        stop.set()
-        watch.wake()
-
-    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
-        number = getattr(signal, name, None)
-        if number is not None:
-            signal.signal(number, end)

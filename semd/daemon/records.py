@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from semd.domain.action import Action
 from semd.domain.observation import Observation
 from semd.domain.run import Decision, Run, advance
-from semd.errors import LedgerError
+from semd.errors import LedgerDamagedError, LedgerError
 from semd.outbox.rows import LedgerRow
 from semd.pipeline import make_action
 
+_Record = TypeVar("_Record")
 _OBSERVATION = TypeAdapter(Observation)
 _DECISION = TypeAdapter(Decision)
 
@@ -23,8 +25,12 @@ def observation_to_json(observation: Observation) -> str:
 
 
 def observation_from_json(text: str | bytes) -> Observation:
-    """Read an observation back."""
-    return _OBSERVATION.validate_json(text)
+    """Read an observation back.
+
+    Raises:
+        LedgerDamagedError: it is none.
+    """
+    return _read(_OBSERVATION, text)
 
 
 def decision_to_json(decision: Decision) -> str:
@@ -33,12 +39,20 @@ def decision_to_json(decision: Decision) -> str:
 
 
 def decision_from_json(text: str | bytes) -> Decision:
-    """Read a decision back."""
-    return _DECISION.validate_json(text)
+    """Read a decision back.
+
+    Raises:
+        LedgerDamagedError: it is none.
+    """
+    return _read(_DECISION, text)
 
 
 def rebuild_run(rows: list[tuple[str, str]]) -> Run | None:
-    """The run as it was after these frames and answers, or None when there are none."""
+    """The run as it was after these frames and answers, or None when there are none.
+
+    Raises:
+        LedgerDamagedError: one of them cannot be read.
+    """
     run: Run | None = None
     for observation, decision in rows:
         run = advance(run, observation_from_json(observation), decision_from_json(decision))
@@ -55,3 +69,12 @@ def action_of(row: LedgerRow, now: datetime, lifetime: timedelta) -> Action:
         raise LedgerError(f"row {row.row} ({row.stem}) is {row.state} and holds no decision")
     observation, decision = observation_from_json(row.observation_json), decision_from_json(row.decision_json)
     return make_action(row.id, row.seq, observation, decision, now, lifetime)
+
+
+def _read(kind: TypeAdapter[_Record], text: str | bytes) -> _Record:
+    try:
+        return kind.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise LedgerDamagedError(f"a row of the ledger holds no record ({where}: {first['msg'][:200]})") from error

@@ -10,6 +10,15 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def unique_stem(stem: str, seq: int) -> str:
+    """The stem under which a pair that is always called the same goes to the archive (protocol, section 1).
+
+    It names a frame where the stem and the bytes do not: when the very same pair was saved again after the first
+    had been taken away, its id is made of this.
+    """
+    return f"{seq:08d}~{stem}"
+
+
 def action_id(stem: str, image_digest: str, text_digest: str, model_digest: str) -> str:
     """Return 32 hex digits over the frame's stem, both files' digests and the model's.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from semd.evaluation.control import Table, make_table, simulator_rules
 from semd.evaluation.control_figure import save_fig8
 from semd.evaluation.control_runs import Cell, play_runs
 from semd.evaluation.episode import Episode
+from semd.evaluation.saving import save_report
 from semd.evaluation.twin_runs import TWIN_SEED, TwinRuns, play_on_twin
 from semd.model_store import default_directory, load_model
 from semd.simulator.field import Sample
@@ -111,11 +111,9 @@ class ControlEvaluation:
         """Write `table.txt`, `control.json` and `fig8.png`; the directory is created.
 
         Raises:
-            OSError: the directory cannot be written.
+            StorageError, OSError: the directory cannot be written.
         """
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "table.txt").write_text(self.as_text() + "\n", encoding="utf-8")
-        (directory / "control.json").write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
+        save_report(directory, texts={"table.txt": self.as_text()}, values={"control.json": self.as_json()})
         save_fig8(directory / "fig8.png", self.groups)
 
 

@@ -23,9 +23,9 @@ import numpy as np
 
 from semd.errors import ConfigError, ModelError
 from semd.evaluation.latency_worker import KINDS, MAGNIFICATION
+from semd.evaluation.saving import save_report
 from semd.model_store import default_directory
 from semd.simulator.microscope import VirtualMicroscope
-from semd.storage import storage_error, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -146,7 +146,7 @@ def measure_latency(models: Path | None, frames: int, threads: tuple[int, ...], 
     missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="semd-latency-") as name:
         frames_path = Path(name) / "frames.npy"
-        np.save(frames_path, _images())
+        np.save(frames_path, _images(), allow_pickle=False)
         for count in threads:
             with _workers(models or default_directory(), count, frames_path, missing) as workers:
                 if not memory:
@@ -165,12 +165,7 @@ def save_latency(report: LatencyReport, directory: Path) -> None:
     Raises:
         StorageError: they cannot be written.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(directory, "create", error) from error
-    write_atomically(directory / "latency.json", (json.dumps(report.as_json(), indent=2) + "\n").encode())
-    write_atomically(directory / "latency.txt", (report.as_text() + "\n").encode())
+    save_report(directory, texts={"latency.txt": report.as_text()}, values={"latency.json": report.as_json()})
 
 
 class _Times(NamedTuple):

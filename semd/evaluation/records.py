@@ -39,7 +39,7 @@ from semd.domain.reward import RewardWeights, reward
 from semd.domain.rules import RunRules
 from semd.domain.run import Decision, Reason, Run, advance, run_state, run_window
 from semd.domain.state import FEATURES_PER_FRAME
-from semd.errors import DatasetError, FrameError
+from semd.errors import DatasetError, FrameError, LedgerDamagedError
 from semd.outbox.ledger import Ledger
 
 Answers = Iterable[tuple[str | bytes | None, str | bytes]]
@@ -171,7 +171,7 @@ class _Reader:
         self._frames += 1
         try:
             frame, decision = observation_from_json(observation_json or b""), decision_from_json(decision_json)
-        except ValueError:  # pydantic's
+        except LedgerDamagedError:
             self._break(Skip.DAMAGED)
             return
         problem = self._problem(frame, decision)

@@ -6,7 +6,6 @@ around each field's own optimum, with the published form (c1 = c2 = 1, no exposu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from semd.domain.exposure import ExposureRange, measure_exposure
 from semd.domain.features import grey_histogram, measure_features
 from semd.domain.observation import Measurement
 from semd.domain.reward import PAPER_WEIGHTS, RewardWeights, reward
+from semd.evaluation.saving import save_report
 from semd.pipeline import ScoringMachine
 from semd.simulator.field import Sample
 from semd.simulator.microscope import VirtualMicroscope
@@ -134,11 +134,9 @@ class RewardFindings:
         """Write `reward.txt`, `reward.json` and `reward.png`; the directory is created.
 
         Raises:
-            OSError: the directory cannot be written.
+            StorageError, OSError: the directory cannot be written.
         """
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "reward.txt").write_text(self.as_text() + "\n", encoding="utf-8")
-        (directory / "reward.json").write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
+        save_report(directory, texts={"reward.txt": self.as_text()}, values={"reward.json": self.as_json()})
         save_reward_figure(directory / "reward.png", self.grids)
 
 

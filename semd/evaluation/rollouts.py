@@ -6,7 +6,7 @@ What comes out does not depend on how many workers share the environments.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +18,6 @@ from semd.control.environment import SemEnvironment
 from semd.control.environment_batch import EnvironmentBatch
 from semd.control.settings import TrainingConfig
 from semd.control.vector import Actions, States, VectorStep
-from semd.domain.rules import RunRules
 from semd.errors import TrainingError
 from semd.model_store import default_directory, load_model
 from semd.scoring.scorer import Scorer
@@ -42,17 +41,8 @@ def image_environments(config: TrainingConfig, models: Path | None = None) -> Ma
 def _make_batch(config: TrainingConfig, models: Path | None, first: int, count: int) -> EnvironmentBatch:
     scorer = Scorer.load(load_model(models or default_directory(), "scorer").data)
     frames = config.time_limit + 1
-    rules = RunRules(
-        n_frames=config.n_frames,
-        rho=config.rho,
-        accept_score=config.accept_score,
-        weights=config.weights,
-        exposure=config.aim,
-        # Nothing but the time ends what the actor does, or takes the knobs from it.
-        max_steps=frames,
-        patience_steps=frames,
-        barren_steps=frames,
-    )
+    # Nothing but the time ends what the actor does, or takes the knobs from it.
+    rules = replace(config.rules(), max_steps=frames, patience_steps=frames, barren_steps=frames)
     environments = [SemEnvironment(draw_stand, scorer.score, rules, SceneRanges().score_noise) for _ in range(count)]
     return EnvironmentBatch(environments, config.seed + first)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from semd.errors import ConfigError, DatasetError
 from semd.evaluation.doubts import Doubts, is_ordinary, measure_doubts
 from semd.evaluation.fig1 import Panel, make_panels, orders, save_fig1, score_panels
 from semd.evaluation.predictions import Predictions, Track, judge_frames, measure_metrics
+from semd.evaluation.saving import save_report
 from semd.evaluation.score_figure import save_table_figure
 from semd.evaluation.score_table import (
     CSV_HEAD,
@@ -83,11 +83,9 @@ class ScoreEvaluation:
         """Write `tables.txt`, `tables.csv`, `score.json`, `tables.png` and `fig1.png`; the directory is created.
 
         Raises:
-            OSError: the directory cannot be written.
+            StorageError, OSError: the directory cannot be written.
         """
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "tables.txt").write_text(self.as_text() + "\n", encoding="utf-8")
-        (directory / "score.json").write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
+        save_report(directory, texts={"tables.txt": self.as_text()}, values={"score.json": self.as_json()})
         with (directory / "tables.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(CSV_HEAD)

@@ -13,15 +13,8 @@ _EVALUATION_SEED = 77_000
 
 
 def make_twin(config: TrainingConfig, ranges: SceneRanges | None = None) -> Twin:
-    """The microscopes to train on: the default rules with the settings' N, rho, reward and exposure to aim at."""
-    rules = RunRules(
-        n_frames=config.n_frames,
-        rho=config.rho,
-        accept_score=config.accept_score,
-        weights=config.weights,
-        exposure=config.aim,
-    )
-    return Twin(config.n_envs, rules, config.time_limit, config.seed, ranges)
+    """The microscopes to train on."""
+    return Twin(config.n_envs, config.rules(), config.time_limit, config.seed, ranges)
 
 
 def make_evaluation(config: TrainingConfig, ranges: SceneRanges | None = None) -> Evaluation:

@@ -10,7 +10,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
-from semd.storage import rename, storage_error, sync_directory, write_atomically
+from semd.failpoints import Failpoint, reach
+from semd.storage import WritePoints, make_directory, rename, storage_error, sync_directory, write_atomically
+
+_REASON_POINTS = WritePoints(Failpoint.REASON_WRITING)
 
 _WHAT_TO_DO = """
 What to do: the files beside this note are as they were found. Mend the cause (see the code in the operations
@@ -39,6 +42,7 @@ def put_aside(moves: Iterable[tuple[Path, Path]], *, replace: bool = False) -> l
     for source, target in moves:
         if not move_file(source, target, replace=replace):
             gone.append(source)
+        reach(Failpoint.FILE_MOVED)
         folders.add(target.parent)
     for folder in folders:
         try:
@@ -65,11 +69,12 @@ def move_file(source: Path, target: Path, *, replace: bool = False) -> bool:
         StorageError: it cannot be moved, or its directory is gone and the file may come back with it.
     """
     try:
-        if not replace and target.exists():
-            if source.exists() and _is_copy(source, target):
+        if not replace and os.path.lexists(target):
+            if os.path.lexists(source) and _is_copy(source, target):
                 source.unlink()
             return True
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(target.parent)
+        reach(Failpoint.FILE_MOVING)
         try:
             rename(source, target)
         except OSError as error:
@@ -87,15 +92,20 @@ def move_file(source: Path, target: Path, *, replace: bool = False) -> bool:
 
 
 def _is_copy(source: Path, target: Path) -> bool:
+    if source.is_symlink() or target.is_symlink():
+        return source.is_symlink() and target.is_symlink() and source.readlink() == target.readlink()
     return source.stat().st_mtime_ns == target.stat().st_mtime_ns and filecmp.cmp(source, target, shallow=False)
 
 
 def _copy(source: Path, target: Path) -> None:
     """Copy so that the copy survives a power cut before the source is removed."""
     partial = target.with_name(f".{target.name}.partial")
-    shutil.copy2(source, partial)
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
+    if os.path.lexists(partial):
+        partial.unlink()  # a link could not be made over what a crash has left
+    shutil.copy2(source, partial, follow_symlinks=False)
+    if not partial.is_symlink():
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
     rename(partial, target)
     sync_directory(target.parent)
 
@@ -107,4 +117,5 @@ def write_reason(target: Path, stem: str, code: str, reason: str, moment: dateti
         StorageError: it cannot be written.
     """
     text = f"{code}: {reason}\nFrame: {stem!r}\nTime: {moment.isoformat(timespec='milliseconds')}\n{_WHAT_TO_DO}"
-    write_atomically(target.with_name(f"{target.name}.reason.txt"), text.encode("utf-8", "backslashreplace"))
+    note = target.with_name(f"{target.name}.reason.txt")
+    write_atomically(note, text.encode("utf-8", "backslashreplace"), points=_REASON_POINTS)

@@ -21,7 +21,10 @@ from semd.errors import ParameterMissingError, ParameterTextError
 Keys = dict[str, str]
 """Some of the protocol's keys and their values as written."""
 
-_TESCAN_TAG = 50431
+_TESCAN_TAG, _ZEISS_TAG, _FEI_TAG = 50431, 34118, 34682
+_MOST_TAG_BYTES = 1 << 20
+_MOST_TAG_LINES = 10_000
+"""Reading Zeiss's tag takes time that grows with the square of its lines; real ones have hundreds."""
 
 _HITACHI = {
     "MAGNIFICATION": "MAG", "WORKINGDISTANCE": "WD", "BRIGHTNESS": "BRIGHTNESS", "CONTRAST": "CONTRAST",
@@ -83,7 +86,7 @@ def _tescan(text: bytes, _: bytes) -> Keys:
 
 
 def _zeiss(_: bytes, image: bytes) -> Keys:
-    found = _metadata(image, lambda file: file.sem_metadata, "Zeiss (tag 34118)")
+    found = _metadata(image, _ZEISS_TAG, lambda file: file.sem_metadata, "Zeiss")
     keys = {}
     for name, key in (
         ("ap_mag", "MAG"), ("ap_wd", "WD"), ("ap_brightness", "BRIGHTNESS"), ("ap_contrast", "CONTRAST"),
@@ -100,7 +103,7 @@ def _zeiss(_: bytes, image: bytes) -> Keys:
 
 
 def _fei(_: bytes, image: bytes) -> Keys:
-    found = _metadata(image, lambda file: file.fei_metadata, "FEI (tag 34682)")
+    found = _metadata(image, _FEI_TAG, lambda file: file.fei_metadata, "FEI")
     beam, scan, stage = (_section(found, name) for name in ("Beam", "Scan", "Stage"))
     electron = _section(found, str(beam.get("Beam", "EBeam"))) | _section(found, "EBeam")
     detector = _section(found, str(_section(found, "Detectors").get("Name", "")))
@@ -123,28 +126,54 @@ def _fei_magnification(found: Mapping[str, Any], scan: Mapping[str, Any]) -> obj
         if value:
             return value
     width_m = scan.get("HorFieldsize") or _section(found, "EScan").get("HorFieldsize")
-    return 0.127 / width_m if isinstance(width_m, (int, float)) and width_m else None
+    if not isinstance(width_m, (int, float)) or not width_m:
+        return None
+    try:
+        return 0.127 / width_m
+    except OverflowError:  # an integer of hundreds of digits
+        return None
 
 
-def _metadata(image: bytes, read: Callable[[tifffile.TiffFile], Any], whose: str) -> Mapping[str, Any]:
+def _metadata(image: bytes, tag: int, read: Callable[[tifffile.TiffFile], Any], whose: str) -> Mapping[str, Any]:
     try:
         with tifffile.TiffFile(io.BytesIO(image)) as file:
+            _check_tag(file, tag, image)
             found = read(file)
+    except ParameterTextError:
+        raise
     except Exception as error:
         raise ParameterTextError(f"the image's tags cannot be read: {type(error).__name__}: {error}"[:300]) from error
     if not found or not isinstance(found, Mapping):  # an unreadable tag comes as the bytes it is
-        raise ParameterMissingError(f"the image carries no parameters of {whose} that can be read")
+        raise ParameterMissingError(f"the image carries no parameters of {whose} (tag {tag}) that can be read")
     return found
+
+
+def _check_tag(file: tifffile.TiffFile, number: int, image: bytes) -> None:
+    """Look at how much a tag holds before its value, which is read when it is asked for."""
+    tag = file.pages.first.tags.get(number)
+    if tag is None:
+        return
+    if tag.valuebytecount > _MOST_TAG_BYTES:
+        raise ParameterTextError(
+            f"tag {number} of the image has {tag.valuebytecount} bytes; {_MOST_TAG_BYTES} are read"
+        )
+    value = image[tag.valueoffset : tag.valueoffset + tag.valuebytecount]
+    n_lines = len(value.decode("latin-1").splitlines())
+    if n_lines > _MOST_TAG_LINES:
+        raise ParameterTextError(f"tag {number} of the image has {n_lines} lines; {_MOST_TAG_LINES} are read")
 
 
 def _tag_bytes(image: bytes, number: int) -> bytes:
     def read(file: tifffile.TiffFile) -> bytes:
+        _check_tag(file, number, image)
         tag = file.pages.first.tags.get(number)
         return bytes(tag.value) if tag is not None else b""
 
     try:
         with tifffile.TiffFile(io.BytesIO(image)) as file:
             found = read(file)
+    except ParameterTextError:
+        raise
     except Exception as error:
         raise ParameterTextError(f"the image's tags cannot be read: {type(error).__name__}: {error}"[:300]) from error
     # The tag begins with binary headers; the text starts at its first section.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from dataclasses import dataclass
 
@@ -17,7 +18,9 @@ from semd.inbox.image_bytes import MAX_PIXELS, Format, check_image_bytes, check_
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
 import cv2
 
-_MOST_BYTES_PER_PIXEL = 8  # four channels of 16 bits
+_MOST_CHANNELS = 4
+_MOST_BYTES_PER_PIXEL = 2 * _MOST_CHANNELS
+_MOST_PIECES = 1 << 15
 # The scan's rows stay rows, whatever an orientation tag says.
 _AS_WRITTEN = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
 _LUMINANCE_ONLY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
@@ -86,6 +89,12 @@ def _check_page(page: tifffile.TiffPage, data: bytes) -> None:
     check_pixels(page.imagewidth, page.imagelength)
     if page.nbytes > _MOST_BYTES_PER_PIXEL * MAX_PIXELS:
         raise ImageSizeError(f"the TIFF claims {page.nbytes} bytes of pixels")
+    if page.samplesperpixel > _MOST_CHANNELS:
+        raise ImageFormatError(f"the TIFF claims {page.samplesperpixel} channels; at most {_MOST_CHANNELS} are read")
+    # Each takes its time whatever is in it, and what is not listed counts too.
+    n_pieces = math.prod(page.chunked)
+    if n_pieces > _MOST_PIECES:
+        raise ImageSizeError(f"the TIFF claims {n_pieces} strips or tiles; at most {_MOST_PIECES} are read")
     strips = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     if not strips or any(start + count > len(data) for start, count in strips):
         raise ImageIncompleteError(f"the TIFF's pixels reach beyond its {len(data)} bytes")

@@ -13,16 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from semd.domain.identity import digest
 from semd.domain.pairing import Candidate, natural_key, pair_names
 from semd.errors import (
+    FileLinkError,
+    FileUnreadableError,
     FrameError,
     HalfMissingError,
     ImageFormatError,
     ImageSizeError,
     ParameterRangeError,
 )
+from semd.failpoints import Failpoint, reach
 from semd.inbox.frame import LoadedFrame, Rejection
+from semd.inbox.half import read_half
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints
 from semd.storage import storage_error
@@ -32,7 +35,7 @@ Signature = tuple[str, int, int, int]
 Fingerprint = tuple[Signature, ...]
 
 _TESCAN_HEADER = re.compile(r"-(?:tif|tiff|png|jpg|jpeg|bmp)$", re.IGNORECASE)
-_FINAL = (ParameterRangeError, ImageFormatError, ImageSizeError)
+_FINAL = (ParameterRangeError, ImageFormatError, ImageSizeError, FileLinkError, FileUnreadableError)
 """Errors that more bytes will not mend, once the files have rested."""
 _SCAN_S_PER_FILE = 1e-4
 """The full scan waits this long for each file there is, ten times what it takes: 40,000 files, every 4 s."""
@@ -56,11 +59,13 @@ class Patience:
         rescan_s: period of the full scan.
         quiet_s: rest after the last change when no event says that the writer has closed the files.
         settle_s: rest after which an incomplete frame is given up.
+        unreadable_s: rest after which one whose files cannot be read is.
     """
 
     rescan_s: float = 1.0
     quiet_s: float = 0.5
     settle_s: float = 10.0
+    unreadable_s: float = 60.0
 
 
 @dataclass(slots=True)
@@ -73,6 +78,7 @@ class _Open:
         changed_s: when that was first seen.
         closed: names closed since they last changed.
         next_look_s: nothing can change before this but by an event.
+        is_held: whether a file could not be read at the last attempt.
     """
 
     candidate: Candidate
@@ -80,6 +86,7 @@ class _Open:
     changed_s: float
     closed: set[str]
     next_look_s: float = float("-inf")
+    is_held: bool = False
 
 
 class Inbox:
@@ -107,6 +114,7 @@ class Inbox:
         self._settled: dict[str, Fingerprint] = {}
         self._open: dict[str, _Open] = {}
         self._last_scan_s = float("-inf")
+        self._looked_s = float("-inf")
         self._rescan_s = patience.rescan_s
         self._usual_lines = 0
         self._usually_ended = False
@@ -115,6 +123,12 @@ class Inbox:
     def waiting(self) -> int:
         """Frames seen but not complete."""
         return len(self._open)
+
+    @property
+    def unreadable(self) -> int:
+        """Frames among them of which a file cannot be read, though it has long been left alone."""
+        since_s = self._looked_s - self._patience.settle_s
+        return sum(seen.is_held and seen.changed_s <= since_s for seen in self._open.values())
 
     def poll(self, hints: Hints, now_s: float, *, doubt: bool = False) -> list[Item]:
         """Look at what the hints name, and at everything once in a while.
@@ -131,8 +145,12 @@ class Inbox:
         Raises:
             StorageError: the directory cannot be scanned.
         """
+        self._looked_s = now_s
+        if hints.lost:
+            for seen in self._open.values():
+                seen.closed.clear()  # it may have been written to since, and nobody told
         touched = {self._group(name) for name in hints.touched}
-        if doubt or now_s - self._last_scan_s >= self._rescan_s:
+        if doubt or hints.lost or now_s - self._last_scan_s >= self._rescan_s:
             touched |= self._scan()
             self._last_scan_s = now_s
         for name in hints.touched:
@@ -170,14 +188,16 @@ class Inbox:
             with os.scandir(self._directory) as entries:
                 for entry in entries:
                     try:
-                        if entry.is_file():
-                            found.setdefault(self._group(entry.name), {})[entry.name] = _sign(entry.name, entry.stat())
+                        signature = _sign(entry.name, entry.stat(follow_symlinks=False))
                     except OSError:
-                        continue  # gone again, a link in a circle, or nobody's to read: none hides the others
+                        continue  # gone again, or nobody's to ask about: none hides the others
+                    if signature is not None:
+                        found.setdefault(self._group(entry.name), {})[entry.name] = signature
         except OSError as error:
             self._last_scan_s = float("-inf")
             raise storage_error(self._directory, "scan", error) from error
-        for gone in self._files.keys() - found.keys():
+        # An event may have told of it before: then it is in the first no more.
+        for gone in (self._files.keys() | self._settled.keys()) - found.keys():
             self._settled.pop(gone, None)
             self._open.pop(gone, None)
         self._files = found
@@ -188,11 +208,12 @@ class Inbox:
         """Read one file's signature anew."""
         group = self._group(name)
         try:
-            found = (self._directory / name).stat()
-            if not stat.S_ISREG(found.st_mode):  # reading a pipe would never end
-                raise FileNotFoundError(name)
-            self._files.setdefault(group, {})[name] = _sign(name, found)
+            signature = _sign(name, (self._directory / name).lstat())
         except OSError:
+            signature = None
+        if signature is not None:
+            self._files.setdefault(group, {})[name] = signature
+        else:
             self._files.get(group, {}).pop(name, None)
             if not self._files.get(group):
                 self._files.pop(group, None)
@@ -245,6 +266,7 @@ class Inbox:
         let_go = {signature[0] for signature in seen.fingerprint} <= seen.closed
         if not let_go and rest_s < patience.quiet_s:
             return None
+        reach(Failpoint.FRAME_PICKED_UP)
         content = self._read(seen, rest_s)
         if content is None:
             return None
@@ -257,20 +279,30 @@ class Inbox:
         candidate = seen.candidate
         image_path = self._directory / str(candidate.image)
         text_path = self._directory / candidate.text if candidate.text is not None else None
+        give_up_s = self._patience.unreadable_s
+        seen.is_held = False
         try:
-            image, text = self._loader.read(image_path, text_path)
-            now = tuple(_sign(name, (self._directory / name).stat()) for name, *_ in seen.fingerprint)
-        except OSError:
+            image = read_half(image_path, self._loader.read_image, rest_s, give_up_s)
+            text = read_half(text_path, self._loader.read_text, rest_s, give_up_s)
+            now = tuple(_sign(name, (self._directory / name).lstat()) for name, *_ in seen.fingerprint)
+        except OSError as held:
+            seen.is_held = not isinstance(held, FileNotFoundError)
             return None
-        if now != seen.fingerprint or (text_path is not None and not self._text_seems_whole(text, rest_s)):
+        if now != seen.fingerprint:
+            return None
+        # Where the image carries the parameters, it is as needed for them as the text is elsewhere.
+        error = text.error or (image.error if text_path is None else None)
+        if error is not None:
+            return Rejection(candidate.stem, image_path, text_path, image.digest, text.digest, error)
+        if text_path is not None and not self._text_seems_whole(text.data, rest_s):
             return None
         try:
-            frame = self._loader.build(candidate.stem, image_path, text_path, image, text)
-        except FrameError as error:
-            return Rejection(candidate.stem, image_path, text_path, digest(image), digest(text), error)
+            frame = self._loader.build(candidate.stem, image_path, text_path, image.data, text.data, image.error)
+        except FrameError as found:
+            return Rejection(candidate.stem, image_path, text_path, image.digest, text.digest, found)
         if frame.image_error is None:
-            self._usual_lines = text.count(b"\n")
-            self._usually_ended = _ends_a_line(text)
+            self._usual_lines = text.data.count(b"\n")
+            self._usually_ended = _ends_a_line(text.data)
         return frame
 
     def _text_seems_whole(self, text: bytes, rest_s: float) -> bool:
@@ -288,15 +320,23 @@ class Inbox:
         image_path = self._directory / candidate.image if candidate.image is not None else None
         text_path = self._directory / candidate.text if candidate.text is not None else None
         there, missing = ("image", "parameter text") if image_path is not None else ("parameter text", "image")
+        give_up_s = self._patience.unreadable_s
+        seen.is_held = False
         try:
-            image, text = self._loader.read(image_path, text_path)
-        except OSError:
+            image = read_half(image_path, self._loader.read_image, rest_s, give_up_s)
+            text = read_half(text_path, self._loader.read_text, rest_s, give_up_s)
+        except OSError as held:
+            seen.is_held = not isinstance(held, FileNotFoundError)
             return None
-        error = HalfMissingError(
-            f"{there} {seen.fingerprint[0][0]!r} rested {self._patience.settle_s:g} s and its {missing} never came"
+        error = (
+            image.error
+            or text.error
+            or HalfMissingError(
+                f"{there} {seen.fingerprint[0][0]!r} rested {self._patience.settle_s:g} s and its {missing} never came"
+            )
         )
-        image_digest = digest(image) if image_path is not None else None
-        text_digest = digest(text) if text_path is not None else None
+        image_digest = image.digest if image_path is not None else None
+        text_digest = text.digest if text_path is not None else None
         return Item(
             Rejection(candidate.stem, image_path, text_path, image_digest, text_digest, error), seen.fingerprint
         )
@@ -307,7 +347,10 @@ class Inbox:
         return _TESCAN_HEADER.sub("", stem) if suffix.lower() == "hdr" else stem
 
 
-def _sign(name: str, found: os.stat_result) -> Signature:
+def _sign(name: str, found: os.stat_result) -> Signature | None:
+    """How a file looks; None for what is neither a file nor a link: reading a pipe would never end."""
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
+        return None
     return name, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,10 +31,12 @@ class Hints:
     Attributes:
         touched: names that were made, changed, closed or renamed.
         closed: names whose writer has closed them, or that were renamed into place, and not changed since.
+        lost: whether the system has dropped events, so that nothing is known without looking at everything.
     """
 
     touched: set[str] = field(default_factory=set)
     closed: set[str] = field(default_factory=set)
+    lost: bool = False
 
 
 class Watch:
@@ -73,7 +76,22 @@ class Watch:
                 ) from error
             raise storage_error(self._directory, "watch", error) from error
         self._observer = observer
+        self._hear_overflows(observer)
         self._handler.wake.set()
+
+    def _hear_overflows(self, observer: BaseObserver) -> None:
+        """Be told when inotify's queue overflows: watchdog's group of watches knows, and tells no handler."""
+        for emitter in observer.emitters:
+            group = getattr(emitter, "_inotify", None)
+            on_overflow = getattr(group, "on_queue_overflow", None)
+            if group is None or on_overflow is None:
+                continue  # another system, or an older watchdog: the scan finds on its period what events missed
+
+            def overflowed(before: Callable[[], None] = on_overflow) -> None:
+                before()
+                self._handler.lose()
+
+            group.on_queue_overflow = overflowed
 
     def stop(self) -> None:
         """Stop watching."""
@@ -131,6 +149,13 @@ class _Handler(FileSystemEventHandler):
             else:
                 return  # opened, closed without writing: nothing has changed
             self._hints.touched.add(name)
+        self.wake.set()
+
+    def lose(self) -> None:
+        """Events were dropped; of none is it known any more whether its file was left alone since."""
+        with self._lock:
+            self._hints.lost = True
+            self._hints.closed.clear()
         self.wake.set()
 
     def drain(self) -> Hints:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from semd.domain.action import MAX_MESSAGE_BYTES, Action, decode_action, parse_file_name
 from semd.errors import ActionTextError
+from semd.failpoints import Failpoint, reach
 from semd.storage import rename, storage_error, sync_directory
 
 
@@ -95,6 +96,7 @@ class ActionFolder:
         source, folder = self._directory / name, self._directory / outcome
         try:
             folder.mkdir(exist_ok=True)
+            reach(Failpoint.ACTION_FILING)
             rename(source, _free(folder / name))
         except OSError as error:
             if isinstance(error, FileNotFoundError) and self._directory.is_dir():

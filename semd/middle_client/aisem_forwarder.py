@@ -14,6 +14,7 @@ import structlog
 from semd.domain.action import Action
 from semd.domain.axes import Axis
 from semd.errors import LinkError
+from semd.failpoints import Failpoint, reach
 from semd.middle_client.action_folder import Outcome
 from semd.middle_client.clock import Clock
 from semd.middle_client.desk import Desk, Flight
@@ -150,6 +151,7 @@ class AisemForwarder:
         dialogue.awaiting = self._link.connection
         dialogue.since_s = self._clock.monotonic_s()
         self._link.send(command)
+        reach(Failpoint.SENT)
         self._log.info("link.command", command=text)
 
     def _take_replies(self) -> None:
@@ -160,6 +162,7 @@ class AisemForwarder:
         if dialogue is None or dialogue.awaiting != self._link.connection:
             self._log.warning("link.stray-answer", text=aisem_reply(data))
             return
+        reach(Failpoint.ANSWERED)
         dialogue.replied += 1
         dialogue.awaiting = None
         dialogue.since_s = self._clock.monotonic_s()

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from semd.domain.action import Action
+from semd.failpoints import Failpoint, reach
 from semd.middle_client.clock import Clock
 from semd.storage import storage_error, sync_directory
 
@@ -128,6 +129,7 @@ class AuditTrail:
                     file.seek(end - 1)
                     if file.read(1) != b"\n":
                         line = b"\n" + line  # half a line, which a full disk or a power cut left
+                reach(Failpoint.TRAIL_WRITING)
                 _write_whole(file, line)
                 os.fsync(file.fileno())
             if is_new:

@@ -15,9 +15,11 @@ import structlog
 from semd.domain.action import Action, parse_file_name
 from semd.domain.instrument import InstrumentProfile
 from semd.errors import ActionTextError, StorageError
+from semd.failpoints import Failpoint, reach
 from semd.middle_client.action_folder import ActionFolder, Listing, Outcome
 from semd.middle_client.audit import AuditTrail
 from semd.middle_client.clock import Clock
+from semd.middle_client.gate import RateLimit
 from semd.middle_client.journal import Journal, JournalEntry
 
 _SEND_MARGIN = timedelta(milliseconds=50)
@@ -63,20 +65,31 @@ class Desk:
         clock: for EXPIRES.
         trail: every command goes into it, before it is sent and when it is answered.
         profile: what the instrument's knobs can do; what goes beyond it is refused, whoever wrote it.
+        rate: the limit of commands, whose memory is kept in the journal.
     """
 
     def __init__(
-        self, folder: ActionFolder, journal: Journal, clock: Clock, *, trail: AuditTrail, profile: InstrumentProfile
+        self,
+        folder: ActionFolder,
+        journal: Journal,
+        clock: Clock,
+        *,
+        trail: AuditTrail,
+        profile: InstrumentProfile,
+        rate: RateLimit,
     ) -> None:
         self._folder = folder
         self._journal = journal
         self._clock = clock
         self._trail = trail
         self._profile = profile
+        self._rate = rate
+        self._first_seen_s: dict[str, float] = {}
         self._before_sending = (False, 0)
         self._entry: JournalEntry | None = None
         self._unsettled: _Settlement | None = None
         self._is_damaged = False
+        self._has_remembered = False
         self._log = structlog.get_logger()
         self.flight: Flight | None = None
         self.pending_count = 0
@@ -115,6 +128,8 @@ class Desk:
         """
         listing = self._folder.scan()
         self.pending_count = len(listing.names)
+        now_s = self._clock.monotonic_s()
+        self._first_seen_s = {name: self._first_seen_s.get(name, now_s) for name in listing.names}
         return listing
 
     def read_later_than(self, seq: int) -> Action | None:
@@ -135,8 +150,17 @@ class Desk:
         return None
 
     def is_expired(self, action: Action) -> bool:
-        """Whether it is too late to send it."""
-        return self._clock.now() + _SEND_MARGIN >= action.expires
+        """Whether it is too late to send it.
+
+        EXPIRES is a time on the wall, and that clock may be set back. An action that has lain here for as long as it
+        was to live has expired whatever it shows.
+        """
+        now_s = self._clock.monotonic_s()
+        lain_s = now_s - self._first_seen_s.get(action.file_name, now_s)
+        return (
+            self._clock.now() + _SEND_MARGIN >= action.expires
+            or timedelta(seconds=lain_s) + _SEND_MARGIN >= action.expires - action.issued
+        )
 
     def note_sending(self, data: bytes, *, command: str = "", baseline_seq: int = 0) -> None:
         """Write down, in journal and trail, that `data` is about to be sent; durable on return.
@@ -152,12 +176,13 @@ class Desk:
         if self.flight is None:
             return
         self._before_sending = (self.flight.was_sent, self.flight.baseline_seq)
-        self._note(was_sent=True, baseline_seq=baseline_seq)
+        self._note(was_sent=True, baseline_seq=baseline_seq, is_command=True)
         try:
             self._trail.sending(self.flight.action, data, command)
         except StorageError:
             self._take_back()
             raise
+        reach(Failpoint.TRAIL_WRITTEN)
 
     def note_unsent(self, reason: str) -> None:
         """Write down that what was announced last has not been sent after all.
@@ -201,10 +226,16 @@ class Desk:
         if self.flight is not None:
             self._settle(_Settlement(self.flight.name, outcome, reason, outcome is Outcome.SENT))
 
-    def _note(self, *, was_sent: bool, baseline_seq: int) -> None:
+    def _note(self, *, was_sent: bool, baseline_seq: int, is_command: bool = False) -> None:
         if self.flight is None or self._entry is None:
             return
-        entry = replace(self._entry, in_flight=self.flight.name, was_sent=was_sent, baseline_seq=baseline_seq)
+        entry = replace(
+            self._entry,
+            in_flight=self.flight.name,
+            was_sent=was_sent,
+            baseline_seq=baseline_seq,
+            commands=self._rate.memory(with_one_more=is_command),
+        )
         self._save(entry)
         self.flight = replace(self.flight, was_sent=was_sent, baseline_seq=baseline_seq)
 
@@ -219,12 +250,14 @@ class Desk:
             return
         self._trail.flush()
         self._folder.move(settlement.name, settlement.outcome)
+        reach(Failpoint.ACTION_FILED)
         entry = self._entry
         if settlement.name == entry.in_flight:
             entry = replace(entry, in_flight=None, was_sent=False, baseline_seq=0)
         if settlement.acknowledged:
             entry = _acknowledge(entry, settlement.name)
         self._save(entry)
+        reach(Failpoint.FLIGHT_CLOSED)
         self._unsettled = None
         self._report(settlement)
         if self.flight is not None and self.flight.name == settlement.name:
@@ -269,12 +302,16 @@ class Desk:
             else:
                 self.settle(Outcome.EXPIRED, f"not sent before {flight.action.expires.isoformat()}")
             return None
+        reach(Failpoint.ACTION_SEEN)
         return flight
 
     def _restore(self) -> None:
         """Take up what the last process left."""
         entry, damaged = self._journal.load()
         self._is_damaged = self._is_damaged or damaged
+        if entry is not None and not self._has_remembered:
+            self._rate.remember(entry.commands)
+            self._has_remembered = True
         if entry is None:
             entry = JournalEntry(newest_acknowledged=self._folder.newest(Outcome.SENT))
         names = self._folder.scan().names

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterable
+from math import ceil
 
 import structlog
 
@@ -13,7 +15,7 @@ _MINUTE_S = 60.0
 
 
 class RateLimit:
-    """At most so many commands in any 60 s of the monotonic clock. The memory of it ends with the process.
+    """At most so many commands in any 60 s of the monotonic clock. The journal remembers them for the next process.
 
     Args:
         most_per_minute: at least 1.
@@ -32,7 +34,33 @@ class RateLimit:
 
     def count(self) -> None:
         """A command goes now."""
-        self._times_s.append(self._clock.monotonic_s())
+        now_s = self._clock.monotonic_s()
+        while self._times_s and now_s - self._times_s[0] >= _MINUTE_S:
+            self._times_s.popleft()
+        self._times_s.append(now_s)
+
+    def memory(self, *, with_one_more: bool) -> tuple[tuple[int, int], ...]:
+        """The commands of the last minute for the journal: (second at whose end they count as sent, how many).
+
+        Args:
+            with_one_more: another is about to go.
+        """
+        now_s = self._clock.monotonic_s()
+        times_s = [time_s for time_s in self._times_s if now_s - time_s < _MINUTE_S]
+        return tuple(sorted(Counter(map(ceil, [*times_s, now_s] if with_one_more else times_s)).items()))
+
+    def remember(self, commands: Iterable[tuple[int, int]]) -> None:
+        """Take up what another process has left in the journal.
+
+        The monotonic clock goes on across processes and begins anew with the computer. A time ahead of it is from
+        before that, so at least as old as the computer has been up. No clock on the wall is asked, which anybody may
+        set.
+        """
+        now_s = self._clock.monotonic_s()
+        for second, count in commands:
+            time_s = 0.0 if second > now_s + 1.0 else min(float(second), now_s)
+            self._times_s.extend([time_s] * min(count, self._times_s.maxlen or 0))
+        self._times_s = deque(sorted(self._times_s), maxlen=self._times_s.maxlen)
 
 
 class Gate:

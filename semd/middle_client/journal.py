@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from semd.domain.action import parse_file_name
-from semd.storage import rename, storage_error, write_atomically
+from semd.failpoints import Failpoint
+from semd.storage import WritePoints, rename, storage_error, write_atomically
 
+_POINTS = WritePoints(Failpoint.JOURNAL_WRITING, Failpoint.JOURNAL_WRITTEN, Failpoint.JOURNAL_RENAMED)
 _MAX_BYTES = 1 << 14
 
 
@@ -21,12 +23,14 @@ class JournalEntry:
         was_sent: whether any of it may have reached the SEM without an answer.
         baseline_seq: `aisem`: highest SEQ seen when it was sent; only a later one can confirm it.
         newest_acknowledged: name of the newest action file that the SEM acknowledged, or None.
+        commands: of the last minute, for the rate limit: (second of the monotonic clock, how many went by then).
     """
 
     in_flight: str | None = None
     was_sent: bool = False
     baseline_seq: int = 0
     newest_acknowledged: str | None = None
+    commands: tuple[tuple[int, int], ...] = ()
 
     @property
     def newest_acknowledged_seq(self) -> int:
@@ -76,18 +80,20 @@ class Journal:
         Raises:
             StorageError: it cannot be written. Then nothing may be sent.
         """
-        write_atomically(self._path, json.dumps(asdict(entry)).encode())
+        write_atomically(self._path, json.dumps(asdict(entry)).encode(), points=_POINTS)
 
 
 def _parse(raw: bytes) -> JournalEntry | None:
     try:
         fields = json.loads(raw)
         entry = JournalEntry(**fields)
+        entry = replace(entry, commands=tuple((second, count) for second, count in entry.commands))
     except (ValueError, TypeError, RecursionError):
         return None
     names_fit = all(
         name is None or (isinstance(name, str) and parse_file_name(name) is not None)
         for name in (entry.in_flight, entry.newest_acknowledged)
     )
-    rest_fits = isinstance(entry.was_sent, bool) and type(entry.baseline_seq) is int
+    numbers = [entry.baseline_seq, *(number for pair in entry.commands for number in pair)]
+    rest_fits = isinstance(entry.was_sent, bool) and all(type(number) is int and number >= 0 for number in numbers)
     return entry if names_fit and rest_fits else None

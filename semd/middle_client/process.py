@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 import structlog
 
 from semd.domain.axes import Axis
 from semd.errors import StorageError
+from semd.failpoints import Failpoint, arm
+from semd.hang_guard import HangGuard
 from semd.metrics import CLIENT_METRICS_FILE, render
 from semd.middle_client.abort import AbortFile
 from semd.middle_client.action_folder import ActionFolder
@@ -32,12 +30,15 @@ from semd.middle_client.metrics import client_metrics
 from semd.middle_client.settings import MiddleClientSettings
 from semd.middle_client.text_forwarder import TextForwarder
 from semd.notify import ServiceManager
-from semd.storage import InstanceLock, write_atomically
+from semd.stop_signals import stopping_on_signals
+from semd.storage import InstanceLock, WritePoints, write_atomically
 
 JOURNAL_FILE = "middle-client.json"
 HEALTH_FILE = "middle-client-health.json"
 LOCK_FILE = "middle-client.lock"
+HUNG_FILE = "middle-client-hung.txt"
 
+_HEALTH_POINTS = WritePoints(Failpoint.CLIENT_HEALTH)
 _HEARTBEAT_S = 1.0
 _STORAGE_PAUSE_S = 0.5
 _RECONNECT_FIRST_S, _RECONNECT_LIMIT_S = 0.1, 3.0
@@ -49,7 +50,7 @@ _Forwarder = TextForwarder | AisemForwarder | DryRunForwarder
 def run_middle_client(
     settings: MiddleClientSettings, *, stop: threading.Event | None = None, manager: ServiceManager | None = None
 ) -> int:
-    """Forward actions until told to stop (SIGTERM, SIGINT, or `stop`).
+    """Forward actions until told to stop (SIGTERM, Ctrl+C, Ctrl+Break, or `stop`).
 
     Args:
         settings: see there.
@@ -61,26 +62,28 @@ def run_middle_client(
 
     Raises:
         StorageError: another Middle Client runs on this state directory, or it cannot be written.
+        ConfigError: the environment arms a failpoint, and this is no test bench.
     """
     stop = stop if stop is not None else threading.Event()
     manager = manager if manager is not None else ServiceManager.of_environment()
     clock = Clock()
     rng = random.Random()  # noqa: S311 - spreads attempts in time, keeps no secret
     is_aisem = settings.dialect == "aisem"
-    with InstanceLock(settings.state_directory / LOCK_FILE), _signals(stop):
+    guard = HangGuard(lambda: manager.progress_s, settings.end_hung_s, settings.state_directory / HUNG_FILE)
+    with InstanceLock(settings.state_directory / LOCK_FILE), stopping_on_signals(stop.set), guard:
+        arm(os.environ, settings.state_directory)
         log = structlog.get_logger()
         log.info("middle-client.started", pid=os.getpid(), dialect=settings.dialect, dry_run=settings.dry_run)
+        rate = RateLimit(settings.most_commands_per_minute, clock)
         desk = Desk(
             ActionFolder(settings.action_directory),
             Journal(settings.state_directory / JOURNAL_FILE),
             clock,
             trail=AuditTrail(settings.state_directory / TRAIL_FOLDER, clock),
             profile=settings.profile,
+            rate=rate,
         )
-        gate = Gate(
-            AbortFile(settings.action_directory, settings.abort_file),
-            RateLimit(settings.most_commands_per_minute, clock),
-        )
+        gate = Gate(AbortFile(settings.action_directory, settings.abort_file), rate)
         link: TcpLink | NoLink
         forwarder: _Forwarder
         if settings.dry_run:
@@ -240,29 +243,11 @@ class _Heartbeat:
             outcomes=desk.outcomes,
         )
         try:
-            write_atomically(self._path, json.dumps(record).encode(), durable=False)
-            write_atomically(self._metrics_path, render(metrics), durable=False)
+            write_atomically(self._path, json.dumps(record).encode(), durable=False, points=_HEALTH_POINTS)
+            write_atomically(self._metrics_path, render(metrics), durable=False, points=_HEALTH_POINTS)
         except StorageError as error:
             if not self._failed:
                 structlog.get_logger().warning("heartbeat.failed", reason=error.message)
             self._failed = True
         else:
             self._failed = False
-
-
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """Let SIGTERM and SIGINT end the loop; in another thread than the main one nothing is caught."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

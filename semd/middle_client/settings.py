@@ -33,6 +33,7 @@ class MiddleClientSettings:
         most_commands_per_minute: more of them wait.
         abort_file: name in the action directory; nothing is sent while it is there.
         dry_run: file every action in `dry-run` and open no link.
+        end_hung_s: the process ends itself when its loop completes no round for so long; 0 never.
     """
 
     action_directory: Path
@@ -53,3 +54,4 @@ class MiddleClientSettings:
     most_commands_per_minute: int = 600
     abort_file: str = DEFAULT_NAME
     dry_run: bool = False
+    end_hung_s: float = 0.0

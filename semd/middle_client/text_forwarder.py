@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from semd.errors import LinkError
+from semd.failpoints import Failpoint, reach
 from semd.middle_client.action_folder import Outcome
 from semd.middle_client.backoff import Backoff
 from semd.middle_client.clock import Clock
@@ -41,6 +42,7 @@ class TextForwarder:
         self._reader = AnswerReader()
         self._reading = 0
         self._awaiting: tuple[str, int] | None = None
+        self._last_sent = ""
         self._sent_at_s = 0.0
         self._not_before_s = 0.0
         self._log = structlog.get_logger()
@@ -59,6 +61,7 @@ class TextForwarder:
         except LinkError as error:
             self._desk.note_answer(f"none: {error.message}")
             self._link.drop(error.message)
+            self._reader = AnswerReader()  # what it holds would break the next connection before there is one
 
     def _forward(self, flight: Flight) -> None:
         now_s = self._clock.monotonic_s()
@@ -78,8 +81,10 @@ class TextForwarder:
             self._desk.note_unsent("aborted")
             return
         self._awaiting = (flight.name, self._link.connection)
+        self._last_sent = flight.name
         self._sent_at_s = self._clock.monotonic_s()
         self._link.send(message)
+        reach(Failpoint.SENT)
 
     def _end_expired(self, flight: Flight) -> None:
         until = flight.action.expires.isoformat()
@@ -93,17 +98,23 @@ class TextForwarder:
             self._reader, self._reading = AnswerReader(), self._link.connection
         for answer in self._reader.feed(self._link.receive()):
             flight = self._desk.flight
-            is_meant = (
-                flight is not None
-                and answer.id == flight.action.id
-                and self._awaiting == (flight.name, self._link.connection)
-            )
-            if is_meant:
+            if flight is not None and answer.id == flight.action.id and self._is_due(answer, flight):
                 self._act_on(answer)
             else:
                 self._log.warning("link.stray-answer", verdict=str(answer.verdict), id=answer.id)
 
+    def _is_due(self, answer: Answer, flight: Flight) -> bool:
+        """Whether an answer of the right id counts.
+
+        That it was applied is true whenever it comes, late on another connection or after a BUSY; that it was not is
+        only to be believed of the message that waits for its answer.
+        """
+        was_sent = flight.was_sent or self._last_sent == flight.name
+        is_awaited = self._awaiting == (flight.name, self._link.connection)
+        return is_awaited or (was_sent and answer.verdict is Verdict.ACK)
+
     def _act_on(self, answer: Answer) -> None:
+        reach(Failpoint.ANSWERED)
         self._awaiting = None
         self._desk.note_answer(f"{answer.verdict} {answer.reason}".strip())
         if answer.verdict is Verdict.BUSY:

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from semd.errors import LedgerError, StorageError
+from semd.errors import LedgerDamagedError, LedgerError, StorageError
 from semd.storage import storage_error
 
 APPLICATION_ID = int.from_bytes(b"SEMD", "big")
 SCHEMA_VERSION = 1
+WHAT_TO_DO = "start the daemon, which sets it aside and says how to go on"
 _BUSY_TIMEOUT_S = 5.0
-# A whole check reads the whole file: beyond this a start would take noticeably longer.
-_CHECKED_BYTES = 64_000_000
 
 _SCHEMA = """
 CREATE TABLE frames (
@@ -50,6 +49,8 @@ CREATE INDEX frames_by_state ON frames (state);
 CREATE TABLE sequence (highest INTEGER NOT NULL);
 INSERT INTO sequence VALUES (0);
 """
+# Apart from the rest: a ledger of an older semd gets it when it is opened, and an older semd does not mind it.
+_STARTS = "CREATE TABLE IF NOT EXISTS starts (seq INTEGER PRIMARY KEY, times INTEGER NOT NULL)"
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -59,7 +60,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     power cut.
 
     Raises:
-        LedgerError: the file is not a ledger, is damaged, locked, or of a newer semd.
+        LedgerError: the file is not a ledger, is locked, or of a newer semd; `LedgerDamagedError`: it is damaged.
         StorageError: it cannot be made or written.
     """
     try:
@@ -82,13 +83,12 @@ def explained(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours, with what to do."""
     try:
         yield
+    except UnicodeDecodeError as error:  # a name or text that was written as UTF-8
+        raise LedgerDamagedError(f"{path}: damaged ({error}): {WHAT_TO_DO}") from error
     except sqlite3.DatabaseError as error:
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise LedgerError(
-                f"{path}: damaged or not a ledger ({error}): move it away together with its -wal and -shm "
-                "files and start again; SEQ goes on from the action files"
-            ) from error
+            raise LedgerDamagedError(f"{path}: damaged or not a ledger ({error}): {WHAT_TO_DO}") from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise LedgerError(f"{path}: another process holds the ledger ({error})") from error
         if code == sqlite3.SQLITE_FULL:
@@ -101,6 +101,8 @@ def explained(path: Path) -> Iterator[None]:
         ):
             raise StorageError(f"{path}: cannot write: {error}") from error
         raise LedgerError(f"{path}: {error}") from error
+    except OSError as error:
+        raise storage_error(path, "write", error) from error
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
@@ -113,13 +115,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise LedgerError(f"{path}: a database of another program: name another [state] directory")
     if version > SCHEMA_VERSION:
         raise LedgerError(f"{path}: written by a newer semd (schema {version}): install that one")
-    if not is_new and path.stat().st_size <= _CHECKED_BYTES:
-        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise LedgerError(
-                f"{path}: damaged ({verdict}): move it away together with its -wal and -shm files and start "
-                "again; SEQ goes on from the action files"
-            )
+    if is_new:  # before the first page is written, or never
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     if is_new:
@@ -128,6 +125,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
             f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
+    connection.execute(_STARTS)
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, fields
 from datetime import datetime
@@ -15,8 +15,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from semd.errors import LedgerError
+from semd.errors import LedgerDamagedError, LedgerError
+from semd.failpoints import Failpoint, reach
+from semd.outbox.damage import inspect_ledger
 from semd.outbox.database import explained, open_database
+from semd.outbox.forgetting import (
+    EndedRow,
+    LedgerSize,
+    delete_rows,
+    ended_rows,
+    give_back,
+    newest_left_names,
+    size_of,
+)
 from semd.outbox.rows import Claim, Fingerprint, LedgerRow, Move, Rejection, RowState
 
 _COLUMNS = ", ".join(field.name for field in fields(LedgerRow))
@@ -32,6 +43,7 @@ class Ledger:
         floor_seq: highest SEQ of any action file found; the next one allotted is higher.
 
     Raises:
+        LedgerDamagedError: the file is damaged, or knows less than `floor_seq`; nothing was changed.
         LedgerError: the file is not a ledger, damaged, locked or of a newer semd (any method).
         StorageError: it cannot be written (any method).
     """
@@ -39,6 +51,7 @@ class Ledger:
     def __init__(self, path: Path, *, now: Callable[[], datetime], floor_seq: int = 0) -> None:
         self._path = path
         self._now = now
+        inspect_ledger(path, floor_seq)
         self._connection = open_database(path)
         with self._transaction() as cursor:
             cursor.execute("UPDATE sequence SET highest = max(highest, ?)", (floor_seq,))
@@ -57,31 +70,39 @@ class Ledger:
         """Close the file. What was committed stays."""
         self._connection.close()
 
-    def claim(self, claim: Claim) -> int | None:
+    def claim(self, claim: Claim, *, is_arrival: bool = False) -> int | None:
         """Take a frame and allot its SEQ.
 
         Durable on return when files are to be moved: where they went must not be forgotten. When they stay,
         the claim is synced together with the decision. A power cut in between takes it back, and the frame
         is found and taken again; its SEQ was on no action file yet.
 
+        Args:
+            claim: the frame.
+            is_arrival: it is known that the files came anew, so that only a known id makes it a known frame.
+
         Returns:
             SEQ; or None when this id, or this stem with these very bytes, was taken or rejected before.
         """
         with self._synced_if(bool(claim.moves)), self._transaction() as cursor:
-            if self._is_known(cursor, claim):
+            if self._is_known(cursor, claim, by_id_alone=is_arrival):
                 return None
             seq: int = cursor.execute("UPDATE sequence SET highest = highest + 1 RETURNING highest").fetchone()[0]
             self._insert(cursor, claim, state=RowState.TAKEN, seq=seq)
         return seq
 
-    def reject(self, rejection: Rejection) -> int | None:
+    def reject(self, rejection: Rejection, *, is_arrival: bool = False) -> int | None:
         """Note that a frame is about to be moved to quarantine; durable on return.
+
+        Args:
+            rejection: the frame.
+            is_arrival: its bytes could not be read, so that it resembles others of its stem and is none of them.
 
         Returns:
             The row's number for `quarantined`; or None when this stem with these bytes was seen before.
         """
         with self._transaction() as cursor:
-            if self._is_known(cursor, rejection):
+            if self._is_known(cursor, rejection, by_id_alone=is_arrival):
                 return None
             return self._insert(cursor, rejection, state=RowState.QUARANTINING, seq=None)
 
@@ -102,6 +123,7 @@ class Ledger:
                 (observation_json, decision_json, int(starts_run), int(is_hold), seq),
             )
             self._require_change(cursor, f"SEQ {seq} is not a taken frame")
+            cursor.execute("DELETE FROM starts WHERE seq <= ?", (seq,))
 
     def published(self, seq: int, issued: datetime, expires: datetime) -> None:
         """Note that the action file is there.
@@ -160,6 +182,52 @@ class Ledger:
         """Whether files that look like this were taken or rejected; one look-up, no file is read."""
         return self._exists("fingerprint = ?", json.dumps(fingerprint))
 
+    def knows_frame(self, stem: str, image_digest: str, text_digest: str) -> bool:
+        """Whether this stem with these very bytes was taken or rejected."""
+        where = "stem = ? AND image_digest IS ? AND text_digest IS ?"
+        return self._exists(where, _storable(stem), image_digest, text_digest)
+
+    def newest(self, stem: str) -> LedgerRow | None:
+        """The frame of this stem that was taken or rejected last; None when there is none."""
+        with explained(self._path):
+            found = self._connection.execute(
+                f"SELECT {_COLUMNS} FROM frames WHERE stem = ? ORDER BY row DESC LIMIT 1",  # noqa: S608
+                (_storable(stem),),
+            ).fetchone()
+            return _row(found) if found is not None else None
+
+    def add_half(self, row: int, image_name: str | None, text_name: str | None) -> None:
+        """Note that the half which a quarantined frame had lacked has come. Not synced: moving it is idempotent."""
+        with self._synced_if(False), self._transaction() as cursor:
+            cursor.execute(
+                "UPDATE frames SET image_name = coalesce(image_name, ?), text_name = coalesce(text_name, ?) "
+                "WHERE row = ?",
+                (_storable(image_name), _storable(text_name), row),
+            )
+            self._require_change(cursor, f"there is no row {row}")
+
+    def count_start(self, seq: int) -> int:
+        """Note that a process takes up a frame that another has left in hand; durable on return.
+
+        Returns:
+            How often that has happened to this frame.
+        """
+        with self._transaction() as cursor:
+            times: int = cursor.execute(
+                "INSERT INTO starts VALUES (?, 1) ON CONFLICT (seq) DO UPDATE SET times = times + 1 RETURNING times",
+                (seq,),
+            ).fetchone()[0]
+            return times
+
+    def fail(self, seq: int, reason_code: str, reason_text: str, moves: tuple[Move, ...]) -> None:
+        """Note that a taken frame could not be scored or decided on, and goes to quarantine; durable on return."""
+        with self._transaction() as cursor:
+            cursor.execute(
+                "UPDATE frames SET reason_code = ?, reason_text = ?, moves = ? WHERE seq = ? AND state = 'TAKEN'",
+                (reason_code, _storable(reason_text), _moves_json(moves), seq),
+            )
+            self._require_change(cursor, f"SEQ {seq} is not a taken frame")
+
     def known_image(self, stem: str, image_digest: str) -> bool:
         """Whether a frame with this image was taken, and not lost: a late edit of its text makes no new frame."""
         where = "stem = ? AND image_digest = ? AND seq NOT NULL AND state != 'QUARANTINED'"
@@ -179,16 +247,7 @@ class Ledger:
         before it is given as well.
         """
         with explained(self._path):
-            first = self._run_start(None)
-            while first is not None:
-                before = self._connection.execute(
-                    "SELECT seq, is_hold FROM frames WHERE seq < ? AND is_hold NOT NULL ORDER BY seq DESC LIMIT 1",
-                    (first,),
-                ).fetchone()
-                earlier = self._run_start(before[0]) if before is not None and before[1] else None
-                if earlier is None:
-                    break
-                first = earlier
+            first = self._first_needed()
             if first is None:
                 return []
             return self._connection.execute(
@@ -230,6 +289,51 @@ class Ledger:
             "highest_seq": self.highest_seq(),
         }
 
+    def ended_rows(self, after_row: int, most: int) -> list[EndedRow]:
+        """Rows behind `after_row` that have ended and that the present run does not need, in the order of taking."""
+        with explained(self._path):
+            return ended_rows(self._connection, after_row=after_row, before_seq=self._first_needed(), most=most)
+
+    def newest_left_names(self) -> tuple[str, ...]:
+        """File names of the newest frame whose files stayed in the watch directory; empty when there is none."""
+        with explained(self._path):
+            return newest_left_names(self._connection)
+
+    def forget(self, rows: Sequence[int]) -> int:
+        """Delete rows that have ended; their frames are new ones if they ever come again. Their SEQ stays used.
+
+        Not synced: a power cut that brings them back does no harm.
+
+        Returns:
+            How many were deleted.
+        """
+        with self._synced_if(False), self._transaction() as cursor:
+            return delete_rows(cursor, rows)
+
+    def size(self) -> LedgerSize:
+        """How many rows and bytes it has. Reads an index of all rows: not for every frame."""
+        with explained(self._path):
+            return size_of(self._connection)
+
+    def give_back(self, most_pages: int) -> bool:
+        """Give room that forgotten rows have left back to the disk; returns whether there is more."""
+        with explained(self._path):
+            return give_back(self._connection, most_pages)
+
+    def _first_needed(self) -> int | None:
+        """SEQ of the oldest frame that the present run is rebuilt from; None when there is no run."""
+        first = self._run_start(None)
+        while first is not None:
+            before = self._connection.execute(
+                "SELECT seq, is_hold FROM frames WHERE seq < ? AND is_hold NOT NULL ORDER BY seq DESC LIMIT 1",
+                (first,),
+            ).fetchone()
+            earlier = self._run_start(before[0]) if before is not None and before[1] else None
+            if earlier is None:
+                break
+            first = earlier
+        return first
+
     def _run_start(self, up_to_seq: int | None) -> int | None:
         """SEQ of the newest first frame of a run, not newer than `up_to_seq`."""
         limit = 2**62 if up_to_seq is None else up_to_seq
@@ -243,20 +347,21 @@ class Ledger:
             found = self._connection.execute(f"SELECT 1 FROM frames WHERE {where} LIMIT 1", values)  # noqa: S608
             return found.fetchone() is not None
 
-    def _is_known(self, cursor: sqlite3.Cursor, frame: Claim | Rejection) -> bool:
+    def _is_known(self, cursor: sqlite3.Cursor, frame: Claim | Rejection, *, by_id_alone: bool = False) -> bool:
         values = {
             "id": getattr(frame, "id", None),
             "stem": _storable(frame.stem),
             "image_digest": frame.image_digest,
             "text_digest": frame.text_digest,
         }
-        found = cursor.execute(f"SELECT 1 FROM frames WHERE id = :id OR ({_SAME_FRAME}) LIMIT 1", values)  # noqa: S608
+        where = "id = :id" if by_id_alone else f"id = :id OR ({_SAME_FRAME})"
+        found = cursor.execute(f"SELECT 1 FROM frames WHERE {where} LIMIT 1", values)  # noqa: S608
         return found.fetchone() is not None
 
     def _insert(self, cursor: sqlite3.Cursor, frame: Claim | Rejection, *, state: RowState, seq: int | None) -> int:
         values: dict[str, Any] = {key: _storable(value) for key, value in asdict(frame).items()}
         values["fingerprint"] = json.dumps(frame.fingerprint)
-        values["moves"] = json.dumps([astuple(move) for move in frame.moves])
+        values["moves"] = _moves_json(frame.moves)
         values |= {"state": state.value, "seq": seq, "taken_at": self._now().isoformat()}
         names = ", ".join(values)
         marks = ", ".join(f":{name}" for name in values)
@@ -272,6 +377,7 @@ class Ledger:
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 yield cursor
+                reach(Failpoint.LEDGER_COMMIT)
                 cursor.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
@@ -300,9 +406,16 @@ def _storable(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
+def _moves_json(moves: tuple[Move, ...]) -> str:
+    return json.dumps([astuple(move) for move in moves])
+
+
 def _row(values: tuple[Any, ...]) -> LedgerRow:
     named = dict(zip((field.name for field in fields(LedgerRow)), values, strict=True))
-    named["state"] = RowState(named["state"])
-    named["fingerprint"] = tuple(tuple(part) for part in json.loads(named["fingerprint"]))
-    named["moves"] = tuple(Move(*pair) for pair in json.loads(named["moves"]))
+    try:
+        named["state"] = RowState(named["state"])
+        named["fingerprint"] = tuple(tuple(part) for part in json.loads(named["fingerprint"]))
+        named["moves"] = tuple(Move(*pair) for pair in json.loads(named["moves"]))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise LedgerDamagedError(f"row {named['row']} of the ledger is damaged: {str(error)[:200]}") from error
     return LedgerRow(**named)

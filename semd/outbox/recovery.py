@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from semd.domain.action import Action, decode_action
-from semd.errors import LedgerError
+from semd.domain.action import MAX_MESSAGE_BYTES, Action, decode_action
+from semd.errors import ActionTextError, LedgerError
+from semd.failpoints import Failpoint, reach
 from semd.outbox.ledger import Ledger
 from semd.outbox.rows import LedgerRow, RowState
 from semd.outbox.spool import Spool
@@ -29,7 +30,7 @@ def publish_row(ledger: Ledger, spool: Spool, row: LedgerRow, build: Callable[[L
         Where the file was when last seen.
 
     Raises:
-        LedgerError: the row is not decided, or `build` made the action of another row.
+        LedgerError: the row is not decided, `build` made the action of another row, or the file found is not ours.
         StorageError: the file cannot be written or read.
     """
     if row.state is not RowState.DECIDED or row.seq is None or row.id is None:
@@ -42,7 +43,11 @@ def publish_row(ledger: Ledger, spool: Spool, row: LedgerRow, build: Callable[[L
         path = spool.publish(action)
     else:
         action = _read(spool, path)
+        if (action.seq, action.id) != (row.seq, row.id):
+            raise LedgerError(f"{path}: holds the action of SEQ {action.seq}: move it away, it is written anew")
+    reach(Failpoint.ACTION_DURABLE)
     ledger.published(row.seq, action.issued, action.expires)
+    reach(Failpoint.PUBLISHED)
     return path
 
 
@@ -57,7 +62,7 @@ def recover(ledger: Ledger, spool: Spool, build: Callable[[LedgerRow], Action]) 
 def _read(spool: Spool, path: Path) -> Action:
     """Read a published file, which the Middle Client may be moving just now."""
     try:
-        return decode_action(path.read_bytes())
+        return _decode(path)
     except FileNotFoundError:
         moved = spool.locate(path.name)
         if moved is None:
@@ -66,6 +71,16 @@ def _read(spool: Spool, path: Path) -> Action:
     except OSError as error:
         raise storage_error(path, "read", error) from error
     try:
-        return decode_action(path.read_bytes())
+        return _decode(path)
     except OSError as error:
         raise storage_error(path, "read", error) from error
+
+
+def _decode(path: Path) -> Action:
+    """Read no more than an action can have: what lies under its name may have been put there by anybody."""
+    with path.open("rb") as file:
+        data = file.read(MAX_MESSAGE_BYTES + 1)
+    try:
+        return decode_action(data)
+    except ActionTextError as error:
+        raise LedgerError(f"{path}: no action of ours ({error.message}): move it away, it is written anew") from error

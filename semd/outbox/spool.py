@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from semd.domain.action import Action, encode_action, parse_file_name
-from semd.storage import storage_error, write_atomically
+from semd.failpoints import Failpoint
+from semd.storage import WritePoints, make_directory, storage_error, write_atomically
 
 SUBFOLDERS = ("sent", "refused", "expired", "uncertain", "dry-run")
 """Where the Middle Client moves what it has dealt with."""
+
+_POINTS = WritePoints(Failpoint.ACTION_WRITING, Failpoint.ACTION_WRITTEN, Failpoint.ACTION_RENAMED)
 
 
 class Spool:
@@ -26,7 +29,7 @@ class Spool:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_directory(directory)
             for leftover in directory.glob(".action-*.txt.tmp"):
                 leftover.unlink(missing_ok=True)
         except OSError as error:
@@ -50,7 +53,7 @@ class Spool:
         if found is not None:
             return found
         path = self._directory / action.file_name
-        write_atomically(path, data)
+        write_atomically(path, data, points=_POINTS)
         return path
 
     def locate(self, file_name: str) -> Path | None:

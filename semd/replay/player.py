@@ -13,7 +13,7 @@ from rich.progress import track
 
 from semd.config import Config
 from semd.domain.action import Status
-from semd.domain.identity import action_id
+from semd.domain.identity import action_id, unique_stem
 from semd.domain.pairing import Candidate, pair_names
 from semd.domain.run import Run, advance
 from semd.errors import DatasetError, FrameError
@@ -94,6 +94,7 @@ def replay_frames(
     lifetime = timedelta(seconds=config.actions.lifetime_s)
     run: Run | None = None
     seq, rejected = 0, 0
+    identities: set[str] = set()
     status: Status | None = None
     begun = time.perf_counter()
     shown = track(frames, "replaying", console=Console(stderr=True), disable=not progress)
@@ -106,7 +107,11 @@ def replay_frames(
         answer = pipeline.answer(run, frame.stem, frame.parameters, frame.image)
         run = advance(run, answer.observation, answer.decision)
         seq = recorded.seq if recorded.seq is not None else seq + 1
-        identity = action_id(frame.stem, frame.image_digest, frame.text_digest, pipeline.models_digest)
+        digests = (frame.image_digest, frame.text_digest, pipeline.models_digest)
+        identity = action_id(frame.stem, *digests)
+        if identity in identities:  # the very same pair, saved again: as the daemon has it
+            identity = action_id(unique_stem(frame.stem, seq), *digests)
+        identities.add(identity)
         spool.publish(make_action(identity, seq, answer.observation, answer.decision, stamp, lifetime))
         status = answer.decision.status
     seconds = time.perf_counter() - begun

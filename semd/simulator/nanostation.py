@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from semd.domain.action import Action, Status
 from semd.domain.axes import Axis, Parameters
 from semd.domain.parameter_text import format_parameters
+from semd.simulator.fault_plan import FaultPlan
+from semd.simulator.faulty_link import FaultySemLink, LinkFault
 from semd.simulator.frame_writer import FrameWriter
 from semd.simulator.microscope import Scan, VirtualMicroscope
-from semd.simulator.sem_link import SemLink
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class NanoStation:
         taken: all frames saved.
         ended: set by DONE or GIVE-UP.
         stopping: set to end `run`.
+        link_faults: what goes wrong on the link; nothing unless set.
     """
 
     microscope: VirtualMicroscope
@@ -47,13 +49,15 @@ class NanoStation:
     taken: list[Taken] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
     stopping: threading.Event = field(default_factory=threading.Event)
+    link_faults: FaultPlan[LinkFault] = field(default_factory=FaultPlan)
     _last_action: str | None = None
 
     def run(self, listener: socket.socket) -> None:
         """Save the first frame, then serve the link until `stopping` is set."""
         self.writer.stopped = self.stopping.is_set
         self.scan_and_save()
-        SemLink(self, self.stopping.is_set).serve(listener, self.dialect)
+        link = FaultySemLink(self, self.stopping.is_set, plan=self.link_faults, pause=self.stopping.wait)
+        link.serve(listener, self.dialect)
 
     def scan_and_save(self) -> None:
         """Scan a frame with the present settings and save its pair."""

@@ -16,6 +16,10 @@ _AISEM_COMMAND = re.compile(r"Connected\.|COMM\.START\.|READY|FINISH|WDMAG,[^A-Z
 _AISEM_REPLY = "명령을 수행했습니다".encode("euc-kr")
 
 
+class HungUpError(Exception):
+    """The SEM side has ended the connection on its own account."""
+
+
 class CommandHandler(Protocol):
     """What the SEM does with a command. A returned function is run after the answer went out: the scan."""
 
@@ -24,6 +28,21 @@ class CommandHandler(Protocol):
 
     def on_working_distance(self, wd_mm: float) -> Callable[[], None]:
         """Apply `WDMAG` (aisem dialect). Its magnification is that of the frame: the field stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What the client asks for, and what is said when it was done.
+
+    Attributes:
+        id: of the action; empty in the `aisem` dialect, which has none.
+        apply: does it; what it returns is run after the answer went out.
+        answer: bytes.
+    """
+
+    id: str
+    apply: Callable[[], Callable[[], None] | None]
+    answer: bytes
 
 
 @dataclass(slots=True)
@@ -53,7 +72,7 @@ class SemLink:
                 connection.settimeout(_POLL_S)
                 try:
                     talk(connection)
-                except ConnectionError:
+                except (ConnectionError, HungUpError):
                     continue  # the client comes back by itself
 
     def _receive(self, connection: socket.socket) -> bytes:
@@ -81,13 +100,22 @@ class SemLink:
             name = found[1].decode() if found else "0" * 32
             connection.sendall(f"NAK {name} {error.code}\n".encode())
             return
-        after: Callable[[], None] | None = None
-        if action.id not in self.applied:
-            after = self.handler.on_action(action)
-            self.applied.add(action.id)
-        connection.sendall(f"ACK {action.id}\n".encode())
-        if after is not None:
-            after()
+        self._carry_out(connection, Command(action.id, lambda: self._apply_once(action), f"ACK {action.id}\n".encode()))
+
+    def _apply_once(self, action: Action) -> Callable[[], None] | None:
+        if action.id in self.applied:
+            return None
+        self.applied.add(action.id)
+        return self.handler.on_action(action)
+
+    def _carry_out(self, connection: socket.socket, command: Command) -> None:
+        """Apply a command, answer it, and do what comes after."""
+        after = command.apply()
+        try:
+            connection.sendall(command.answer)
+        finally:  # the SEM scans, whether or not anybody is left to hear of it
+            if after is not None:
+                after()
 
     def _talk_aisem(self, connection: socket.socket) -> None:
         while data := self._receive(connection):
@@ -96,6 +124,7 @@ class SemLink:
                 if name == "FINISH":
                     return
                 if name == "WDMAG":
-                    after = self.handler.on_working_distance(float(rest.split(",")[0]))
-                    connection.sendall(_AISEM_REPLY)
-                    after()
+                    self._carry_out(connection, Command("", self._move(float(rest.split(",")[0])), _AISEM_REPLY))
+
+    def _move(self, wd_mm: float) -> Callable[[], Callable[[], None] | None]:
+        return lambda: self.handler.on_working_distance(wd_mm)

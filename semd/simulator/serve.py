@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import socket
 from collections.abc import Callable
@@ -10,15 +11,18 @@ from typing import cast, get_args
 
 from semd.config import Config
 from semd.errors import ConfigError, LinkError
+from semd.simulator.fault_plan import FaultPlan
+from semd.simulator.faulty_link import SURVIVED
+from semd.simulator.faulty_writer import GOING_ON, FaultyWriter
 from semd.simulator.field import Sample
-from semd.simulator.frame_writer import FrameWriter, ImageFormat, Manner
+from semd.simulator.frame_writer import ImageFormat, Manner
 from semd.simulator.microscope import KnobLimits, VirtualMicroscope
 from semd.simulator.nanostation import NanoStation, Taken
 
 
 @dataclass(frozen=True, slots=True)
 class SimulateSpec:
-    """The virtual microscope and its writer's habits (see `FrameWriter`)."""
+    """The virtual microscope, its writer's habits (see `FrameWriter`) and the shares of what goes wrong."""
 
     sample: Sample
     magnification: float
@@ -27,6 +31,8 @@ class SimulateSpec:
     image_format: ImageFormat
     encoding: str
     pause_s: float
+    link_faults: float = 0.0
+    writer_faults: float = 0.0
 
     @classmethod
     def checked(
@@ -39,18 +45,22 @@ class SimulateSpec:
         image_format: str,
         encoding: str,
         pause_s: float,
+        link_faults: float = 0.0,
+        writer_faults: float = 0.0,
     ) -> SimulateSpec:
         """Build from words typed by a person.
 
         Raises:
-            ConfigError: a word is not known; names those that are.
+            ConfigError: a word is not known, or a share is none; names those that are.
         """
+        if not (0.0 <= link_faults <= 1.0 and 0.0 <= writer_faults <= 1.0):
+            raise ConfigError("the shares of faults lie between 0 and 1")
         try:
             "µ".encode(encoding)
             habits = Manner(manner), ImageFormat(image_format)
         except (ValueError, LookupError) as error:
             raise ConfigError(f"{error}; manners: {', '.join(Manner)}; formats: {', '.join(ImageFormat)}") from error
-        return cls(checked_sample(sample), magnification, seed, *habits, encoding, pause_s)
+        return cls(checked_sample(sample), magnification, seed, *habits, encoding, pause_s, link_faults, writer_faults)
 
 
 def checked_sample(word: str) -> Sample:
@@ -72,13 +82,19 @@ def serve_microscope(config: Config, spec: SimulateSpec, show: Callable[[str], N
     """
     limits = KnobLimits(config.limits.wd_mm, config.limits.brightness, config.limits.contrast)
     microscope = VirtualMicroscope(spec.sample, spec.magnification, spec.seed, limits=limits)
-    writer = FrameWriter(
+    writer = FaultyWriter(
         config.watch.directory,
         config.watch.layout,
         manner=spec.manner,
         image_format=spec.image_format,
         encoding=spec.encoding,
         pause_s=spec.pause_s,
+        plan=FaultPlan(share=spec.writer_faults, kinds=GOING_ON, rng=random.Random(spec.seed)),  # noqa: S311
+    )
+    link_faults = FaultPlan(
+        share=spec.link_faults,
+        kinds=SURVIVED[config.link.dialect],
+        rng=random.Random(spec.seed),  # noqa: S311
     )
 
     def told(taken: Taken) -> None:
@@ -90,6 +106,7 @@ def serve_microscope(config: Config, spec: SimulateSpec, show: Callable[[str], N
         writer,
         config.link.dialect,
         on_frame=told,
+        link_faults=link_faults,
         on_applied=lambda action: show(f"{action.frame}: {action.status} applied"),
     )
     for number in (signal.SIGINT, signal.SIGTERM):

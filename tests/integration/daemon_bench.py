@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -61,6 +62,7 @@ class Bench:
     directory: Path
     config: Config
     answerers: list[Answerer] = field(default_factory=list)
+    scorer: Any = field(default_factory=Middling)
 
     @property
     def watch(self) -> Path:
@@ -115,7 +117,7 @@ class Bench:
                 with Ledger(state / LEDGER_FILE, now=now, floor_seq=spool.highest_seq()) as ledger:
                     loader = FrameLoader.of(config)
                     answerer = Answerer(
-                        Pipeline(Middling(), still, config.rules(5, 0.2), "0" * 64),
+                        Pipeline(self.scorer, still, config.rules(5, 0.2), "0" * 64),
                         ledger,
                         spool,
                         Places(state / "archive" if config.watch.layout == "single" else None, self.quarantine),
@@ -124,7 +126,8 @@ class Bench:
                         reload=lambda row: reload_frame(loader, self.watch, row),
                     )
                     self.answerers.append(answerer)
-                    patience = Patience(config.watch.rescan_s, config.watch.quiet_s, config.watch.settle_s)
+                    waits = config.watch
+                    patience = Patience(waits.rescan_s, waits.quiet_s, waits.settle_s, waits.unreadable_s)
                     inbox = Inbox(self.watch, loader, patience, ledger.knows)
                     loops.append(Loop(inbox, watch, answerer, state, stop, manager=manager, surroundings=surroundings))
                     ready.set()
@@ -164,6 +167,7 @@ layout = "{layout}"
 rescan_s = 0.05
 quiet_s = 0.05
 settle_s = {settle_s}
+unreadable_s = {2 * settle_s}
 max_image_mb = 2
 [actions]
 directory = "actions"

@@ -188,3 +188,20 @@ def test_the_middle_client_loads_neither_torch_nor_cv2(tmp_path: Path) -> None:
     with InstanceLock(tmp_path / "state" / "middle-client.lock"):
         done = subprocess.run([sys.executable, "-c", script], check=False, timeout=60, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_same_pair_saved_again_and_again_replays_to_the_same_actions(tmp_path: Path) -> None:
+    """In layout `single` each is a frame of its own, with an id of its own."""
+    path = lab(tmp_path, "single")
+    config = load_config(path)
+    write_session(tmp_path / "actions", 1)  # anywhere, to have the files
+    pair = {path.suffix: path.read_bytes() for path in (tmp_path / "actions").iterdir()}
+    for made in (tmp_path / "actions").iterdir():
+        made.unlink()
+    for count in (1, 2, 3):
+        for suffix, data in pair.items():
+            (config.watch.directory / f"ResponseImage{suffix}").write_bytes(data)
+        answer_all(path, count)
+    replay_frames(config.state.directory / "archive", config, tmp_path / "again", now=datetime(2030, 1, 1, tzinfo=UTC))
+    assert unstamped(tmp_path / "again") == unstamped(config.actions.directory)
+    assert len(unstamped(tmp_path / "again")) == 3

@@ -35,6 +35,7 @@ from semd.middle_client.action_folder import ActionFolder, Outcome
 from semd.middle_client.audit import AuditTrail
 from semd.middle_client.clock import Clock
 from semd.middle_client.desk import Desk
+from semd.middle_client.gate import RateLimit
 from semd.middle_client.journal import Journal
 from semd.outbox.ledger import Ledger
 from semd.outbox.spool import Spool
@@ -215,7 +216,8 @@ def test_no_action_leads_the_middle_client_out(frame: str, outcome: Outcome) -> 
         trail = AuditTrail(root / "state" / "audit", clock)
         (root / "state").mkdir()
         journal = Journal(root / "state" / "journal.json")
-        desk = Desk(ActionFolder(actions), journal, clock, trail=trail, profile=GENERIC)
+        rate = RateLimit(600, clock)
+        desk = Desk(ActionFolder(actions), journal, clock, trail=trail, profile=GENERIC, rate=rate)
         flight = desk.take()
         assert flight is not None
         assert flight.action.frame == frame

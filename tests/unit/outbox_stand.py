@@ -106,11 +106,15 @@ class ListLink:
         self.connection += 1
 
 
-def make_desk(directory: Path, clock: Clock, profile: InstrumentProfile = GENERIC) -> Desk:
+def make_desk(
+    directory: Path, clock: Clock, profile: InstrumentProfile = GENERIC, rate: RateLimit | None = None
+) -> Desk:
     """The desk of a new process; journal and trail lie beside the action directory."""
     beside = directory.parent
     journal = Journal(beside / "middle-client.json")
-    return Desk(ActionFolder(directory), journal, clock, trail=AuditTrail(beside / "audit", clock), profile=profile)
+    trail = AuditTrail(beside / "audit", clock)
+    rate = rate or RateLimit(600, clock)
+    return Desk(ActionFolder(directory), journal, clock, trail=trail, profile=profile, rate=rate)
 
 
 def make_gate(directory: Path, clock: Clock, most_per_minute: int = 600) -> Gate:

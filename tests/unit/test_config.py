@@ -175,3 +175,13 @@ directory = "/var/lib/semd/state"
 directory = "/var/log/semd"
 """
     assert load_config(write(tmp_path, text)).log_directory == Path("/var/log/semd")
+
+
+@pytest.mark.parametrize(("limit_s", "is_fine"), [(0.0, True), (19.9, False), (20.0, True)])
+def test_waiting_for_the_link_is_never_taken_for_a_hang(tmp_path: Path, limit_s: float, is_fine: bool) -> None:
+    text = f"{MINIMAL}[link]\nconnect_timeout_s = 5.0\n[health]\nend_hung_s = {limit_s}\n"
+    if is_fine:
+        assert load_config(write(tmp_path, text)).health.end_hung_s == limit_s
+    else:
+        with pytest.raises(ConfigError, match=r"end_hung_s = 19\.9: .* 20 s"):
+            load_config(write(tmp_path, text))

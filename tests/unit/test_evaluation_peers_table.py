@@ -134,7 +134,7 @@ def test_saved_files_hold_pooled_rows_cells_and_runs(comparison: Comparison, tmp
     assert json.loads((folder / "peers.json").read_text())["rows"][0]["sharp"] == 0.0
     assert "still" in (folder / "peers.txt").read_text()
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot create"):
         save(comparison, tmp_path / "file")
 
 

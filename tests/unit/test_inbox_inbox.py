@@ -246,15 +246,15 @@ def test_hostile_stems_are_rejected(bench: Bench, name: str) -> None:
 def test_a_file_its_writer_holds_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.write("a.jpg", JPEG)
     bench.write("a.txt", TEXT)
-    real = Path.read_bytes
+    real = os.open
 
-    def held(self: Path) -> bytes:
-        if self.suffix == ".jpg":
+    def held(path: Path, flags: int) -> int:
+        if path.suffix == ".jpg":
             raise PermissionError(13, "in use")
-        return real(self)
+        return real(path, flags)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", held)
+        patch.setattr("semd.inbox.load.os.open", held)
         assert bench.poll(closed=("a.jpg", "a.txt")) == []
     assert bench.stems(wait_s=0.6) == ["a"]
 
@@ -338,11 +338,11 @@ def test_a_half_that_cannot_be_read_does_not_keep_the_loop_busy(bench: Bench, mo
     bench.write("a.txt", TEXT)
     bench.poll()
 
-    def held(self: Path) -> bytes:
+    def held(path: Path, flags: int) -> int:
         raise PermissionError(13, "in use")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", held)
+        patch.setattr("semd.inbox.load.os.open", held)
         assert bench.poll(wait_s=10.5) == []
         assert bench.inbox.next_look_s(bench.now_s) == pytest.approx(PATIENCE.quiet_s)
     assert bench.stems(wait_s=0.6) == ["a"]

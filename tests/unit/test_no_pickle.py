@@ -37,7 +37,7 @@ def faults(tree: ast.Module) -> list[str]:
         called = names.get(head, head) + dot + rest
         if called in FORBIDDEN_CALLS:
             found.append(f"calls {called}")
-        if called == "numpy.load":
+        if called in ("numpy.load", "numpy.save"):
             keywords = {keyword.arg: keyword.value for keyword in node.keywords}
             value = keywords.get("allow_pickle")
             if not (isinstance(value, ast.Constant) and value.value is False):
@@ -54,6 +54,7 @@ def faults(tree: ast.Module) -> list[str]:
         "from torch import load\nload('x')",
         "import torch as t\nt.load('x', weights_only=True)",
         "import numpy as np\nnp.load('x')",
+        "import numpy as np\nnp.save('x', a)",
         "import numpy as np\nnp.load('x', allow_pickle=True)",
         "eval('1')",
         "import joblib",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from outbox_stand import START, make_action, places
 
-from semd.domain.action import Action, decode_action
+from semd.domain.action import Action, decode_action, encode_action
 from semd.errors import LedgerError
 from semd.outbox.ledger import Ledger
 from semd.outbox.recovery import publish_row, recover
@@ -133,3 +133,25 @@ def test_only_a_decided_row_and_its_own_action_are_published(tmp_path: Path) -> 
     with pytest.raises(LedgerError, match="that of SEQ 9"):
         publish_row(daemon.ledger, daemon.spool, decided, lambda _: make_action(9))
     assert places(tmp_path / "actions") == {}
+
+
+@pytest.mark.parametrize("content", ["endless", "garbage", "another's"])
+def test_what_is_no_action_of_ours_is_named_and_never_read_whole(tmp_path: Path, content: str) -> None:
+    before = Daemon(tmp_path)
+    with pytest.raises(Crash):
+        before.answer(1, crash_after="renamed")
+    before.ledger.close()
+    file = tmp_path / "actions" / make_action(1).file_name
+    if content == "endless":
+        with file.open("wb") as sparse:
+            sparse.truncate(1 << 40)  # more than any memory
+    else:
+        file.write_bytes(b"garbage" if content == "garbage" else encode_action(make_action(2)))
+
+    after = Daemon(tmp_path)
+    with pytest.raises(LedgerError, match=r"move it away, it is written anew") as caught:
+        after.finish()
+    assert str(file) in caught.value.message
+    file.rename(tmp_path / "elsewhere")
+    after.finish()
+    assert decode_action(file.read_bytes()).seq == 1

@@ -8,10 +8,9 @@ crash in the middle leaves nothing that it could not go on from.
 from __future__ import annotations
 
 import io
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -31,6 +30,7 @@ from semd.inbox.inbox import Item
 from semd.inbox.watch import Watch
 from semd.logs import configure_logs
 from semd.pipeline import Answer, Pipeline
+from semd.stop_signals import stopping_on_signals
 from semd.storage import InstanceLock
 
 _UNCARRIED = ("refused", "expired", "uncertain")
@@ -285,28 +285,15 @@ def open_instrument(config: Config, pipeline: Pipeline) -> Iterator[Instrument]:
         )
         watch = make_watch(config)
         dictation = Dictation(pipeline)
+
+        def note() -> None:
+            if stop.is_set():
+                raise KeyboardInterrupt
+            stop.set()
+            watch.wake()
+
         try:
-            with _noting_signals(stop, watch.wake), open_boxes(config, dictation) as boxes:
+            with stopping_on_signals(note), open_boxes(config, dictation) as boxes:
                 yield Instrument(config, dictation, boxes, watch, stop)
         finally:
             watch.stop()
-
-
-@contextmanager
-def _noting_signals(stop: threading.Event, wake: Callable[[], None]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def note(_number: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        wake()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -14,6 +13,7 @@ from semd.evaluation.episode import GOOD_SCORE
 from semd.evaluation.peers.bench import FRAME_BUDGET
 from semd.evaluation.peers.comparison import Comparison
 from semd.evaluation.peers.table import Row, cell_rows, pooled_rows, verdict
+from semd.evaluation.saving import save_report
 
 _HEAD = (
     f"{'method':24}{'runs':>5}{'frames':>8}{'p95':>5}{'sharp':>7}{'95 %':>14}{'+ B&C':>7}"
@@ -95,10 +95,8 @@ def save(comparison: Comparison, directory: Path) -> None:
         }
         for trial in comparison.trials
     ]
+    save_report(directory, texts={"peers.txt": as_text(comparison)}, values={"peers.json": as_json(comparison)})
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "peers.txt").write_text(as_text(comparison) + "\n", encoding="utf-8")
-        (directory / "peers.json").write_text(json.dumps(as_json(comparison), indent=1) + "\n", encoding="utf-8")
         _write_csv(directory / "peers.csv", [asdict(row) | {"failures": sum(row.failures.values())} for row in rows])
         _write_csv(directory / "runs.csv", runs)
     except OSError as error:

@@ -1,45 +1,36 @@
-"""The one TOML file that configures the daemon and the Middle Client (protocol, section 4).
-
-Unknown keys are refused, naming the nearest known one. Relative paths are relative to the file.
-"""
+"""The sections of the configuration: every key with its meaning, default and bounds (protocol, section 4)."""
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from semd.domain.address import is_loopback
 from semd.domain.axes import AXES, Axis
-from semd.domain.exposure import ExposureRange
 from semd.domain.instrument import BUILT_IN, InstrumentProfile
-from semd.domain.limits import AxisLimits, Optics
 from semd.domain.pairing import Dialect, Layout
-from semd.domain.rules import RunRules
-from semd.errors import ConfigError
-from semd.instrument import read_profile
+from semd.instrument import Interval, KnobBounds, read_profile
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_MAX_CONFIG_BYTES = 1 << 20
+Days = Annotated[float | None, Field(ge=1, allow_inf_nan=False)]
+Gigabytes = Annotated[float | None, Field(gt=0, allow_inf_nan=False)]
 _FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$"
 _NOT_AN_ABORT_FILE = re.compile(
     r"action-.*|sent|refused|expired|uncertain|dry-run|con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE
 )
 """Actions and folders of the action directory, and names that Windows keeps for devices."""
 
-Interval = Annotated[tuple[float, float], Field(description="[low, high]")]
 
+class Section(BaseModel):
+    """Knows its keys, and does not change."""
 
-class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class WatchConfig(_Section):
+class WatchConfig(Section):
     """Where frames come from.
 
     Attributes:
@@ -50,6 +41,7 @@ class WatchConfig(_Section):
         rescan_s: period of the scan that is the truth; events only make it sooner.
         quiet_s: how long files must not have changed when no event says that they were closed.
         settle_s: how long half a frame may wait for the rest before it is quarantined.
+        unreadable_s: how long files that cannot be read are tried again before they are quarantined.
         width_px, height_px: size of a frame without its info bar.
         info_bar_px: rows of the info bar at the bottom of an image file.
         max_image_mb: larger image files are refused undecoded.
@@ -62,13 +54,14 @@ class WatchConfig(_Section):
     rescan_s: Seconds = 1.0
     quiet_s: Seconds = 0.5
     settle_s: Seconds = 10.0
+    unreadable_s: Seconds = 60.0
     width_px: int = Field(default=640, ge=320, le=8192)
     height_px: int = Field(default=480, ge=240, le=8192)
     info_bar_px: int = Field(default=0, ge=0, le=4096)
     max_image_mb: float = Field(default=64.0, gt=0, le=1024)
 
 
-class ActionsConfig(_Section):
+class ActionsConfig(Section):
     """Where actions go.
 
     Attributes:
@@ -90,13 +83,13 @@ class ActionsConfig(_Section):
         return self
 
 
-class StateConfig(_Section):
+class StateConfig(Section):
     """What the daemon keeps: ledger, archive, quarantine, health.json, logs."""
 
     directory: Path
 
 
-class LinkConfig(_Section):
+class LinkConfig(Section):
     """The socket to the SEM.
 
     Attributes:
@@ -138,7 +131,7 @@ class LinkConfig(_Section):
         return self
 
 
-class ControlConfig(_Section):
+class ControlConfig(Section):
     """What the control machine may do and when it stops.
 
     Attributes:
@@ -179,25 +172,15 @@ class ControlConfig(_Section):
         return self
 
 
-class LimitsConfig(_Section):
+class LimitsConfig(KnobBounds):
     """[low, high] of each knob: equation (4) never leaves them."""
 
     wd_mm: Interval = (2.0, 40.0)
     brightness: Interval = (0.0, 100.0)
     contrast: Interval = (0.0, 100.0)
 
-    @model_validator(mode="after")
-    def _low_is_below_high(self) -> LimitsConfig:
-        for key in ("wd_mm", "brightness", "contrast"):
-            low, high = getattr(self, key)
-            if not low < high:
-                raise ValueError(f"{key} = [{low:g}, {high:g}]: the first must be below the second")
-        if self.wd_mm[0] < 0:
-            raise ValueError(f"wd_mm = [{self.wd_mm[0]:g}, ...]: a working distance is not negative")
-        return self
 
-
-class InstrumentConfig(_Section):
+class InstrumentConfig(Section):
     """What the instrument can do at all; `[limits]` may not go beyond it.
 
     Attributes:
@@ -223,14 +206,14 @@ class InstrumentConfig(_Section):
         return BUILT_IN[self.profile] if self.file is None else read_profile(self.file)
 
 
-class OpticsConfig(_Section):
+class OpticsConfig(Section):
     """What is assumed of the column (see `semd.domain.limits.Optics`)."""
 
     aperture_half_angle_mrad: float = Field(default=3.0, gt=0, le=100)
     reference_width_mm: float = Field(default=127.0, gt=0)
 
 
-class ModelsConfig(_Section):
+class ModelsConfig(Section):
     """Where the weights are; by default those that came with semd.
 
     Attributes:
@@ -240,7 +223,7 @@ class ModelsConfig(_Section):
     directory: Path | None = None
 
 
-class ScoringConfig(_Section):
+class ScoringConfig(Section):
     """How the scoring machine computes.
 
     Attributes:
@@ -252,7 +235,7 @@ class ScoringConfig(_Section):
     threads: int = Field(default=1, ge=1, le=64)
 
 
-class LogConfig(_Section):
+class LogConfig(Section):
     """Logs: JSON lines in files and on standard output.
 
     Attributes:
@@ -266,8 +249,8 @@ class LogConfig(_Section):
     max_mb: float = Field(default=20.0, gt=0)
 
 
-class HealthConfig(_Section):
-    """What `semd health` tolerates, and where metrics are served.
+class HealthConfig(Section):
+    """What `semd health` tolerates, where metrics are served, and when a process that hangs is ended.
 
     Attributes:
         max_silence_s: how long a process may not have been heard of.
@@ -278,6 +261,8 @@ class HealthConfig(_Section):
         max_pending: actions that may wait for the microscope.
         min_free_mb: room on the disks of state and action directory.
         metrics_port: serve the metrics on 127.0.0.1 at this port; off by default.
+        end_hung_s: a process whose main loop completes no round for so long ends itself, to be started again by its
+            service manager; 0 never. More than systemd's watchdog in the units, which comes first where there is one.
     """
 
     max_silence_s: Seconds = 10.0
@@ -288,155 +273,24 @@ class HealthConfig(_Section):
     max_pending: int = Field(default=10, ge=1)
     min_free_mb: float = Field(default=1000.0, ge=0)
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    end_hung_s: float = Field(default=120.0, ge=0)
 
 
-class Config(_Section):
-    """The whole file."""
+class RetentionConfig(Section):
+    """What is deleted when it is older or more than this; nothing, unless set (see `semd.daemon.retention`).
 
-    watch: WatchConfig
-    actions: ActionsConfig
-    state: StateConfig
-    link: LinkConfig = LinkConfig()
-    control: ControlConfig = ControlConfig()
-    instrument: InstrumentConfig = InstrumentConfig()
-    limits: LimitsConfig = LimitsConfig()
-    optics: OpticsConfig = OpticsConfig()
-    models: ModelsConfig = ModelsConfig()
-    scoring: ScoringConfig = ScoringConfig()
-    log: LogConfig = LogConfig()
-    health: HealthConfig = HealthConfig()
-
-    @property
-    def log_directory(self) -> Path:
-        """Where the log files go."""
-        return self.log.directory or self.state.directory / "logs"
-
-    @model_validator(mode="after")
-    def _directories_do_not_overlap(self) -> Config:
-        named = {
-            "[watch] directory": self.watch.directory,
-            "[actions] directory": self.actions.directory,
-            "[state] directory": self.state.directory,
-        }
-        resolved = {key: path.resolve() for key, path in named.items()}
-        for first, first_path in resolved.items():
-            for second, second_path in resolved.items():
-                if first < second and (
-                    first_path.is_relative_to(second_path) or second_path.is_relative_to(first_path)
-                ):
-                    raise ValueError(f"{first} and {second} overlap: {first_path} and {second_path}")
-        logs = self.log_directory.resolve()
-        for key in ("[watch] directory", "[actions] directory"):
-            if logs.is_relative_to(resolved[key]):
-                raise ValueError(f"[log] directory must not lie in {key}: {logs}")
-        return self
-
-    @model_validator(mode="after")
-    def _aisem_can_move_the_axes(self) -> Config:
-        if self.link.dialect == "aisem":
-            for axis in (Axis.BRIGHTNESS, Axis.CONTRAST):
-                if axis in self.control.axes and getattr(self.link, f"{axis}_command") is None:
-                    raise ValueError(
-                        f"the aisem link knows no command for {axis}: take it out of [control] axes "
-                        f"or set [link] {axis}_command"
-                    )
-        return self
-
-    @model_validator(mode="after")
-    def _limits_lie_within_the_profile(self) -> Config:
-        profile = self.instrument.read()
-        for axis, key in ((Axis.WD, "wd_mm"), (Axis.BRIGHTNESS, "brightness"), (Axis.CONTRAST, "contrast")):
-            low, high = getattr(self.limits, key)
-            bounds = profile.bounds[axis]
-            if low < bounds.low or high > bounds.high:
-                raise ValueError(
-                    f"[limits] {key} = [{low:g}, {high:g}] goes beyond the instrument profile {profile.name!r}, "
-                    f"[{bounds.low:g}, {bounds.high:g}]: correct it, or [instrument] profile if that is the wrong one"
-                )
-        return self
-
-    def rules(self, n_frames: int, rho: float) -> RunRules:
-        """Build the rules of a run; N and rho belong to the actor that was trained with them."""
-        control = self.control
-        return RunRules(
-            axes=tuple(axis for axis in AXES if axis in control.axes),
-            limits={
-                Axis.WD: AxisLimits(*self.limits.wd_mm),
-                Axis.BRIGHTNESS: AxisLimits(*self.limits.brightness),
-                Axis.CONTRAST: AxisLimits(*self.limits.contrast),
-            },
-            optics=Optics(self.optics.aperture_half_angle_mrad, self.optics.reference_width_mm),
-            n_frames=n_frames,
-            rho=rho,
-            accept_score=control.accept_score,
-            sure_sigmas=control.sure_sigmas,
-            exposure=ExposureRange(
-                max_clipped=control.max_clipped_percent / 100.0,
-                min_level=control.min_level,
-                max_level=control.max_level,
-                min_contrast=control.min_contrast,
-            ),
-            max_steps=control.max_steps,
-            patience_steps=control.patience_steps,
-            doubt_steps=control.doubt_steps,
-            restart_margin=control.restart_margin,
-            readback_wd_mm=control.readback_wd_um * 1e-3,
-            readback_fraction=control.readback_percent / 100.0,
-        )
-
-
-def load_config(path: Path) -> Config:
-    """Read and check the configuration.
-
-    Raises:
-        ConfigError: the file is missing, is not TOML, or says something that cannot be; one line with
-            what, where and what to do.
+    Attributes:
+        archive_days, archive_gb: of the archive of consumed frames.
+        quarantine_days, quarantine_gb: of the quarantine.
+        actions_days, actions_gb: of each folder of filed actions: sent, refused, expired, uncertain, dry-run.
+        ledger_days, ledger_gb: of the ledger's rows, which are also what `--from-records` learns from.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_CONFIG_BYTES + 1)
-        if len(data) > _MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path}: more than {_MAX_CONFIG_BYTES} bytes; not a configuration of semd")
-        raw = tomllib.loads(data.decode("utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file; `semd init DIR` writes one") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
-    for section in ("watch", "actions", "state", "models", "log", "instrument"):
-        table, key = raw.get(section), "file" if section == "instrument" else "directory"
-        if isinstance(table, dict) and isinstance(table.get(key), str):
-            table[key] = str(path.resolve().parent / Path(table[key]).expanduser())
-    try:
-        return Config.model_validate(raw)
-    except ValidationError as error:
-        details = "; ".join(_explain(detail) for detail in error.errors()[:3])
-        raise ConfigError(f"{path}: {details}") from error
 
-
-def _explain(detail: ErrorDetails) -> str:
-    where = _where(detail["loc"])
-    if detail["loc"] == ("models", "threads"):
-        return f"{where} has moved: write [scoring] threads"
-    if detail["type"] == "extra_forbidden":
-        known = _known_keys(detail["loc"][:-1])
-        nearest = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.0)
-        return f"{where} is not known; did you mean {nearest[0]!r}?"
-    if detail["type"] == "missing":
-        return f"{where} is missing"
-    message = detail["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
-
-
-def _where(loc: tuple[int | str, ...]) -> str:
-    if not loc:
-        return ""
-    return " ".join([f"[{loc[0]}]", *(str(part) for part in loc[1:])])
-
-
-def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
-    model: Any = Config
-    for part in loc:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)
+    archive_days: Days = None
+    archive_gb: Gigabytes = None
+    quarantine_days: Days = None
+    quarantine_gb: Gigabytes = None
+    actions_days: Days = None
+    actions_gb: Gigabytes = None
+    ledger_days: Days = None
+    ledger_gb: Gigabytes = None

@@ -1,0 +1,68 @@
+"""The whole loop with a microscope that saves badly behind a link that fails: nothing is lost, doubled or left over."""
+
+from __future__ import annotations
+
+import random
+import socket
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from daemon_bench import make_bench
+
+from semd.domain.pairing import Layout
+from semd.middle_client.process import run_middle_client
+from semd.middle_client.settings import MiddleClientSettings
+from semd.simulator.fault_plan import FaultPlan
+from semd.simulator.faulty_link import SURVIVED
+from semd.simulator.faulty_writer import GOING_ON, FaultyWriter
+from semd.simulator.microscope import VirtualMicroscope
+from semd.simulator.nanostation import NanoStation
+
+
+@pytest.mark.parametrize("layout", Layout)
+def test_a_run_ends_in_spite_of_everything(tmp_path: Path, layout: Layout) -> None:
+    bench = make_bench(tmp_path, layout, settle_s=1.6)
+    writer = FaultyWriter(
+        bench.watch, layout, plan=FaultPlan(share=0.5, kinds=GOING_ON, rng=random.Random(2)), rest_s=0.05
+    )
+    applied: list[str] = []
+    station = NanoStation(
+        VirtualMicroscope("grid", 2000.0, 1),
+        writer,
+        on_applied=lambda action: applied.append(action.id),
+        link_faults=FaultPlan(share=0.5, kinds=SURVIVED["text"], rng=random.Random(2)),
+    )
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener, bench.running():
+        settings = MiddleClientSettings(
+            bench.config.actions.directory, bench.config.state.directory, port=listener.getsockname()[1],
+            answer_timeout_s=0.6, most_commands_per_minute=100_000,
+        )  # fmt: skip
+        threads = [
+            threading.Thread(target=station.run, args=(listener,)),
+            threading.Thread(target=run_middle_client, args=(settings,), kwargs={"stop": stop}),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            assert station.ended.wait(120.0), (bench.actions(), writer.plan.happened, station.link_faults.happened)
+            sent = bench.config.actions.directory / "sent"
+            bench.until(lambda: len(list(sent.glob("action-*.txt"))) == len(station.taken))
+        finally:
+            station.stopping.set()
+            stop.set()
+            for thread in threads:
+                thread.join(20.0)
+                assert not thread.is_alive()
+    actions = bench.actions()
+    assert len(actions) == len(station.taken) == len(writer.ends) > 5
+    assert applied == [action.id for action in actions]  # each frame's action once, in order
+    assert Counter(writer.ends.values())["held"] == len(bench.reasons())
+    assert station.link_faults.happened.total() >= 3
+    assert writer.plan.happened.total() >= 3

@@ -1,0 +1,80 @@
+"""A NanoStation that saves its pairs in every wrong way, before a real daemon: each frame ends once, as it must."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from daemon_bench import TEXT, Bench, make_bench, picture
+
+from semd.domain.action import Status
+from semd.domain.pairing import Layout
+from semd.simulator.fault_plan import FaultPlan
+from semd.simulator.faulty_writer import ENDS, GOING_ON, FaultyWriter, WriterFault
+
+# Far beyond the writer's own pauses, also where the tests get little of a core.
+SETTLE_S = 1.6
+
+
+def writer_of(bench: Bench, plan: FaultPlan[WriterFault]) -> FaultyWriter:
+    return FaultyWriter(bench.watch, bench.config.watch.layout, plan=plan)
+
+
+def write(writer: FaultyWriter, number: int) -> str:
+    stem = writer.write(number, picture(number), TEXT.format(wd=9500, sample="a"))
+    assert stem is not None
+    return stem
+
+
+@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("fault", WriterFault)
+def test_each_fault_ends_as_it_must_and_the_next_frame_is_answered(
+    tmp_path: Path, layout: Layout, fault: WriterFault
+) -> None:
+    bench = make_bench(tmp_path, layout, settle_s=SETTLE_S)
+    writer = writer_of(bench, FaultPlan({1: fault}))
+    end = ENDS[fault]
+    with bench.running():
+        stem = write(writer, 0)
+        bench.until(lambda: bool(bench.actions() if end == "answered" else bench.reasons()))
+        write(writer, 1)
+        bench.until(lambda: len(bench.actions()) == (1 if end == "quarantined" else 2))
+    statuses = [action.status for action in bench.actions()]
+    assert (
+        statuses
+        == {
+            "answered": [Status.ADJUST, Status.ADJUST],
+            "held": [Status.HOLD, Status.ADJUST],
+            "quarantined": [Status.ADJUST],
+        }[end]
+    )
+    assert len(bench.reasons()) == (0 if end == "answered" else 1)
+    if layout is Layout.SERIES:
+        assert Counter(action.frame for action in bench.actions())[stem] == (0 if end == "quarantined" else 1)
+    assert writer.ends == {0: end, 1: "answered"}
+    if layout is Layout.SINGLE:
+        assert list(bench.watch.iterdir()) == []
+
+
+@pytest.mark.parametrize("layout", Layout)
+def test_a_writer_at_its_worst_for_a_while(tmp_path: Path, layout: Layout) -> None:
+    bench = make_bench(tmp_path, layout, settle_s=SETTLE_S)
+    kinds = [fault for fault in GOING_ON if ENDS[fault] == "answered"]
+    writer = writer_of(bench, FaultPlan(share=0.8, kinds=kinds, rng=random.Random(3)))
+    with bench.running():
+        thread = threading.Thread(target=lambda: [write(writer, number) for number in range(12)])
+        thread.start()
+        bench.until(lambda: len(bench.actions()) == 12)
+        thread.join()
+    assert [action.seq for action in bench.actions()] == list(range(1, 13))
+    assert bench.reasons() == {}
+    assert len(writer.plan.happened) >= 4
+    if layout is Layout.SERIES:
+        assert {action.frame for action in bench.actions()} == {f"frame-{number:06d}" for number in range(12)}
