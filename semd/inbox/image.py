@@ -95,6 +95,10 @@ def _check_page(page: tifffile.TiffPage, data: bytes) -> None:
     n_pieces = math.prod(page.chunked)
     if n_pieces > _MOST_PIECES:
         raise ImageSizeError(f"the TIFF claims {n_pieces} strips or tiles; at most {_MOST_PIECES} are read")
+    # A piece is unpacked as a whole, also where it reaches far beyond the picture.
+    piece_bytes = math.prod(page.chunks) * -(-page.bitspersample // 8)
+    if piece_bytes > _MOST_BYTES_PER_PIXEL * MAX_PIXELS:
+        raise ImageSizeError(f"the TIFF claims strips or tiles of {piece_bytes} bytes")
     strips = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     if not strips or any(start + count > len(data) for start, count in strips):
         raise ImageIncompleteError(f"the TIFF's pixels reach beyond its {len(data)} bytes")

@@ -62,6 +62,14 @@ def test_thousands_of_channels_are_refused() -> None:
         decode_image(with_entry(buffer.getvalue(), "SamplesPerPixel", 65283), ".tif", FrameSize(80, 60))
 
 
+def test_a_tile_of_billions_of_rows_is_refused() -> None:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, GREY, tile=(16, 16), compression="zlib", metadata=None)
+    assert decode_image(buffer.getvalue(), ".tif", FrameSize(80, 60)).shape == (60, 80)
+    with pytest.raises(ImageSizeError, match="68451041536 bytes"):  # 16 * 4278190096
+        decode_image(with_entry(buffer.getvalue(), "TileLength", 4278190096), ".tif", FrameSize(80, 60))
+
+
 def test_a_picture_in_a_million_pieces_is_refused() -> None:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, np.zeros((1024, 1024), np.uint8), tile=(256, 256), metadata=None)
