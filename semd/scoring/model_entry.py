@@ -19,8 +19,8 @@ def scorer_entry(
     spec = _spec(data)
     build = "semd dataset import DIR --table TABLE --out DATA"
     if "frames_per_field" in spec:
-        frames, per_field, seed = (spec[key] for key in ("frames", "frames_per_field", "seed"))
-        build = f"semd dataset build DATA --frames {frames} --frames-per-field {per_field} --seed {seed}"
+        options = ("frames", "frames_per_field", "assorted_share", "label_noise", "seed")
+        build = " ".join(["semd dataset build DATA", *(f"--{key.replace('_', '-')} {spec[key]}" for key in options)])
     train = f"semd train score --data DATA --run RUN --preset {preset} --seed {config.seed}"
     if config.start_sha256:
         train += f" --start WEIGHTS (SHA-256 {config.start_sha256})"

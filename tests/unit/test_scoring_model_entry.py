@@ -1,0 +1,35 @@
+"""The manifest's entry: its commands make the same weights again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from semd.cli import app
+from semd.scoring.evaluation import ScoringReport
+from semd.scoring.model_entry import scorer_entry
+from semd.scoring.training_config import preset
+from semd.simulator.dataset import DatasetSpec
+
+NOTHING_MEASURED = ScoringReport(**dict.fromkeys(ScoringReport.__dataclass_fields__, 0))
+
+
+def test_every_setting_of_the_dataset_that_has_an_option_is_named(tmp_path: Path) -> None:
+    spec = DatasetSpec(frames=60, frames_per_field=3, assorted_share=0.25, label_noise=0.5, seed=4)
+    (tmp_path / "spec.json").write_text(json.dumps(asdict(spec)))
+    build, train = scorer_entry(preset("default"), tmp_path, NOTHING_MEASURED, "default", 2)["training"]["commands"]
+    words = build.split()
+    assert words[:3] == ["semd", "dataset", "build"]
+    assert dict(zip(words[4::2], words[5::2], strict=True)) == {
+        "--frames": "60",
+        "--frames-per-field": "3",
+        "--assorted-share": "0.25",
+        "--label-noise": "0.5",
+        "--seed": "4",
+    }
+    assert train == "semd train score --data DATA --run RUN --preset default --seed 0 --threads 2 --processes 2"
+    told = CliRunner().invoke(app, ["dataset", "build", "--help"], env={"COLUMNS": "200"}).output
+    assert all(option in told for option in words[4::2])
