@@ -47,7 +47,7 @@ dialect = "text"           # "aisem" is Coxem's own link; it moves the working d
 [control]
 axes = ["wd", "brightness", "contrast"]
 accept_score = 9.0         # DONE needs a score above this, and an acceptable exposure
-# sure_sigmas = 1.0        # passed by less than so many of its standard deviations, a score is bettered or confirmed
+# sure_sigmas = 2.0        # passed by less than so many of its standard deviations, a score is bettered or confirmed
 max_steps = 50             # then GIVE-UP, back to the best frame
 # patience_steps = 8       # frames without a new best; then the same
 # doubt_steps = 2          # frames without a new best that passes, but not surely; then back to it for another scan

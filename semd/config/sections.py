@@ -151,7 +151,7 @@ class ControlConfig(Section):
 
     axes: tuple[Axis, ...] = Field(default=AXES, min_length=1)
     accept_score: float = Field(default=9.0, ge=0, lt=10)
-    sure_sigmas: float = Field(default=1.0, ge=0, le=10)
+    sure_sigmas: float = Field(default=2.0, ge=0, le=10)
     max_steps: int = Field(default=50, ge=1, le=10_000)
     patience_steps: int = Field(default=8, ge=1, le=10_000)
     doubt_steps: int = Field(default=2, ge=0, le=10_000)

@@ -15,7 +15,8 @@ def best_frame(frames: tuple[Observation, ...], rules: RunRules) -> Observation:
     """The frame to return to: the highest score less the exposure's defect; the earliest of equals.
 
     The run must not end worse than it began. So beside the first frame only those count that are surely better than
-    it: their score by more than its error, and their exposure no worse. A score in doubt counts only where all are.
+    it: their score by more than its error and their exposure no worse, or their exposure good at last and their score
+    no lower but for its error. A score in doubt counts only where all are.
     """
     start = frames[0]
     sure = [seen for seen in frames if seen is start or _is_surely_better(seen, start, rules)]
@@ -54,17 +55,14 @@ def is_confirmed(frame: Observation, before: tuple[Observation, ...], rules: Run
 
 
 def stays_in_focus(frame: Observation, rules: RunRules) -> bool:
-    """Whether the working distance is left alone: it surely passes, or may pass once the exposure lets it be seen.
+    """Whether the working distance is left alone, because it may pass once the exposure lets it be seen.
 
     A bad exposure costs points that no working distance brings back; looking for them would leave a good focus.
     """
     seen = frame.measurement
-    if seen is None or seen.doubts:
+    if seen is None or seen.doubts or not rules.controls_exposure or rules.exposure.accepts(seen.exposure):
         return False
-    if is_sure(seen, rules):
-        return True
-    is_exposed = not rules.controls_exposure or rules.exposure.accepts(seen.exposure)
-    return not is_exposed and seen.score + rules.sure_sigmas * seen.sigma > rules.accept_score
+    return seen.score + rules.better_sigmas * seen.sigma > rules.accept_score
 
 
 def scans_at(place: Observation, frames: tuple[Observation, ...], rules: RunRules) -> list[float]:
@@ -100,11 +98,17 @@ def _is_doubted(frame: Observation) -> bool:
 
 
 def _is_surely_better(frame: Observation, start: Observation, rules: RunRules) -> bool:
+    """Whether it is surely sharper and no worse exposed, or well exposed at last and not surely less sharp."""
     one, other = frame.measurement, start.measurement
     if one is None or other is None or _is_doubted(start):
         return one is not None
-    is_better = one.score - rules.sure_sigmas * one.sigma > other.score
-    return is_better and (not rules.controls_exposure or _defect(frame, rules) <= _defect(start, rules))
+    error = rules.better_sigmas * one.sigma
+    if not rules.controls_exposure:
+        return one.score - error > other.score
+    if one.score - error > other.score:
+        return _defect(frame, rules) <= _defect(start, rules)
+    is_mended = rules.exposure.accepts(one.exposure) and not rules.exposure.accepts(other.exposure)
+    return is_mended and one.score + error > other.score
 
 
 def _defect(frame: Observation, rules: RunRules) -> float:

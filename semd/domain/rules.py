@@ -30,6 +30,7 @@ class RunRules:
         accept_score: omega; a score above it passes.
         sure_sigmas: a score that passes by so many of its standard deviations is believed at once; one that
             passes by less is bettered, or confirmed by another scan. 0 believes every score.
+        better_sigmas: so many of its standard deviations a score must lie above the start's to be surely better.
         exposure: what DONE asks of the exposure.
         weights: of the reward (6).
         max_steps: frames a run may take.
@@ -50,7 +51,8 @@ class RunRules:
     n_frames: int = 5
     rho: float = 0.2
     accept_score: float = 9.0
-    sure_sigmas: float = 1.0
+    sure_sigmas: float = 2.0
+    better_sigmas: float = 1.0
     exposure: ExposureRange = field(default_factory=ExposureRange)
     weights: RewardWeights = field(default_factory=RewardWeights)
     max_steps: int = 50

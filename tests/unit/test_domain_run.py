@@ -110,8 +110,8 @@ def test_done_asks_for_score_and_exposure(frame: Observation, status: Status) ->
 
 
 def test_a_score_that_passes_by_less_than_its_error_is_bettered_or_confirmed() -> None:
-    assert decide(None, at(9.31), RULES, REST).status is Status.DONE  # 9.31 - 0.3 is above 9
-    run, decision = play([at(9.2)])  # 9.2 - 0.3 is not: a surer one is looked for
+    assert decide(None, at(9.61), RULES, REST).status is Status.DONE  # 9.61 - 2 * 0.3 is above 9
+    run, decision = play([at(9.2)])  # 9.2 - 0.6 is not: a surer one is looked for
     assert (decision.status, decision.reason) == (Status.ADJUST, Reason.MOVING)
     # The actor rests, so the next frame is another scan of the same settings: their mean decides.
     for second, status in ((9.1, Status.DONE), (8.9, Status.ADJUST), (9.4, Status.DONE)):
@@ -174,7 +174,7 @@ def test_a_run_that_finds_nothing_better_goes_back_to_the_best_and_looks_once_mo
 def test_the_best_is_looked_at_again_before_the_steps_are_spent() -> None:
     rules = replace(RULES, axes=(Axis.WD,), max_steps=4)
     run, wd_mm, seen = None, 10.0, []
-    for score in (5.0, 7.0, 6.0, 9.5):
+    for score in (5.0, 7.0, 6.0, 9.7):
         frame = at(score, wd_mm=wd_mm)
         decision = decide(run, frame, rules, always(0.02, 0.0, 0.0))
         run = advance(run, frame, decision)
@@ -185,7 +185,7 @@ def test_the_best_is_looked_at_again_before_the_steps_are_spent() -> None:
 
 def test_done_does_not_ask_for_an_exposure_it_cannot_mend() -> None:
     wd_only = replace(RULES, axes=(Axis.WD,))
-    decision = decide(None, at(9.5, exposure=DARK), wd_only, REST)
+    decision = decide(None, at(9.7, exposure=DARK), wd_only, REST)
     assert decision.status is Status.DONE
     assert set(decision.targets) == {Axis.WD}
 
@@ -252,6 +252,14 @@ def test_only_what_is_surely_better_than_the_start_is_returned_to() -> None:
     assert best_frame((start, better := at(7.35, 2.0)), RULES) is better
     assert best_frame((start, at(9.0, 2.0, exposure=DARK)), RULES) is start
     assert best_frame((at(9.2, 1.0, exposure=DARK), at(8.0, 2.0)), RULES).parameters.wd_mm == 1.0
+
+
+def test_a_well_exposed_frame_that_is_as_sharp_but_for_its_error_is_better_than_a_dark_start() -> None:
+    dark = at(9.5, 1.0, exposure=DARK)
+    assert best_frame((dark, mended := at(9.25, 2.0)), RULES) is mended  # 9.25 + 0.3 is above 9.5
+    assert best_frame((dark, at(9.15, 2.0)), RULES) is dark
+    assert best_frame((at(9.5, 1.0), at(9.4, 2.0)), RULES).parameters.wd_mm == 1.0
+    assert best_frame((dark, at(9.25, 2.0)), replace(RULES, axes=(Axis.WD,))) is dark
 
 
 @pytest.mark.parametrize(
@@ -329,7 +337,7 @@ def test_a_stage_move_beyond_a_field_of_view_starts_a_new_run(moved_mm: float, s
 
 @pytest.mark.parametrize(("score", "starts"), [(9.5, False), (8.01, False), (7.99, True)])
 def test_after_done_only_a_fall_below_the_margin_starts_a_new_run(score: float, starts: bool) -> None:
-    run, _ = play([at(9.5)])
+    run, _ = play([at(9.7)])
     decision = decide(run, at(score), RULES, REST)
     assert decision.starts_run is starts
     assert decision.status is (Status.ADJUST if starts else Status.DONE)
