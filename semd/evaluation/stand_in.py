@@ -19,6 +19,8 @@ from semd.errors import SemdError
 from semd.pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 _SCORE = 5.0
@@ -43,11 +45,11 @@ def stand_in_pipeline(config: Config) -> Pipeline:
     return Pipeline(_Middling(), _still, config.rules(_N_FRAMES, _RHO), DIGEST)
 
 
-def main(config_path: str) -> int:
-    """Run the daemon on this configuration; the exit status is that of `semd run`."""
+def main(config_path: str, source: Callable[[Config], Pipeline] = stand_in_pipeline) -> int:
+    """Run the daemon on this configuration with such a pipeline; the exit status is that of `semd run`."""
     try:
         config = load_config(Path(config_path))
-        return run_daemon(config, source=stand_in_pipeline(config))
+        return run_daemon(config, source=source(config))
     except SemdError as error:
         print(error, file=sys.stderr)  # noqa: T201 - as the command line does
         return 2

@@ -9,13 +9,13 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, fields
+from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from semd.errors import LedgerDamagedError, LedgerError
+from semd.errors import LedgerError
 from semd.failpoints import Failpoint, reach
 from semd.outbox.damage import inspect_ledger
 from semd.outbox.database import explained, open_database
@@ -28,7 +28,17 @@ from semd.outbox.forgetting import (
     newest_left_names,
     size_of,
 )
-from semd.outbox.rows import Claim, Fingerprint, LedgerRow, Move, Rejection, RowState
+from semd.outbox.rows import (
+    Claim,
+    Fingerprint,
+    LedgerRow,
+    Move,
+    Rejection,
+    RowState,
+    moves_json,
+    storable,
+    stored_row,
+)
 
 _COLUMNS = ", ".join(field.name for field in fields(LedgerRow))
 _SAME_FRAME = "stem = :stem AND image_digest IS :image_digest AND text_digest IS :text_digest"
@@ -171,7 +181,7 @@ class Ledger:
                 f"UPDATE frames SET fingerprint = :fingerprint WHERE {_SAME_FRAME}",  # noqa: S608
                 {
                     "fingerprint": json.dumps(fingerprint),
-                    "stem": _storable(stem),
+                    "stem": storable(stem),
                     "image_digest": image_digest,
                     "text_digest": text_digest,
                 },
@@ -185,16 +195,16 @@ class Ledger:
     def knows_frame(self, stem: str, image_digest: str, text_digest: str) -> bool:
         """Whether this stem with these very bytes was taken or rejected."""
         where = "stem = ? AND image_digest IS ? AND text_digest IS ?"
-        return self._exists(where, _storable(stem), image_digest, text_digest)
+        return self._exists(where, storable(stem), image_digest, text_digest)
 
     def newest(self, stem: str) -> LedgerRow | None:
         """The frame of this stem that was taken or rejected last; None when there is none."""
         with explained(self._path):
             found = self._connection.execute(
                 f"SELECT {_COLUMNS} FROM frames WHERE stem = ? ORDER BY row DESC LIMIT 1",  # noqa: S608
-                (_storable(stem),),
+                (storable(stem),),
             ).fetchone()
-            return _row(found) if found is not None else None
+            return stored_row(found) if found is not None else None
 
     def add_half(self, row: int, image_name: str | None, text_name: str | None) -> None:
         """Note that the half which a quarantined frame had lacked has come. Not synced: moving it is idempotent."""
@@ -202,7 +212,7 @@ class Ledger:
             cursor.execute(
                 "UPDATE frames SET image_name = coalesce(image_name, ?), text_name = coalesce(text_name, ?) "
                 "WHERE row = ?",
-                (_storable(image_name), _storable(text_name), row),
+                (storable(image_name), storable(text_name), row),
             )
             self._require_change(cursor, f"there is no row {row}")
 
@@ -224,21 +234,21 @@ class Ledger:
         with self._transaction() as cursor:
             cursor.execute(
                 "UPDATE frames SET reason_code = ?, reason_text = ?, moves = ? WHERE seq = ? AND state = 'TAKEN'",
-                (reason_code, _storable(reason_text), _moves_json(moves), seq),
+                (reason_code, storable(reason_text), moves_json(moves), seq),
             )
             self._require_change(cursor, f"SEQ {seq} is not a taken frame")
 
     def known_image(self, stem: str, image_digest: str) -> bool:
         """Whether a frame with this image was taken, and not lost: a late edit of its text makes no new frame."""
         where = "stem = ? AND image_digest = ? AND seq NOT NULL AND state != 'QUARANTINED'"
-        return self._exists(where, _storable(stem), image_digest)
+        return self._exists(where, storable(stem), image_digest)
 
     def unfinished(self) -> list[LedgerRow]:
         """Rows that a crash left half-way (TAKEN, DECIDED, QUARANTINING), in the order of taking."""
         where = "state IN ('TAKEN', 'DECIDED', 'QUARANTINING') ORDER BY row"
         with explained(self._path):
             rows = self._connection.execute(f"SELECT {_COLUMNS} FROM frames WHERE {where}")  # noqa: S608
-            return [_row(values) for values in rows.fetchall()]
+            return [stored_row(values) for values in rows.fetchall()]
 
     def current_run(self) -> list[tuple[str, str]]:
         """What the present run is rebuilt from: (observation_json, decision_json), oldest first.
@@ -267,7 +277,7 @@ class Ledger:
             rows = self._connection.execute(
                 f"SELECT {_COLUMNS} FROM frames WHERE decision_json NOT NULL ORDER BY seq"  # noqa: S608
             )
-            return [_row(values) for values in rows.fetchall()]
+            return [stored_row(values) for values in rows.fetchall()]
 
     def answers(self) -> list[tuple[bytes | None, bytes]]:
         """What the answered frames left, in the order of SEQ: (observation_json, decision_json).
@@ -350,7 +360,7 @@ class Ledger:
     def _is_known(self, cursor: sqlite3.Cursor, frame: Claim | Rejection, *, by_id_alone: bool = False) -> bool:
         values = {
             "id": getattr(frame, "id", None),
-            "stem": _storable(frame.stem),
+            "stem": storable(frame.stem),
             "image_digest": frame.image_digest,
             "text_digest": frame.text_digest,
         }
@@ -359,9 +369,9 @@ class Ledger:
         return found.fetchone() is not None
 
     def _insert(self, cursor: sqlite3.Cursor, frame: Claim | Rejection, *, state: RowState, seq: int | None) -> int:
-        values: dict[str, Any] = {key: _storable(value) for key, value in asdict(frame).items()}
+        values: dict[str, Any] = {key: storable(value) for key, value in asdict(frame).items()}
         values["fingerprint"] = json.dumps(frame.fingerprint)
-        values["moves"] = _moves_json(frame.moves)
+        values["moves"] = moves_json(frame.moves)
         values |= {"state": state.value, "seq": seq, "taken_at": self._now().isoformat()}
         names = ", ".join(values)
         marks = ", ".join(f":{name}" for name in values)
@@ -399,23 +409,3 @@ class Ledger:
     def _require_change(cursor: sqlite3.Cursor, message: str) -> None:
         if cursor.rowcount != 1:
             raise LedgerError(message)
-
-
-def _storable(value: Any) -> Any:
-    r"""File names whose bytes are not UTF-8 come with lone surrogates, which SQLite refuses: escape them."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-
-
-def _moves_json(moves: tuple[Move, ...]) -> str:
-    return json.dumps([astuple(move) for move in moves])
-
-
-def _row(values: tuple[Any, ...]) -> LedgerRow:
-    named = dict(zip((field.name for field in fields(LedgerRow)), values, strict=True))
-    try:
-        named["state"] = RowState(named["state"])
-        named["fingerprint"] = tuple(tuple(part) for part in json.loads(named["fingerprint"]))
-        named["moves"] = tuple(Move(*pair) for pair in json.loads(named["moves"]))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise LedgerDamagedError(f"row {named['row']} of the ledger is damaged: {str(error)[:200]}") from error
-    return LedgerRow(**named)

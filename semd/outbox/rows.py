@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import astuple, dataclass, fields
 from enum import StrEnum
+from typing import Any
+
+from semd.errors import LedgerDamagedError
 
 Fingerprint = tuple[tuple[str | int, ...], ...]
 """What a look at the directory tells of a frame's files: ((name, size, mtime_ns, ...), ...)."""
@@ -105,3 +109,29 @@ class LedgerRow:
     reason_text: str | None
     observation_json: str | None
     decision_json: str | None
+
+
+def storable(value: Any) -> Any:
+    r"""File names whose bytes are not UTF-8 come with lone surrogates, which SQLite refuses: escape them."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def moves_json(moves: tuple[Move, ...]) -> str:
+    """Moves as the ledger stores them."""
+    return json.dumps([astuple(move) for move in moves])
+
+
+def stored_row(values: tuple[Any, ...]) -> LedgerRow:
+    """A row of the ledger from its columns, in the order of `LedgerRow`.
+
+    Raises:
+        LedgerDamagedError: a column holds what no ledger writes.
+    """
+    named = dict(zip((field.name for field in fields(LedgerRow)), values, strict=True))
+    try:
+        named["state"] = RowState(named["state"])
+        named["fingerprint"] = tuple(tuple(part) for part in json.loads(named["fingerprint"]))
+        named["moves"] = tuple(Move(*pair) for pair in json.loads(named["moves"]))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise LedgerDamagedError(f"row {named['row']} of the ledger is damaged: {str(error)[:200]}") from error
+    return LedgerRow(**named)
