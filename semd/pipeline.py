@@ -100,6 +100,7 @@ def make_action(
     identity: str, seq: int, observation: Observation, decision: Decision, now: datetime, lifetime: timedelta
 ) -> Action:
     """The record of an answer, stamped with the present time."""
+    measured = observation.measurement.score if observation.measurement is not None else 0.0
     return Action(
         id=identity,
         seq=seq,
@@ -108,7 +109,7 @@ def make_action(
         magnification=observation.parameters.magnification,
         targets=decision.targets,
         deltas=decision.deltas,
-        score=observation.measurement.score if observation.measurement is not None else 0.0,
+        score=decision.score if decision.score is not None else measured,
         reward=decision.reward,
         step=decision.step,
         issued=now,

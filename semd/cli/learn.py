@@ -48,6 +48,9 @@ def build(
     assorted_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Further frames of other surfaces, for training only.")
     ] = 0.2,
+    test_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Fields, and frames, kept for the two tests; default: the papers'.")
+    ] = 3037 / 30272,
     label_noise: Annotated[float, typer.Option(min=0.0, help="The expert's standard deviation in points.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
@@ -59,6 +62,7 @@ def build(
         frames=frames,
         frames_per_field=frames_per_field,
         assorted_share=assorted_share,
+        test_share=test_share,
         label_noise=label_noise,
         seed=seed,
     )

@@ -47,10 +47,12 @@ dialect = "text"           # "aisem" is Coxem's own link; it moves the working d
 [control]
 axes = ["wd", "brightness", "contrast"]
 accept_score = 9.0         # DONE needs a score above this, and an acceptable exposure
-# sure_sigmas = 2.0        # passed by less than so many of its standard deviations, a score is bettered or confirmed
+# fit_focus = true         # judge a run's frames together, by the one focus that explains all their scores
+# sure_share = 0.97        # DONE needs this probability, by all of them, that the focus passes
+# sure_sigmas = 2.0        # without the fit: a score that passes by less than so many of its errors is confirmed
 max_steps = 50             # then GIVE-UP, back to the best frame
 # patience_steps = 8       # frames without a new best; then the same
-# doubt_steps = 2          # frames without a new best that passes, but not surely; then back to it for another scan
+# doubt_steps = 2          # without the fit: frames since a best that passes, but not surely; then back to it
 # restart_margin = 1.0     # fall of the score after the end that starts a new run
 # readback_wd_um = 2.0     # a larger difference of commanded and read value means the operator took over
 # readback_percent = 0.6

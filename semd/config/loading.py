@@ -123,6 +123,8 @@ class Config(Section):
             n_frames=n_frames,
             rho=rho,
             accept_score=control.accept_score,
+            fits_focus=control.fit_focus,
+            sure_share=control.sure_share,
             sure_sigmas=control.sure_sigmas,
             exposure=ExposureRange(
                 max_clipped=control.max_clipped_percent / 100.0,

@@ -137,6 +137,9 @@ class ControlConfig(Section):
     Attributes:
         axes: what it moves.
         accept_score: omega; DONE needs a score above it.
+        fit_focus: judge the frames of a run together, by the one focus that explains all their scores; DONE then needs
+            `sure_share` instead of `sure_sigmas`.
+        sure_share: probability, by all frames of the run, that the focus passes.
         sure_sigmas: a score that passes by less than so many of its standard deviations is bettered, or confirmed by
             another scan.
         max_steps: frames a run may take before GIVE-UP.
@@ -151,6 +154,8 @@ class ControlConfig(Section):
 
     axes: tuple[Axis, ...] = Field(default=AXES, min_length=1)
     accept_score: float = Field(default=9.0, ge=0, lt=10)
+    fit_focus: bool = True
+    sure_share: float = Field(default=0.97, ge=0, lt=1)
     sure_sigmas: float = Field(default=2.0, ge=0, le=10)
     max_steps: int = Field(default=50, ge=1, le=10_000)
     patience_steps: int = Field(default=8, ge=1, le=10_000)

@@ -29,6 +29,8 @@ def answered_event(frame: LoadedFrame, answer: Answer) -> dict[str, object]:
         "features_ms": round(answer.features_ms, 3),
         "control_ms": round(answer.control_ms, 3),
     }
+    if decision.score is not None:
+        event |= {"judged": round(decision.score, 4)}
     if measured is not None:
         event |= {
             "score": round(measured.score, 4),

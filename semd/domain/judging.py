@@ -20,7 +20,7 @@ def best_frame(frames: tuple[Observation, ...], rules: RunRules) -> Observation:
     """
     start = frames[0]
     sure = [seen for seen in frames if seen is start or _is_surely_better(seen, start, rules)]
-    return max(sure, key=lambda seen: (not _is_doubted(seen), _merit(seen, rules)))
+    return max(sure, key=lambda seen: (not is_doubted(seen), _merit(seen, rules)))
 
 
 def score_of(frame: Observation) -> float:
@@ -68,7 +68,7 @@ def stays_in_focus(frame: Observation, rules: RunRules) -> bool:
 def scans_at(place: Observation, frames: tuple[Observation, ...], rules: RunRules) -> list[float]:
     """Scores, none in doubt, of the frames with the settings of one of them."""
     there = place.parameters.controlled(rules.axes)
-    return [score_of(seen) for seen in frames if not _is_doubted(seen) and not differs(there, seen.parameters, rules)]
+    return [score_of(seen) for seen in frames if not is_doubted(seen) and not differs(there, seen.parameters, rules)]
 
 
 def steps_without_gain(frames: tuple[Observation, ...], rules: RunRules) -> int:
@@ -93,14 +93,15 @@ def is_blank(frame: Observation, rules: RunRules) -> bool:
     return not (rules.controls_exposure and clipped > 0.5)
 
 
-def _is_doubted(frame: Observation) -> bool:
+def is_doubted(frame: Observation) -> bool:
+    """Whether its score is not to be trusted, or there is none."""
     return frame.measurement is None or bool(frame.measurement.doubts)
 
 
 def _is_surely_better(frame: Observation, start: Observation, rules: RunRules) -> bool:
     """Whether it is surely sharper and no worse exposed, or well exposed at last and not surely less sharp."""
     one, other = frame.measurement, start.measurement
-    if one is None or other is None or _is_doubted(start):
+    if one is None or other is None or is_doubted(start):
         return one is not None
     error = rules.better_sigmas * one.sigma
     if not rules.controls_exposure:

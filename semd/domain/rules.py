@@ -28,6 +28,11 @@ class RunRules:
         n_frames: N of equation (3).
         rho: largest step as a fraction of U - L, equation (5).
         accept_score: omega; a score above it passes.
+        fits_focus: whether the run's frames are judged together, by one focus that explains all their scores; needs
+            `optics`. The rules with `sigmas` are for scores that stand alone.
+        sure_share: a frame whose focus passes with this probability is believed to.
+        aim_depths: a focus known to so many depths of focus is gone to; until then the actor looks for it.
+        overrule_points: by so much a frame's score may be corrected by the run's others.
         sure_sigmas: a score that passes by so many of its standard deviations is believed at once; one that
             passes by less is bettered, or confirmed by another scan. 0 believes every score.
         better_sigmas: so many of its standard deviations a score must lie above the start's to be surely better.
@@ -51,6 +56,10 @@ class RunRules:
     n_frames: int = 5
     rho: float = 0.2
     accept_score: float = 9.0
+    fits_focus: bool = True
+    sure_share: float = 0.97
+    aim_depths: float = 1.5
+    overrule_points: float = 1.0
     sure_sigmas: float = 2.0
     better_sigmas: float = 1.0
     exposure: ExposureRange = field(default_factory=ExposureRange)

@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 from semd.domain.action import Status, round_target
 from semd.domain.axes import AXES, Axis, Parameters
 from semd.domain.comparing import differs, field_changed
+from semd.domain.insight import Insight, insight
 from semd.domain.judging import (
     best_frame,
     is_blank,
-    is_confirmed,
-    passes,
-    scans_at,
     score_of,
     stays_in_focus,
     steps_without_gain,
@@ -67,6 +65,9 @@ class Decision:
         step: 0.. within the run.
         starts_run: whether this frame is the first of a new run.
         restarts_next: whether the operator took over, so that the next frame starts a new run.
+        score: the frame's score as the run judges it: the scoring machine's, corrected by what the run's other frames
+            tell of the focus. None where the scoring machine's stands: without an image, in a calibration, and in
+            ledgers of earlier versions.
     """
 
     status: Status
@@ -77,6 +78,7 @@ class Decision:
     step: int
     starts_run: bool
     restarts_next: bool
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,31 +116,31 @@ def decide(run: Run | None, frame: Observation, rules: RunRules, policy: Policy)
         policy: the actor. Its output is bounded here, whatever it is.
     """
     holds = run.holds if run is not None else 0
-    if run is not None and not field_changed(run.last, frame.parameters, rules):
-        if differs(run.targets, frame.parameters, rules):
-            return _hold(run, frame, rules, Reason.READ_BACK, holds, restarts_next=True)
-        if run.restarts_next or _has_fallen(run, frame, rules):
-            run = None
-    else:
+    alone = Insight((frame,), (frame,), None)
+    if run is not None and field_changed(run.last, frame.parameters, rules):
+        run = None
+    if run is not None and differs(run.targets, frame.parameters, rules):
+        return _hold(run, alone, rules, Reason.READ_BACK, holds, restarts_next=True)
+    if run is not None and (run.restarts_next or _has_fallen(run, frame, rules)):
         run = None
     if frame.measurement is None:
-        return _hold(run, frame, rules, Reason.IMAGE_DAMAGED, holds)
+        return _hold(run, alone, rules, Reason.IMAGE_DAMAGED, holds)
+    told = insight((*(run.frames if run is not None else ()), frame), rules)
+    may_pass = told.may_pass(rules)
+    is_good = may_pass and told.is_sure(rules)
     if run is not None and run.status.is_terminal:
-        is_good = passes(frame.measurement, rules) and not frame.measurement.doubts
-        status = Status.DONE if is_good else run.status
-        return _stay(run, frame, rules, status, Reason.ALREADY_ENDED)
-    if passes(frame.measurement, rules):
-        if frame.measurement.doubts:
-            # Good, if it can be believed: another scan of the same settings tells. If none does, it is left to the
-            # operator as it stands.
-            if holds >= rules.max_holds:
-                return _stay(run, frame, rules, Status.GIVE_UP, Reason.DOUBTFUL)
-            return _hold(run, frame, rules, Reason.DOUBTFUL, holds)
-        if is_confirmed(frame, run.frames if run is not None else (), rules):
-            return _stay(run, frame, rules, Status.DONE, Reason.PASSED)
+        return _stay(run, told, rules, Status.DONE if is_good else run.status, Reason.ALREADY_ENDED)
+    if is_good:
+        return _stay(run, told, rules, Status.DONE, Reason.PASSED)
+    if may_pass and frame.measurement.doubts:
+        # Good, if it can be believed: another scan of the same settings tells. If none does, it is left to the
+        # operator as it stands.
+        if holds >= rules.max_holds:
+            return _stay(run, told, rules, Status.GIVE_UP, Reason.DOUBTFUL)
+        return _hold(run, told, rules, Reason.DOUBTFUL, holds)
     if is_blank(frame, rules):
-        return _hold(run, frame, rules, Reason.IMAGE_BLANK, holds)
-    return _search(run, frame, rules, policy)
+        return _hold(run, told, rules, Reason.IMAGE_BLANK, holds)
+    return _search(run, told, rules, policy)
 
 
 def advance(run: Run | None, frame: Observation, decision: Decision) -> Run:
@@ -192,83 +194,75 @@ def run_state(frames: tuple[Observation, ...], start: Parameters, rules: RunRule
     return stack_state(rows[-rules.n_frames :], rules.n_frames)
 
 
-def _search(run: Run | None, frame: Observation, rules: RunRules, policy: Policy) -> Decision:
+def _search(run: Run | None, told: Insight, rules: RunRules, policy: Policy) -> Decision:
     """Answer a frame that is not good enough: go on, go back to the best, or give up there."""
-    frames = (*(run.frames if run is not None else ()), frame)
     step = run.steps if run is not None else 0
+    best = best_frame(told.frames, rules)
     if step + 1 >= rules.max_steps:
-        return _give_up(run, frame, frames, rules, Reason.STEPS_SPENT)
-    if len(frames) >= rules.barren_steps and all(score_of(seen) <= rules.barren_score for seen in frames):
-        return _give_up(run, frame, frames, rules, Reason.NOTHING_TO_FOCUS_ON)
-    best = best_frame(frames, rules)
+        return _end_at(best, run, told, rules, Reason.STEPS_SPENT)
+    if len(told.frames) >= rules.barren_steps and all(score_of(seen) <= rules.barren_score for seen in told.frames):
+        return _end_at(best, run, told, rules, Reason.NOTHING_TO_FOCUS_ON)
     targets = best.parameters.controlled(rules.axes)
-    is_there = not differs(targets, frame.parameters, rules)
-    idle_steps = steps_without_gain(frames, rules)
+    is_there = not differs(targets, told.now.parameters, rules)
+    idle_steps = steps_without_gain(told.frames, rules)
     if is_there and idle_steps >= rules.patience_steps:
-        return _give_up(run, frame, frames, rules, Reason.NO_BETTER)
-    # A best that passes, but not surely, is looked at again as soon as a surer one is not found.
-    may_pass = best.measurement is not None and passes(best.measurement, rules) and not best.measurement.doubts
-    is_due = idle_steps >= rules.doubt_steps and may_pass and len(scans_at(best, frames, rules)) == 1
+        return _end_at(best, run, told, rules, Reason.NO_BETTER)
+    is_due = told.is_worth_confirming(best, rules) and idle_steps >= rules.doubt_steps
     if not is_there and (is_due or idle_steps >= rules.patience_steps or step + 2 >= rules.max_steps):
-        return _decision(run, frame, rules, Status.ADJUST, Reason.RETURNING, targets)
-    return _adjust(run, frame, frames, rules, policy)
+        return _decision(run, told, rules, Status.ADJUST, Reason.RETURNING, targets)
+    return _adjust(run, told, rules, policy)
 
 
-def _adjust(
-    run: Run | None, frame: Observation, frames: tuple[Observation, ...], rules: RunRules, policy: Policy
-) -> Decision:
-    start = run.start if run is not None else frame.parameters
+def _adjust(run: Run | None, told: Insight, rules: RunRules, policy: Policy) -> Decision:
+    start = run.start if run is not None else told.now.parameters
     window = run_window(start, rules)
-    steps = policy(run_state(frames, start, rules))
-    now = frame.parameters.controlled(rules.axes)
-    targets = {
-        # Equation (4): p' = clamp(p + delta, L, U), delta bounded by (5).
-        axis: rules.limits[axis].clamp(now[axis] + window.step(axis, float(steps[AXES.index(axis)]), rules.rho))
-        for axis in now
-    }
-    if Axis.WD in now and stays_in_focus(frame, rules):
+    steps = policy(run_state(told.measured, start, rules))
+    now = told.now.parameters.controlled(rules.axes)
+    deltas = {axis: float(steps[AXES.index(axis)]) for axis in now}
+    focus_mm = told.next_wd_mm(rules)
+    if focus_mm is not None:
+        deltas[Axis.WD] = (focus_mm - now[Axis.WD]) / window.half_width[Axis.WD]
+    elif Axis.WD in now and stays_in_focus(told.now, rules):
         # The exposure alone is still to be mended.
-        targets[Axis.WD] = now[Axis.WD]
-    return _decision(run, frame, rules, Status.ADJUST, Reason.MOVING, targets)
+        deltas[Axis.WD] = 0.0
+    # Equation (4): p' = clamp(p + delta, L, U), delta bounded by (5), whoever asks for it.
+    targets = {
+        axis: rules.limits[axis].clamp(now[axis] + window.step(axis, delta, rules.rho))
+        for axis, delta in deltas.items()
+    }
+    return _decision(run, told, rules, Status.ADJUST, Reason.MOVING, targets)
 
 
-def _give_up(
-    run: Run | None, frame: Observation, frames: tuple[Observation, ...], rules: RunRules, reason: Reason
-) -> Decision:
-    best = best_frame(frames, rules) if frames else frame
-    return _decision(run, frame, rules, Status.GIVE_UP, reason, best.parameters.controlled(rules.axes))
+def _end_at(best: Observation, run: Run | None, told: Insight, rules: RunRules, reason: Reason) -> Decision:
+    return _decision(run, told, rules, Status.GIVE_UP, reason, best.parameters.controlled(rules.axes))
 
 
 def _hold(
-    run: Run | None,
-    frame: Observation,
-    rules: RunRules,
-    reason: Reason,
-    holds: int,
-    *,
-    restarts_next: bool = False,
+    run: Run | None, told: Insight, rules: RunRules, reason: Reason, holds: int, *, restarts_next: bool = False
 ) -> Decision:
     if holds >= rules.max_holds:
         # An operator who keeps turning the knobs wins: nothing is moved back then.
-        known = () if restarts_next or run is None else run.frames
-        decision = _give_up(run, frame, known, rules, Reason.HOLDS_SPENT)
+        is_ours = run is not None and run.frames and not restarts_next
+        best = best_frame(insight(run.frames, rules).frames, rules) if run is not None and is_ours else told.now
+        decision = _end_at(best, run, told, rules, Reason.HOLDS_SPENT)
     else:
-        decision = _stay(run, frame, rules, Status.HOLD, reason)
+        decision = _stay(run, told, rules, Status.HOLD, reason)
     return replace(decision, restarts_next=restarts_next)
 
 
-def _stay(run: Run | None, frame: Observation, rules: RunRules, status: Status, reason: Reason) -> Decision:
-    return _decision(run, frame, rules, status, reason, frame.parameters.controlled(rules.axes))
+def _stay(run: Run | None, told: Insight, rules: RunRules, status: Status, reason: Reason) -> Decision:
+    return _decision(run, told, rules, status, reason, told.now.parameters.controlled(rules.axes))
 
 
 def _decision(
     run: Run | None,
-    frame: Observation,
+    told: Insight,
     rules: RunRules,
     status: Status,
     reason: Reason,
     targets: Mapping[Axis, float],
 ) -> Decision:
+    frame = told.measured[-1]
     now = frame.parameters.controlled(rules.axes)
     rounded = {axis: round_target(axis, target) for axis, target in targets.items()}
     gained = None
@@ -283,18 +277,17 @@ def _decision(
         step=run.steps if run is not None else 0,
         starts_run=run is None,
         restarts_next=False,
+        score=told.now.measurement.score if told.now.measurement is not None else None,
     )
 
 
 def _has_fallen(run: Run, frame: Observation, rules: RunRules) -> bool:
     """Whether the score has fallen after the end of a run so far that a new one is due.
 
-    After DONE the threshold is the mark; after GIVE-UP the best that the run had reached, since a field
-    that never passed cannot fall below the threshold.
+    The threshold is the mark, or the best that the scoring machine itself had seen in the run: a field that it never
+    let pass cannot fall below the threshold.
     """
     if not run.status.is_terminal or frame.measurement is None:
         return False
-    mark = rules.accept_score
-    if run.status is Status.GIVE_UP:
-        mark = min(mark, max((score_of(seen) for seen in run.frames), default=mark))
-    return frame.measurement.score < mark - rules.restart_margin
+    best = max((score_of(seen) for seen in run.frames), default=rules.accept_score)
+    return frame.measurement.score < min(rules.accept_score, best) - rules.restart_margin

@@ -19,7 +19,7 @@ def scorer_entry(
     spec = _spec(data)
     build = "semd dataset import DIR --table TABLE --out DATA"
     if "frames_per_field" in spec:
-        options = ("frames", "frames_per_field", "assorted_share", "label_noise", "seed")
+        options = ("frames", "frames_per_field", "assorted_share", "test_share", "label_noise", "seed")
         build = " ".join(["semd dataset build DATA", *(f"--{key.replace('_', '-')} {spec[key]}" for key in options)])
     train = f"semd train score --data DATA --run RUN --preset {preset} --seed {config.seed}"
     if config.start_sha256:

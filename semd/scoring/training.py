@@ -174,6 +174,8 @@ def _train(
         return TrainingResult(False, done.epoch, run_dir / BEST_NAME if done.epoch else None, None)
     if not team.leads:
         return TrainingResult(True, done.epoch, None, None)
+    # The others have gone home: their threads are free.
+    torch.set_num_threads(config.threads * team.size)
     best = network_from_bytes((run_dir / BEST_NAME).read_bytes()).to(device)
     best = finish(best, frames, train_rows, validation_rows, seed=config.seed, bf16=config.bf16, progress=progress)
     _write_weights(run_dir / WEIGHTS_NAME, best)

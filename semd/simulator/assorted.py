@@ -8,15 +8,38 @@ import numpy as np
 from semd.simulator.texture import Picture, fractal, scratches
 
 
-def assorted_emission(rng: np.random.Generator, shape: tuple[int, int], pixel_size_nm: float) -> Picture:
-    """Emission of one of eight kinds of surface with detail at every scale, float32 of `shape`, about 0..1.
+_COMPOSITE_SHARE = 0.25
 
-    Flakes, cells, fibres, scratched patches, pores, crystallites, particles and lamellae.
+
+def assorted_emission(rng: np.random.Generator, shape: tuple[int, int], pixel_size_nm: float) -> Picture:
+    """Emission of a surface with detail at every scale, or of two that meet, float32 of `shape`, about 0..1.
+
+    Flakes, cells, fibres, scratched patches, pores, crystallites, particles, lamellae and lattices.
     """
     finest_px = float(np.clip(50.0 / pixel_size_nm, 1.3, 4.5))
+    emission = _surface(rng, shape, finest_px)
+    if rng.uniform() < _COMPOSITE_SHARE:
+        emission = _joined(rng, emission, _surface(rng, shape, finest_px))
+    return emission
+
+
+def _surface(rng: np.random.Generator, shape: tuple[int, int], finest_px: float) -> Picture:
     canvas = 0.4 + np.float32(rng.uniform(0.02, 0.12)) * fractal(rng, shape, finest_px, 256.0, rng.uniform(0.0, 0.7))
-    kinds = (_flakes, _cells, _fibres, _patches, _pores, _crystallites, _particles, _lamellae)
+    kinds = (_flakes, _cells, _fibres, _patches, _pores, _crystallites, _particles, _lamellae, _lattice)
     return np.asarray(kinds[int(rng.integers(0, len(kinds)))](rng, canvas, finest_px), dtype=np.float32)
+
+
+def _joined(rng: np.random.Generator, one: Picture, other: Picture) -> Picture:
+    """Two surfaces along a straight or winding edge, or one in islands on the other, each of its own brightness."""
+    y, x = np.indices(one.shape, dtype=np.float32)
+    towards = rng.uniform(0.0, 2.0 * np.pi)
+    across_px = (x - one.shape[1] / 2) * np.float32(np.cos(towards)) + (y - one.shape[0] / 2) * np.float32(
+        np.sin(towards)
+    )
+    winding_px = np.float32(rng.choice([0.0, 20.0, 400.0])) * fractal(rng, one.shape, 48.0, 256.0, 0.8)
+    beyond = across_px + winding_px > np.float32(rng.uniform(-200.0, 200.0))
+    dimmed = np.float32(rng.uniform(0.3, 1.0)) * other + np.float32(rng.uniform(0.0, 0.2))
+    return np.asarray(np.where(beyond, dimmed, one), dtype=np.float32)
 
 
 def _flakes(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Picture:
@@ -146,3 +169,28 @@ def _lamellae(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Pi
     slope = np.float32(period_px / (2.0 * np.pi))
     bright = np.clip((wave - np.float32(rng.uniform(-0.6, 0.6))) * slope + 0.5, 0.0, 1.0)
     return np.asarray(canvas + np.float32(rng.uniform(-0.35, 0.45)) * bright, dtype=np.float32)
+
+
+def _lattice(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Picture:
+    """Made things in rows: dots, holes, squares or bars at a regular pitch, turned, sheared, a few of them missing."""
+    pitch_px = max(finest_px * float(np.exp(rng.uniform(np.log(4.0), np.log(50.0)))), 5.0)
+    turn, shear = rng.uniform(0.0, np.pi), rng.choice([0.0, 0.5, rng.uniform(-0.3, 0.3)])
+    y, x = np.indices(canvas.shape, dtype=np.float32)
+    along = (x * np.float32(np.cos(turn)) + y * np.float32(np.sin(turn))) / np.float32(pitch_px)
+    across = (y * np.float32(np.cos(turn)) - x * np.float32(np.sin(turn))) / np.float32(
+        pitch_px * rng.choice([1.0, 0.866, rng.uniform(0.6, 1.6)])
+    )
+    along += np.float32(shear) * np.floor(across)
+    row, column = np.floor(across).astype(np.int32), np.floor(along).astype(np.int32)
+    aside, above = np.abs(along - column - np.float32(0.5)), np.abs(across - row - np.float32(0.5))
+    reach = np.float32(rng.uniform(0.15, 0.45))
+    shapes = (np.hypot(aside, above), np.maximum(aside, above), aside)
+    inside_px = (reach - shapes[int(rng.choice(3, p=(0.5, 0.25, 0.25)))]) * np.float32(pitch_px)
+    # Edges fall off within a pixel, as a rendered shape's do; a rim is brighter, as edges are.
+    cover = np.clip(inside_px + 0.5, 0.0, 1.0)
+    chance = rng.random((256, 256), dtype=np.float32)
+    missing = chance[row % 256, column % 256] < np.float32(rng.choice([0.0, 0.0, rng.uniform(0.0, 0.2)]))
+    grey = np.float32(rng.uniform(0.05, 0.95)) + np.float32(rng.uniform(0.0, 0.8)) * (canvas - 0.4)
+    rim = np.float32(rng.uniform(0.0, 0.3)) * np.exp(-np.abs(inside_px) / np.float32(rng.uniform(1.0, 3.0)))
+    ground = np.float32(rng.uniform(0.2, 1.0)) * canvas
+    return np.where(missing, ground, ground + cover * (grey - ground) + rim)

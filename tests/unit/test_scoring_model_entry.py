@@ -18,7 +18,7 @@ NOTHING_MEASURED = ScoringReport(**dict.fromkeys(ScoringReport.__dataclass_field
 
 
 def test_every_setting_of_the_dataset_that_has_an_option_is_named(tmp_path: Path) -> None:
-    spec = DatasetSpec(frames=60, frames_per_field=3, assorted_share=0.25, label_noise=0.5, seed=4)
+    spec = DatasetSpec(frames=60, frames_per_field=3, assorted_share=0.25, test_share=0.2, label_noise=0.5, seed=4)
     (tmp_path / "spec.json").write_text(json.dumps(asdict(spec)))
     build, train = scorer_entry(preset("default"), tmp_path, NOTHING_MEASURED, "default", 2)["training"]["commands"]
     words = build.split()
@@ -27,6 +27,7 @@ def test_every_setting_of_the_dataset_that_has_an_option_is_named(tmp_path: Path
         "--frames": "60",
         "--frames-per-field": "3",
         "--assorted-share": "0.25",
+        "--test-share": "0.2",
         "--label-noise": "0.5",
         "--seed": "4",
     }

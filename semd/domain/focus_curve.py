@@ -1,0 +1,146 @@
+"""What the steps of a run tell together: where its focus lies, and how sharp each of its frames is.
+
+A score errs by its field: scanned again with the same settings a frame is misjudged in the same way (correlation
+0.9 on fields never seen), so repeating it confirms next to nothing. At another blur the same field errs anew (0.3
+within a point, 0.1 beyond two). And the working distances are known: with the defocus disc `2 alpha |WD - f|` and the
+experts' scale, one focus `f` explains all scores of a run, or does not:
+
+    s_i = q(sqrt(x_i**2 + a**2)) + e_i,   x_i = k (WD_i - f) / u
+
+with the scale `q` of `expert_scale`, the focus unit `u` assumed of the column, a factor `k` for what was assumed
+wrongly of it (aperture, pixel size), and a rest `a` that no working distance takes away (spot, astigmatism), both in
+units of the blur that experts hardly mind. The errors `e` have the standard deviations that the scoring machine
+expects of itself, and the correlations above. The three unknowns are laid on a grid, and Bayes' rule does the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semd.domain.axes import Axis
+from semd.domain.expert_scale import quality_slope
+from semd.domain.observation import Measurement, Observation
+from semd.domain.rules import RunRules
+
+Table = NDArray[np.float64]
+
+_REPEATED = 0.9
+_DECAY_POINTS = 1.0
+# Errors have heavy tails: those of Student's t with so many degrees of freedom.
+_FREEDOM = 4.0
+_LEAST_SIGMA = 0.1
+# What clipping and darkness may cost beside what the scoring machine expects.
+_EXPOSURE_SIGMA = 0.6
+# Below the scale's 1 nothing was recognised, whatever the focus.
+_LEAST_SCORE = 0.7
+_DEVIATIONS = np.linspace(-2.5, 2.5, 9)
+_FACTORS = np.exp(0.35 * _DEVIATIONS)
+_FACTOR_LOG_WEIGHTS = -0.5 * _DEVIATIONS**2
+# A column in good order: in focus its frames pass. How sharp exactly is left open.
+_RESTS = np.array([0.15, 0.4, 0.7])
+_REST_LOG_WEIGHTS = np.log([0.45, 0.4, 0.15])
+_COARSE_UNITS = 0.5
+_FINE_POINTS = 121
+
+
+@dataclass(frozen=True, slots=True)
+class FocusBelief:
+    """What a run knows of its focus.
+
+    Attributes:
+        wd_mm: expected working distance of the focus.
+        sigma_mm: its standard deviation.
+        depth_mm: defocus that experts hardly mind: the focus unit, as the run's own frames correct it.
+        places: the frames that took part, by their number in the run.
+        quality: expected focus quality of each of these in points, (n,).
+        sigma: its standard deviation in points, (n,).
+        passing: probability that it is above the threshold, (n,).
+    """
+
+    wd_mm: float
+    sigma_mm: float
+    depth_mm: float
+    places: tuple[int, ...]
+    quality: Table
+    sigma: Table
+    passing: Table
+
+
+def focus_belief(frames: tuple[Observation, ...], rules: RunRules) -> FocusBelief | None:
+    """Fit the focus to the frames of a run.
+
+    Returns None where the rules do not ask for it, nothing is assumed of the optics, the working distance is not
+    controlled, or no frame can be used: measured, recognised, and not in doubt.
+    """
+    if not rules.fits_focus or rules.optics is None or Axis.WD not in rules.axes:
+        return None
+    used = [(place, seen, seen.measurement) for place, seen in enumerate(frames) if seen.measurement is not None]
+    used = [each for each in used if _is_usable(each[2])]
+    if not used:
+        return None
+    start = frames[0].parameters
+    unit_mm = rules.optics.focus_unit_mm(start.magnification, start.pixel_nm)
+    wd_units = np.array([(seen.parameters.wd_mm - start.wd_mm) / unit_mm for _, seen, _ in used])
+    scores = np.array([measured.score for _, _, measured in used])
+    whitener = _whitener(scores, np.array([_sigma(measured, rules) for _, _, measured in used]))
+    slope = quality_slope(start.magnification)
+
+    # The focus may lie beyond what was visited; first roughly, then finely where it is likely.
+    reach = rules.optics.window / 2.0
+    coarse = np.arange(wd_units.min() - reach, wd_units.max() + reach, _COARSE_UNITS)
+    mean, sigma = _moments(coarse, _posterior(coarse, wd_units, scores, whitener, slope)[0])
+    half = max(4.0 * sigma, 2.0 * _COARSE_UNITS)
+    fine = np.linspace(mean - half, mean + half, _FINE_POINTS)
+    weights, qualities = _posterior(fine, wd_units, scores, whitener, slope)
+    mean, sigma = _moments(fine, weights)
+
+    share, quality = weights.reshape(-1), qualities.reshape(weights.size, -1)
+    expected = share @ quality
+    return FocusBelief(
+        wd_mm=start.wd_mm + mean * unit_mm,
+        sigma_mm=sigma * unit_mm,
+        depth_mm=unit_mm * float(weights.sum(axis=(0, 2)) @ (1.0 / _FACTORS)),
+        places=tuple(place for place, _, _ in used),
+        quality=expected,
+        sigma=np.sqrt(np.maximum(share @ quality**2 - expected**2, 0.0)),
+        passing=share @ (quality > rules.accept_score),
+    )
+
+
+def _is_usable(measured: Measurement) -> bool:
+    return not measured.doubts and measured.score >= _LEAST_SCORE
+
+
+def _sigma(measured: Measurement, rules: RunRules) -> float:
+    """Standard deviation in points of a score about the focus quality."""
+    is_exposed = rules.exposure.accepts(measured.exposure)
+    return math.hypot(measured.sigma, _LEAST_SIGMA, 0.0 if is_exposed else _EXPOSURE_SIGMA)
+
+
+def _whitener(scores: Table, sigmas: Table) -> Table:
+    """The matrix that makes the errors independent and of unit variance, (n, n)."""
+    alike = _REPEATED * np.exp(-np.abs(scores[:, None] - scores) / _DECAY_POINTS)
+    np.fill_diagonal(alike, 1.0)
+    return np.asarray(np.linalg.inv(np.linalg.cholesky(alike * np.outer(sigmas, sigmas))))
+
+
+def _posterior(focus: Table, wd_units: Table, scores: Table, whitener: Table, slope: float) -> tuple[Table, Table]:
+    """Probability of each focus, factor and rest, (F, 9, 3), and the qualities that they mean, (F, 9, 3, n)."""
+    offset = (wd_units - focus[:, None])[:, None, None, :] * _FACTORS[:, None, None]
+    qualities = np.maximum(1.0, 10.0 - slope * np.log2(1.0 + offset**2 + (_RESTS**2)[:, None]))
+    errors = (scores - qualities) @ whitener.T
+    log_weights = -0.5 * (_FREEDOM + 1.0) * np.log1p(errors**2 / _FREEDOM).sum(axis=-1)
+    log_weights += _FACTOR_LOG_WEIGHTS[:, None] + _REST_LOG_WEIGHTS
+    weights = np.exp(log_weights - log_weights.max())
+    return weights / weights.sum(), qualities
+
+
+def _moments(focus: Table, weights: Table) -> tuple[float, float]:
+    """Mean and standard deviation of the focus."""
+    share = weights.sum(axis=(1, 2))
+    mean = float(share @ focus)
+    return mean, math.sqrt(max(float(share @ focus**2) - mean**2, 0.0))

@@ -1,0 +1,89 @@
+"""A run's frames as they look once all of them have been seen, and where they say the focus is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from semd.domain.focus_curve import FocusBelief, focus_belief
+from semd.domain.judging import is_confirmed, is_doubted, passes, scans_at
+from semd.domain.observation import Observation
+from semd.domain.rules import RunRules
+
+_AT_FOCUS_DEPTHS = 0.3
+_FLANK_DEPTHS = 1.2
+_NEAR_DEPTHS = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Insight:
+    """What a run knows at its last frame.
+
+    Attributes:
+        measured: all frames of the run as the scoring machine judged them.
+        frames: the same as the whole run judges them: other scores and errors.
+        belief: where the focus is; None where the scores alone are known.
+    """
+
+    measured: tuple[Observation, ...]
+    frames: tuple[Observation, ...]
+    belief: FocusBelief | None
+
+    @property
+    def now(self) -> Observation:
+        """The last frame."""
+        return self.frames[-1]
+
+    def may_pass(self, rules: RunRules) -> bool:
+        """Whether the last frame passes, if its score can be believed."""
+        return self.now.measurement is not None and passes(self.now.measurement, rules)
+
+    def is_sure(self, rules: RunRules) -> bool:
+        """Whether the score of the last frame, which passes, can be believed."""
+        if is_doubted(self.now):
+            return False
+        last = len(self.frames) - 1
+        if self.belief is None or last not in self.belief.places:
+            return is_confirmed(self.now, self.frames[:-1], rules)
+        return float(self.belief.passing[self.belief.places.index(last)]) >= rules.sure_share
+
+    def is_worth_confirming(self, best: Observation, rules: RunRules) -> bool:
+        """Whether a best that passes, but not surely, is to be scanned again: what a fitted focus knows better."""
+        if self.belief is not None or best.measurement is None or is_doubted(best):
+            return False
+        return passes(best.measurement, rules) and len(scans_at(best, self.frames, rules)) == 1
+
+    def next_wd_mm(self, rules: RunRules) -> float | None:
+        """The working distance to go to; None while that is for the actor to say.
+
+        In focus already, and still not sure of it, the flank tells more than another look from the same place.
+        """
+        belief = self.belief
+        if belief is None or belief.sigma_mm > rules.aim_depths * belief.depth_mm:
+            return None
+        offsets = [(seen.parameters.wd_mm - belief.wd_mm) / belief.depth_mm for seen in self.frames]
+        if abs(offsets[-1]) > _AT_FOCUS_DEPTHS or not _is_exposed(self.now, rules):
+            return belief.wd_mm
+        flanks = [offset for offset in offsets if _AT_FOCUS_DEPTHS < abs(offset) < _NEAR_DEPTHS]
+        is_above_due = sum(offset > 0.0 for offset in flanks) <= len(flanks) / 2.0
+        return belief.wd_mm + (_FLANK_DEPTHS if is_above_due else -_FLANK_DEPTHS) * belief.depth_mm
+
+
+def insight(frames: tuple[Observation, ...], rules: RunRules) -> Insight:
+    """Judge the frames of a run, at least one, by all of them together."""
+    belief = focus_belief(frames, rules)
+    if belief is None:
+        return Insight(frames, frames, None)
+    judged = list(frames)
+    for place, quality, sigma in zip(belief.places, belief.quality, belief.sigma, strict=True):
+        seen = frames[place].measurement
+        if seen is not None:
+            # The others may overrule a score, within reason: it is still this frame that is judged.
+            score = min(max(float(quality), seen.score - rules.overrule_points), seen.score + rules.overrule_points)
+            judged[place] = replace(frames[place], measurement=replace(seen, score=score, sigma=float(sigma)))
+    return Insight(frames, tuple(judged), belief)
+
+
+def _is_exposed(frame: Observation, rules: RunRules) -> bool:
+    if frame.measurement is None:
+        return False
+    return not rules.controls_exposure or rules.exposure.accepts(frame.measurement.exposure)

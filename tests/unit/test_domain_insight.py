@@ -1,0 +1,139 @@
+"""Runs whose frames are judged together: where the microscope is sent, and what is believed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from semd.domain.action import Status
+from semd.domain.axes import Axis, Parameters
+from semd.domain.expert_scale import focus_quality, lenient_blur_px
+from semd.domain.exposure import Exposure
+from semd.domain.features import Features
+from semd.domain.insight import insight
+from semd.domain.judgement import Doubt
+from semd.domain.limits import Optics
+from semd.domain.observation import Measurement, Observation
+from semd.domain.rules import RunRules
+from semd.domain.run import Reason, Run, advance, decide
+
+FEATURES = Features(avg=120.0, grd=1000.0, var=900.0, pixels=100)
+FINE = Exposure(0.0, 0.0, 120.0, 150.0)
+DARK = Exposure(0.2, 0.0, 50.0, 60.0)
+RULES = RunRules()
+MAGNIFICATION = 2000.0
+UNIT_MM = Optics().focus_unit_mm(MAGNIFICATION)
+START_MM = 10.0
+
+
+def quality(units_off: float) -> float:
+    return focus_quality(lenient_blur_px(MAGNIFICATION) * float(np.hypot(units_off, 0.2)), MAGNIFICATION)
+
+
+def frame(wd_mm: float, score: float, exposure: Exposure = FINE, *doubts: Doubt) -> Observation:
+    parameters = Parameters(MAGNIFICATION, wd_mm, 50.0, 50.0)
+    return Observation("frame", parameters, Measurement(score, FEATURES, exposure, 0.3, doubts))
+
+
+def at(units: float, score: float, exposure: Exposure = FINE, *doubts: Doubt) -> Observation:
+    return frame(START_MM + units * UNIT_MM, score, exposure, *doubts)
+
+
+def seen(*units: float, focus: float = 0.0) -> tuple[Observation, ...]:
+    return tuple(at(place, quality(place - focus)) for place in units)
+
+
+def units_of(wd_mm: float | None) -> float:
+    assert wd_mm is not None
+    return (wd_mm - START_MM) / UNIT_MM
+
+
+def test_while_the_focus_may_lie_on_either_side_the_actor_looks_for_it() -> None:
+    assert insight(seen(0.0, focus=7.0), RULES).next_wd_mm(RULES) is None
+
+
+def test_a_focus_that_is_known_is_gone_to() -> None:
+    told = insight(seen(0.0, 9.0, 4.0, focus=6.0), RULES)
+    assert units_of(told.next_wd_mm(RULES)) == pytest.approx(6.0, abs=0.4)
+
+
+def test_in_focus_and_not_sure_of_it_the_less_known_flank_is_looked_at() -> None:
+    below = insight((*seen(-8.0, -3.0, -1.5), at(0.0, 8.8)), RULES)
+    assert units_of(below.next_wd_mm(RULES)) > 0.8
+    above = insight((*seen(8.0, 3.0, 1.5), at(0.0, 8.8)), RULES)
+    assert units_of(above.next_wd_mm(RULES)) < -0.8
+
+
+def test_in_focus_it_stays_there_while_the_exposure_is_mended() -> None:
+    told = insight((*seen(-8.0, -3.0, -1.5, 1.5), at(0.0, 8.8, DARK)), RULES)
+    assert abs(units_of(told.next_wd_mm(RULES))) < 0.4
+
+
+def test_the_others_overrule_a_score_by_so_much_and_no_more() -> None:
+    flanks = seen(-8.0, -4.0, -1.5, 1.5, 4.0)
+    helped = insight((*flanks, at(0.0, 8.7)), RULES)
+    assert helped.now.measurement is not None
+    assert helped.may_pass(RULES)
+    assert helped.is_sure(RULES)
+    assert helped.measured[-1].measurement is not None
+    assert helped.measured[-1].measurement.score == 8.7
+    refused = insight((*flanks, at(0.0, 7.9)), RULES)
+    assert refused.now.measurement is not None
+    assert refused.now.measurement.score == pytest.approx(7.9 + RULES.overrule_points)
+    assert not refused.may_pass(RULES)
+
+
+def test_a_score_in_doubt_is_not_believed_whatever_the_others_say() -> None:
+    told = insight((*seen(-8.0, -4.0, 4.0), at(0.0, 9.9, FINE, Doubt.UNFAMILIAR)), RULES)
+    assert told.may_pass(RULES)
+    assert not told.is_sure(RULES)
+
+
+def play(focus_units: float, bias: float, actor_units: float, seed: int) -> tuple[Run, list[Observation]]:
+    """A run on an instrument that follows the scale; near focus its scores are off by `bias`."""
+    rng = np.random.default_rng(seed)
+    run: Run | None = None
+    shown: list[Observation] = []
+    wd_mm = START_MM
+    for _ in range(RULES.max_steps):
+        off = (wd_mm - START_MM) / UNIT_MM - focus_units
+        error = bias * np.exp(-abs(off)) + 0.15 * rng.standard_normal()
+        shown.append(frame(wd_mm, float(np.clip(quality(off) + error, 0.0, 10.0))))
+        step = actor_units / (RULES.optics.window / 2.0) if RULES.optics is not None else 0.0
+        decision = decide(run, shown[-1], RULES, lambda _, step=step: np.array([step, 0.0, 0.0], np.float32))
+        run = advance(run, shown[-1], decision)
+        wd_mm = decision.targets[Axis.WD]
+        if decision.status.is_terminal:
+            return run, shown
+    raise AssertionError("the run has no end")
+
+
+@pytest.mark.parametrize("bias", [-0.9, -0.4, 0.0, 0.5])
+@pytest.mark.parametrize("focus_units", [-14.0, -3.0, 0.5, 9.0])
+def test_a_run_ends_in_focus_and_says_so_although_the_field_is_scored_wrongly(focus_units: float, bias: float) -> None:
+    for seed in range(5):
+        run, shown = play(focus_units, bias, 4.0 if focus_units > 0 else -4.0, seed)
+        off = (shown[-1].parameters.wd_mm - START_MM) / UNIT_MM - focus_units
+        assert run.status is Status.DONE, (seed, off)
+        assert quality(off) > 9.0, (seed, off)
+        assert len(shown) <= 16
+
+
+def test_after_done_its_own_low_score_starts_no_new_run() -> None:
+    run, shown = play(-3.0, -0.9, -4.0, 1)
+    again = decide(run, shown[-1], RULES, lambda _: np.zeros(3, np.float32))
+    assert (again.status, again.reason) == (Status.DONE, Reason.ALREADY_ENDED)
+    lower = frame(shown[-1].parameters.wd_mm, shown[-1].measurement.score - 0.9 if shown[-1].measurement else 0.0)
+    assert not decide(run, lower, RULES, lambda _: np.zeros(3, np.float32)).starts_run
+
+
+def test_the_action_tells_the_score_that_the_run_believes() -> None:
+    told = decide(None, at(0.0, 9.9), RULES, lambda _: np.zeros(3, np.float32))
+    assert told.score is not None
+    assert told.score == pytest.approx(insight((at(0.0, 9.9),), RULES).now.measurement.score)  # type: ignore[union-attr]
+    assert (
+        decide(
+            None, Observation("frame", Parameters(500.0, 10.0, 50.0, 50.0), None), RULES, lambda _: np.zeros(3)
+        ).score
+        is None
+    )
