@@ -7,7 +7,6 @@ import numpy as np
 
 from semd.simulator.texture import Picture, fractal, scratches
 
-
 _COMPOSITE_SHARE = 0.25
 
 

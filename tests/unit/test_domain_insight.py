@@ -127,13 +127,10 @@ def test_after_done_its_own_low_score_starts_no_new_run() -> None:
     assert not decide(run, lower, RULES, lambda _: np.zeros(3, np.float32)).starts_run
 
 
-def test_the_action_tells_the_score_that_the_run_believes() -> None:
-    told = decide(None, at(0.0, 9.9), RULES, lambda _: np.zeros(3, np.float32))
-    assert told.score is not None
-    assert told.score == pytest.approx(insight((at(0.0, 9.9),), RULES).now.measurement.score)  # type: ignore[union-attr]
-    assert (
-        decide(
-            None, Observation("frame", Parameters(500.0, 10.0, 50.0, 50.0), None), RULES, lambda _: np.zeros(3)
-        ).score
-        is None
-    )
+def test_the_decision_tells_the_score_that_the_run_believes() -> None:
+    told = insight((at(0.0, 9.9),), RULES).now.measurement
+    decision = decide(None, at(0.0, 9.9), RULES, lambda _: np.zeros(3, np.float32))
+    assert told is not None
+    assert decision.score == told.score
+    damaged = Observation("frame", Parameters(500.0, 10.0, 50.0, 50.0), None)
+    assert decide(None, damaged, RULES, lambda _: np.zeros(3, np.float32)).score is None
