@@ -200,7 +200,7 @@ def _search(run: Run | None, told: Insight, rules: RunRules, policy: Policy) -> 
     best = best_frame(told.frames, rules)
     if step + 1 >= rules.max_steps:
         return _end_at(best, run, told, rules, Reason.STEPS_SPENT)
-    if len(told.frames) >= rules.barren_steps and all(score_of(seen) <= rules.barren_score for seen in told.frames):
+    if len(told.measured) >= rules.barren_steps and all(score_of(seen) <= rules.barren_score for seen in told.measured):
         return _end_at(best, run, told, rules, Reason.NOTHING_TO_FOCUS_ON)
     targets = best.parameters.controlled(rules.axes)
     is_there = not differs(targets, told.now.parameters, rules)

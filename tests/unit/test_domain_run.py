@@ -236,7 +236,7 @@ def test_the_last_step_of_the_budget_goes_back_to_the_best_frame() -> None:
 def test_nothing_promising_gives_up_early(score: float) -> None:
     _, decision = play([at(score)] * RULES.barren_steps)
     assert (decision.status, decision.reason) == (Status.GIVE_UP, Reason.NOTHING_TO_FOCUS_ON)
-    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(5.5)])
+    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(6.5)])
     assert decision.status is Status.ADJUST
 
 
