@@ -188,6 +188,7 @@ def control(
             result = train_control(settings, remote, make_evaluation(settings), run, resume=resume)
     else:
         result = train_control(settings, make_twin(settings), make_evaluation(settings), run, resume=resume)
+    print(result.pace.as_text())
     if promote is not None:
         entry = actor_entry(settings, result, preset)
         if images:
@@ -197,7 +198,8 @@ def control(
             entry["training"]["command"] += " --images"
         store_model(promote, "actor", result.best_path.read_bytes(), entry)
     if as_json:
-        print_json({"frames": result.frames, "updates": result.updates, **asdict(result.last)})
+        counts = {"frames": result.frames, "updates": result.updates, "seconds": result.pace.seconds}
+        print_json({**counts, **asdict(result.last)})
 
 
 def sweep(

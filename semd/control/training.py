@@ -21,6 +21,7 @@ from semd.control.evaluate import BatchPolicy, ControlFigures
 from semd.control.experience import Experience
 from semd.control.mixed_replay import MixedReplay
 from semd.control.networks import Actor
+from semd.control.pace import Pace
 from semd.control.replay_buffer import PrioritisedReplay, Replay
 from semd.control.settings import TrainingConfig
 from semd.control.vector import Flags, States, VectorEnvironment, VectorStep
@@ -75,6 +76,7 @@ class TrainingResult:
         last: figures of the weights in `last_path`.
         best_path: weights with the most true successes in an evaluation.
         last_path: weights at the end.
+        pace: where the time went.
     """
 
     frames: int
@@ -84,6 +86,7 @@ class TrainingResult:
     last: ControlFigures
     best_path: Path
     last_path: Path
+    pace: Pace
 
 
 def train_control(
@@ -132,24 +135,31 @@ def train_control(
 
     states = environment.reset()
     figures: ControlFigures | None = None
+    pace = Pace(frames=-tally.frames)
     with _progress(console) as progress:
         task = progress.add_task("training", total=config.max_frames, completed=tally.frames, figures="")
         while not _is_over(config, tally):
             share = _share(config, tally)
-            states = _one_step(config, learner, replay, environment, states, tally, rng, share)
+            with pace.part("environment"):
+                states = _one_step(config, learner, replay, environment, states, tally, rng, share)
             for _ in range(config.updates_per_step if tally.frames >= config.warmup_frames else 0):
-                _one_update(config, learner, replay, tally, rng, share)
+                with pace.part("learning"):
+                    _one_update(config, learner, replay, tally, rng, share)
                 if tally.updates % config.evaluate_every == 0 and tally.updates > config.critic_first_updates:
-                    figures = _evaluate(evaluation, learner, tally, run_dir)
+                    with pace.part("evaluation"):
+                        figures = _evaluate(evaluation, learner, tally, run_dir)
                     curve.add(tally, figures, _epsilon(config, share))
                 if tally.updates % config.checkpoint_every == 0:
                     save_checkpoint(run_dir, learner, replay, _progress_of(config, tally, rng, environment))
             progress.update(task, completed=tally.frames, figures=_shown(figures))
-    figures = _evaluate(evaluation, learner, tally, run_dir)
+    with pace.part("evaluation"):
+        figures = _evaluate(evaluation, learner, tally, run_dir)
+    pace.frames += tally.frames
     curve.add(tally, figures, _epsilon(config, 1.0))
     save_checkpoint(run_dir, learner, replay, _progress_of(config, tally, rng, environment))
+    best = tally.best or figures
     return TrainingResult(
-        tally.frames, tally.updates, tally.episodes, tally.best or figures, figures, run_dir / BEST, run_dir / LAST
+        tally.frames, tally.updates, tally.episodes, best, figures, run_dir / BEST, run_dir / LAST, pace
     )
 
 
