@@ -59,6 +59,8 @@ class FocusBelief:
         quality: expected focus quality of each of these in points, (n,).
         sigma: its standard deviation in points, (n,).
         passing: probability that it is above the threshold, (n,).
+        grid_mm: working distances that the focus may have, ascending, (F,).
+        share: probability of each, (F,).
     """
 
     wd_mm: float
@@ -68,6 +70,14 @@ class FocusBelief:
     quality: Table
     sigma: Table
     passing: Table
+    grid_mm: Table
+    share: Table
+
+    def beside(self, wd_mm: float, side: float) -> tuple[float, float]:
+        """Probability that the focus lies above (`side` > 0) or below a working distance, and where it then is, mm."""
+        share = np.where((self.grid_mm - wd_mm) * side > 0.0, self.share, 0.0)
+        total = float(share.sum())
+        return total, float(share @ self.grid_mm) / total if total > 0.0 else wd_mm
 
 
 def focus_belief(frames: tuple[Observation, ...], rules: RunRules) -> FocusBelief | None:
@@ -108,6 +118,8 @@ def focus_belief(frames: tuple[Observation, ...], rules: RunRules) -> FocusBelie
         quality=expected,
         sigma=np.sqrt(np.maximum(share @ quality**2 - expected**2, 0.0)),
         passing=share @ (quality > rules.accept_score),
+        grid_mm=start.wd_mm + fine * unit_mm,
+        share=weights.sum(axis=(1, 2)),
     )
 
 

@@ -52,14 +52,18 @@ class Insight:
             return False
         return passes(best.measurement, rules) and len(scans_at(best, self.frames, rules)) == 1
 
-    def next_wd_mm(self, rules: RunRules) -> float | None:
-        """The working distance to go to; None while that is for the actor to say.
+    def next_wd_mm(self, actor_mm: float, rules: RunRules) -> float:
+        """The working distance to go to, given where the actor would.
 
-        In focus already, and still not sure of it, the flank tells more than another look from the same place.
+        Where the frames agree on the focus, or at least on the side it lies on, it is gone to; else the actor looks for
+        it. In focus already, and still not sure of it, the flank tells more than another look from the same place.
         """
-        belief = self.belief
-        if belief is None or belief.sigma_mm > rules.aim_depths * belief.depth_mm:
-            return None
+        belief, here_mm = self.belief, self.now.parameters.wd_mm
+        if belief is None:
+            return actor_mm
+        if belief.sigma_mm > rules.aim_depths * belief.depth_mm:
+            chance, there_mm = max(belief.beside(here_mm, side) for side in (-1.0, 1.0))
+            return there_mm if chance >= rules.side_share else actor_mm
         offsets = [(seen.parameters.wd_mm - belief.wd_mm) / belief.depth_mm for seen in self.frames]
         if abs(offsets[-1]) > _AT_FOCUS_DEPTHS or not _is_exposed(self.now, rules):
             return belief.wd_mm

@@ -32,6 +32,7 @@ class RunRules:
             `optics`. The rules with `sigmas` are for scores that stand alone.
         sure_share: a frame whose focus passes with this probability is believed to.
         aim_depths: a focus known to so many depths of focus is gone to; until then the actor looks for it.
+        side_share: so is one that lies to one side of the frame with this probability.
         overrule_points: by so much a frame's score may be corrected by the run's others.
         sure_sigmas: a score that passes by so many of its standard deviations is believed at once; one that
             passes by less is bettered, or confirmed by another scan. 0 believes every score.
@@ -59,6 +60,7 @@ class RunRules:
     fits_focus: bool = True
     sure_share: float = 0.97
     aim_depths: float = 1.5
+    side_share: float = 0.9
     overrule_points: float = 1.0
     sure_sigmas: float = 2.0
     better_sigmas: float = 1.0

@@ -219,9 +219,9 @@ def _adjust(run: Run | None, told: Insight, rules: RunRules, policy: Policy) -> 
     steps = policy(run_state(told.measured, start, rules))
     now = told.now.parameters.controlled(rules.axes)
     deltas = {axis: float(steps[AXES.index(axis)]) for axis in now}
-    focus_mm = told.next_wd_mm(rules)
-    if focus_mm is not None:
-        deltas[Axis.WD] = (focus_mm - now[Axis.WD]) / window.half_width[Axis.WD]
+    if Axis.WD in now and told.belief is not None:
+        actor_mm = now[Axis.WD] + window.step(Axis.WD, deltas[Axis.WD], rules.rho)
+        deltas[Axis.WD] = (told.next_wd_mm(actor_mm, rules) - now[Axis.WD]) / window.half_width[Axis.WD]
     elif Axis.WD in now and stays_in_focus(told.now, rules):
         # The exposure alone is still to be mended.
         deltas[Axis.WD] = 0.0

@@ -65,6 +65,16 @@ def test_one_score_leaves_both_sides_open() -> None:
     assert belief.sigma_mm > 5.0 * UNIT_MM
 
 
+def test_what_lies_on_either_side_adds_up() -> None:
+    belief = known(scored(0.0, quality(6.0)))
+    (below, there_mm), (above, here_mm) = belief.beside(START_MM, -1.0), belief.beside(START_MM, 1.0)
+    assert below + above == pytest.approx(1.0, abs=0.02)
+    assert below == pytest.approx(above, abs=0.1)
+    assert (START_MM - there_mm) / UNIT_MM == pytest.approx((here_mm - START_MM) / UNIT_MM, abs=0.5)
+    assert 5.0 < (here_mm - START_MM) / UNIT_MM < 10.0
+    assert belief.beside(START_MM + 1000.0 * UNIT_MM, 1.0) == (0.0, START_MM + 1000.0 * UNIT_MM)
+
+
 def test_another_look_from_the_same_place_tells_little_and_a_flank_tells_much() -> None:
     once = known(scored(0.0, 9.3))
     thrice = known(scored(0.0, 9.3), scored(0.0, 9.3), scored(0.0, 9.3))

@@ -43,30 +43,29 @@ def seen(*units: float, focus: float = 0.0) -> tuple[Observation, ...]:
     return tuple(at(place, quality(place - focus)) for place in units)
 
 
-def units_of(wd_mm: float | None) -> float:
-    assert wd_mm is not None
+def units_of(wd_mm: float) -> float:
     return (wd_mm - START_MM) / UNIT_MM
 
 
 def test_while_the_focus_may_lie_on_either_side_the_actor_looks_for_it() -> None:
-    assert insight(seen(0.0, focus=7.0), RULES).next_wd_mm(RULES) is None
+    assert insight(seen(0.0, focus=7.0), RULES).next_wd_mm(10.3, RULES) == 10.3
 
 
 def test_a_focus_that_is_known_is_gone_to() -> None:
     told = insight(seen(0.0, 9.0, 4.0, focus=6.0), RULES)
-    assert units_of(told.next_wd_mm(RULES)) == pytest.approx(6.0, abs=0.4)
+    assert units_of(told.next_wd_mm(START_MM, RULES)) == pytest.approx(6.0, abs=0.4)
 
 
 def test_in_focus_and_not_sure_of_it_the_less_known_flank_is_looked_at() -> None:
     below = insight((*seen(-8.0, -3.0, -1.5), at(0.0, 8.8)), RULES)
-    assert units_of(below.next_wd_mm(RULES)) > 0.8
+    assert units_of(below.next_wd_mm(START_MM, RULES)) > 0.8
     above = insight((*seen(8.0, 3.0, 1.5), at(0.0, 8.8)), RULES)
-    assert units_of(above.next_wd_mm(RULES)) < -0.8
+    assert units_of(above.next_wd_mm(START_MM, RULES)) < -0.8
 
 
 def test_in_focus_it_stays_there_while_the_exposure_is_mended() -> None:
     told = insight((*seen(-8.0, -3.0, -1.5, 1.5), at(0.0, 8.8, DARK)), RULES)
-    assert abs(units_of(told.next_wd_mm(RULES))) < 0.4
+    assert abs(units_of(told.next_wd_mm(START_MM, RULES))) < 0.4
 
 
 def test_the_others_overrule_a_score_by_so_much_and_no_more() -> None:
