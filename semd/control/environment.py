@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -50,7 +51,7 @@ class SemEnvironment(gymnasium.Env[State, NDArray[np.float32]]):
         Args:
             make: builds the microscope of an episode from a seed.
             score: the scoring machine.
-            rules: N, rho, limits, stop rule and reward; `max_steps` is the time limit.
+            rules: N, rho, limits, stop rule and reward; `max_steps` is the time limit. `fits_focus` is taken as False.
             score_noise: largest standard deviation, in points, of a noise on top of the scores; every episode draws
                 its own from 0 up to this.
 
@@ -63,7 +64,8 @@ class SemEnvironment(gymnasium.Env[State, NDArray[np.float32]]):
         self._score = score
         self._score_noise = score_noise
         self._score_sigma = 0.0
-        self._rules = rules
+        # Here the steps are the learner's own, and its scores stand alone.
+        self._rules = replace(rules, fits_focus=False)
         bound = 2.0 * rules.rho
         size = FEATURES_PER_FRAME * rules.n_frames
         self.observation_space = Box(-_STATE_BOUND, _STATE_BOUND, (size,), np.float32)
