@@ -219,12 +219,12 @@ def _adjust(run: Run | None, told: Insight, rules: RunRules, policy: Policy) -> 
     steps = policy(run_state(told.measured, start, rules))
     now = told.now.parameters.controlled(rules.axes)
     deltas = {axis: float(steps[AXES.index(axis)]) for axis in now}
-    if Axis.WD in now and told.belief is not None:
+    if Axis.WD in now:
+        if stays_in_focus(told.measured[-1], rules):
+            # The exposure alone is still to be mended.
+            deltas[Axis.WD] = 0.0
         actor_mm = now[Axis.WD] + window.step(Axis.WD, deltas[Axis.WD], rules.rho)
         deltas[Axis.WD] = (told.next_wd_mm(actor_mm, rules) - now[Axis.WD]) / window.half_width[Axis.WD]
-    elif Axis.WD in now and stays_in_focus(told.now, rules):
-        # The exposure alone is still to be mended.
-        deltas[Axis.WD] = 0.0
     # Equation (4): p' = clamp(p + delta, L, U), delta bounded by (5), whoever asks for it.
     targets = {
         axis: rules.limits[axis].clamp(now[axis] + window.step(axis, delta, rules.rho))
