@@ -34,7 +34,8 @@ from semd.pipeline import Answer, Pipeline
 from semd.simulator.control_stand import draw_stand
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-RULES = RunRules(n_frames=3, max_steps=9)
+# The environment takes its own steps, and so does the daemon where no focus is fitted.
+RULES = RunRules(n_frames=3, max_steps=9, fits_focus=False)
 UNIT_MM = Optics().focus_unit_mm(1000.0)
 Make = Callable[[], Microscope]
 
