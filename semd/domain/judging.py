@@ -16,11 +16,11 @@ def best_frame(frames: tuple[Observation, ...], rules: RunRules) -> Observation:
 
     The run must not end worse than it began. So beside the first frame only those count that are surely better than
     it: their score by more than its error and their exposure no worse, or their exposure good at last and their score
-    no lower but for its error. A score in doubt counts only where all are.
+    no lower but for its error. A score in doubt counts for less.
     """
     start = frames[0]
     sure = [seen for seen in frames if seen is start or _is_surely_better(seen, start, rules)]
-    return max(sure, key=lambda seen: (not is_doubted(seen), _merit(seen, rules)))
+    return max(sure, key=lambda seen: _merit(seen, rules) - rules.doubt_points * is_doubted(seen))
 
 
 def score_of(frame: Observation) -> float:
@@ -71,9 +71,15 @@ def scans_at(place: Observation, frames: tuple[Observation, ...], rules: RunRule
     return [score_of(seen) for seen in frames if not is_doubted(seen) and not differs(there, seen.parameters, rules)]
 
 
+def is_barren(frames: tuple[Observation, ...], rules: RunRules) -> bool:
+    """Whether no score lies surely above what fields with nothing in them are given."""
+    sigmas = (seen.measurement.sigma if seen.measurement is not None else 0.0 for seen in frames)
+    return all(score_of(seen) - sigma <= rules.barren_score for seen, sigma in zip(frames, sigmas, strict=True))
+
+
 def steps_without_gain(frames: tuple[Observation, ...], rules: RunRules) -> int:
     """Frames since one as good as the best, but for its error; 0 where nothing has been recognised yet."""
-    if max(score_of(seen) for seen in frames) <= rules.barren_score:
+    if is_barren(frames, rules):
         return 0
     merits = [_merit(seen, rules) for seen in frames]
     best = frames[int(np.argmax(merits))].measurement

@@ -37,6 +37,7 @@ class RunRules:
         sure_sigmas: a score that passes by so many of its standard deviations is believed at once; one that
             passes by less is bettered, or confirmed by another scan. 0 believes every score.
         better_sigmas: so many of its standard deviations a score must lie above the start's to be surely better.
+        doubt_points: what a doubt takes off a score when frames are compared.
         exposure: what DONE asks of the exposure.
         weights: of the reward (6).
         max_steps: frames a run may take.
@@ -66,6 +67,7 @@ class RunRules:
     better_sigmas: float = 1.0
     exposure: ExposureRange = field(default_factory=ExposureRange)
     weights: RewardWeights = field(default_factory=RewardWeights)
+    doubt_points: float = 3.0
     max_steps: int = 50
     max_holds: int = 3
     patience_steps: int = 8

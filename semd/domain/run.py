@@ -19,6 +19,7 @@ from semd.domain.comparing import differs, field_changed
 from semd.domain.insight import Insight, insight
 from semd.domain.judging import (
     best_frame,
+    is_barren,
     is_blank,
     score_of,
     stays_in_focus,
@@ -200,11 +201,11 @@ def _search(run: Run | None, told: Insight, rules: RunRules, policy: Policy) -> 
     best = best_frame(told.frames, rules)
     if step + 1 >= rules.max_steps:
         return _end_at(best, run, told, rules, Reason.STEPS_SPENT)
-    if len(told.measured) >= rules.barren_steps and all(score_of(seen) <= rules.barren_score for seen in told.measured):
+    if len(told.measured) >= rules.barren_steps and is_barren(told.measured, rules):
         return _end_at(best, run, told, rules, Reason.NOTHING_TO_FOCUS_ON)
     targets = best.parameters.controlled(rules.axes)
     is_there = not differs(targets, told.now.parameters, rules)
-    idle_steps = steps_without_gain(told.frames, rules)
+    idle_steps = steps_without_gain(told.measured, rules)
     if is_there and idle_steps >= rules.patience_steps:
         return _end_at(best, run, told, rules, Reason.NO_BETTER)
     is_due = told.is_worth_confirming(best, rules) and idle_steps >= rules.doubt_steps

@@ -213,8 +213,9 @@ def test_a_poor_score_in_doubt_does_not_stop_the_search() -> None:
 
 
 def test_the_best_frame_is_one_that_can_be_trusted() -> None:
-    doubted, trusted = at(8.9, 1.0, doubts=STRIPED), at(5.0, 2.0)
-    assert best_frame((doubted, trusted), RULES) is trusted
+    doubted, trusted, poor = at(8.9, 1.0, doubts=STRIPED), at(6.0, 2.0), at(5.8, 2.0)
+    assert best_frame((doubted, trusted), RULES) is trusted  # 8.9 less 3 for the doubt
+    assert best_frame((doubted, poor), RULES) is doubted
     assert best_frame((doubted,), RULES) is doubted
 
 
@@ -236,6 +237,8 @@ def test_the_last_step_of_the_budget_goes_back_to_the_best_frame() -> None:
 def test_nothing_promising_gives_up_early(score: float) -> None:
     _, decision = play([at(score)] * RULES.barren_steps)
     assert (decision.status, decision.reason) == (Status.GIVE_UP, Reason.NOTHING_TO_FOCUS_ON)
+    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(6.2)])
+    assert decision.reason is Reason.NOTHING_TO_FOCUS_ON  # its error is 0.3
     _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(6.5)])
     assert decision.status is Status.ADJUST
 
