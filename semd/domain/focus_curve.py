@@ -43,6 +43,7 @@ _FACTOR_LOG_WEIGHTS = -0.5 * _DEVIATIONS**2
 # A column in good order: in focus its frames pass. How sharp exactly is left open.
 _RESTS = np.array([0.15, 0.4, 0.7])
 _REST_LOG_WEIGHTS = np.log([0.45, 0.4, 0.15])
+_BEYOND = 1.3
 _COARSE_UNITS = 0.5
 _FINE_POINTS = 121
 
@@ -99,9 +100,10 @@ def focus_belief(frames: tuple[Observation, ...], rules: RunRules) -> FocusBelie
     whitener = _whitener(scores, np.array([_sigma(measured, rules) for _, _, measured in used]))
     slope = quality_slope(start.magnification)
 
-    # The focus may lie beyond what was visited; first roughly, then finely where it is likely.
-    reach = rules.optics.window / 2.0
-    coarse = np.arange(wd_units.min() - reach, wd_units.max() + reach, _COARSE_UNITS)
+    # The focus lies in the run's window or not far beyond: first roughly, then finely where it is likely.
+    reach = _BEYOND * rules.optics.window / 2.0
+    low, high = min(-reach, float(wd_units.min())), max(reach, float(wd_units.max()))
+    coarse = np.arange(low, high + _COARSE_UNITS, _COARSE_UNITS)
     mean, sigma = _moments(coarse, _posterior(coarse, wd_units, scores, whitener, slope)[0])
     half = max(4.0 * sigma, 2.0 * _COARSE_UNITS)
     fine = np.linspace(mean - half, mean + half, _FINE_POINTS)
