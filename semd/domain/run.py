@@ -243,8 +243,9 @@ def _hold(
 ) -> Decision:
     if holds >= rules.max_holds:
         # An operator who keeps turning the knobs wins: nothing is moved back then.
-        is_ours = run is not None and run.frames and not restarts_next
-        best = best_frame(insight(run.frames, rules).frames, rules) if run is not None and is_ours else told.now
+        best = told.now
+        if run is not None and run.frames and not restarts_next:
+            best = best_frame(insight(run.frames, rules).frames, rules)
         decision = _end_at(best, run, told, rules, Reason.HOLDS_SPENT)
     else:
         decision = _stay(run, told, rules, Status.HOLD, reason)

@@ -23,7 +23,7 @@ _PASSES = 60
 _BATCH = 512
 _RATE = 5e-4
 _FAMILIAR_FRAMES = 4000
-# More would cost a quarter of an hour and teach the heads nothing that these do not.
+# The features of all frames would take half an hour on two cores.
 _LESSON_FRAMES = 16000
 
 
