@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from semd.domain.axes import Axis
+from semd.domain.comparing import differs
 from semd.domain.focus_curve import FocusBelief, focus_belief
 from semd.domain.judging import is_confirmed, is_doubted, passes, scans_at
 from semd.domain.observation import Observation
@@ -12,6 +14,9 @@ from semd.domain.rules import RunRules
 _AT_FOCUS_DEPTHS = 0.3
 _FLANK_DEPTHS = 1.2
 _NEAR_DEPTHS = 4.0
+_START_LIKELY_SIGMAS = 1.0
+_START_POSSIBLE_SIGMAS = 2.0
+_START_LOOKS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,10 @@ class Insight:
             return is_confirmed(self.now, self.frames[:-1], rules)
         return float(self.belief.passing[self.belief.places.index(last)]) >= rules.sure_share
 
+    def owes_start_a_look(self, rules: RunRules) -> bool:
+        """Whether the run may have begun in focus and left before it saw the start fairly: it must not end worse."""
+        return self._may_be_start(_START_POSSIBLE_SIGMAS, rules) and not self._fair_starts(rules)
+
     def is_worth_confirming(self, best: Observation, rules: RunRules) -> bool:
         """Whether a best that passes, but not surely, is to be scanned again: what a fitted focus knows better."""
         if self.belief is not None or best.measurement is None or is_doubted(best):
@@ -56,7 +65,8 @@ class Insight:
         """The working distance to go to, given where the actor would.
 
         Where the frames agree on the focus, or at least on the side it lies on, it is gone to; else the actor looks for
-        it. In focus already, and still not sure of it, the flank tells more than another look from the same place.
+        it; where the run began, if that is as likely the focus. In focus already, and still not sure of it, the flank
+        tells more than another look from the same place.
         """
         belief, here_mm = self.belief, self.now.parameters.wd_mm
         if belief is None:
@@ -64,12 +74,32 @@ class Insight:
         if belief.sigma_mm > rules.aim_depths * belief.depth_mm:
             chance, there_mm = max(belief.beside(here_mm, side) for side in (-1.0, 1.0))
             return there_mm if chance >= rules.side_share else actor_mm
+        there_mm = self._start_mm(rules) if self._is_start_due(rules) else belief.wd_mm
+        if abs(here_mm - there_mm) > _AT_FOCUS_DEPTHS * belief.depth_mm or not _is_exposed(self.now, rules):
+            return there_mm
         offsets = [(seen.parameters.wd_mm - belief.wd_mm) / belief.depth_mm for seen in self.frames]
-        if abs(offsets[-1]) > _AT_FOCUS_DEPTHS or not _is_exposed(self.now, rules):
-            return belief.wd_mm
         flanks = [offset for offset in offsets if _AT_FOCUS_DEPTHS < abs(offset) < _NEAR_DEPTHS]
         is_above_due = sum(offset > 0.0 for offset in flanks) <= len(flanks) / 2.0
         return belief.wd_mm + (_FLANK_DEPTHS if is_above_due else -_FLANK_DEPTHS) * belief.depth_mm
+
+    def _is_start_due(self, rules: RunRules) -> bool:
+        is_likely = self._may_be_start(_START_LIKELY_SIGMAS, rules) and self._fair_starts(rules) < _START_LOOKS
+        return is_likely or self.owes_start_a_look(rules)
+
+    def _may_be_start(self, sigmas: float, rules: RunRules) -> bool:
+        """Whether the run may have begun in focus."""
+        belief = self.belief
+        return belief is not None and abs(self._start_mm(rules) - belief.wd_mm) <= sigmas * belief.sigma_mm
+
+    def _fair_starts(self, rules: RunRules) -> int:
+        """How many frames show the run's first working distance well exposed and beyond doubt."""
+        there = {Axis.WD: self._start_mm(rules)}
+        fair = (seen for seen in self.frames if not is_doubted(seen) and _is_exposed(seen, rules))
+        return sum(not differs(there, seen.parameters, rules) for seen in fair)
+
+    def _start_mm(self, rules: RunRules) -> float:
+        """The run's first working distance, as far as the limits let it be gone to."""
+        return rules.limits[Axis.WD].clamp(self.frames[0].parameters.wd_mm)
 
 
 def insight(frames: tuple[Observation, ...], rules: RunRules) -> Insight:

@@ -79,7 +79,7 @@ class Certainty(nn.Module):
 
         Args:
             trained: features of training frames, float32 (B, features).
-            unseen: features of ordinary frames that were not trained on.
+            unseen: features of other ordinary frames.
             false_share: share of these that may be called strange.
         """
         squashed = _squashed(trained)

@@ -14,17 +14,20 @@ from semd.domain.judgement import Doubt
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Chosen on training frames of ordinary exposure: they flag less than 1 in 1000, 1 in 1000, 1 in 200 of them.
+# Chosen on training frames of ordinary exposure: they flag less than 1 in 1000, 1 in 1000, 1 in 300 of them.
 LEAST_STRUCTURE_GREY = 1.0
 # Below this an ordinary frame is not met once in a thousand, and nearly all with nothing in them lie there.
 _UNRECOGNISABLE_GREY = 0.6
 MOST_CLIPPED = 0.6
-MOST_STRIPED_GREY = 4.5
+MOST_STRIPED_GREY = 6.0
 _BOX_PX = 16
 _STRIP_PX = 40
 # A grid that lies along the scan shows as much in both directions, but never the same.
 _CROSSWISE_WEIGHT = 3.0
 _SLOW_LINES = 49
+_PART_LINES = 24
+# Stripes fill a frame from top to bottom: no less than a third of their amplitude is met in its typical part.
+_TYPICAL_SHARE = 1.0 / 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,9 @@ def stripe_grey(image: NDArray[np.uint8]) -> float:
 
     A stripe shifts a whole line: strips of the frame that no object spans brighten and darken together, line by
     line. An object that does span them, such as a grid's bar, has no reason to lie along the lines alone; a multiple
-    of what the same measure finds along the columns is taken off. Changes slower than about 50 lines do not count:
-    large objects make them too.
+    of what the same measure finds along the columns is taken off. Where there is but one bar, its edges stand in few
+    lines: what most parts of the frame do not show counts for little. Changes slower than about 50 lines do not
+    count: large objects make them too.
     """
     height, width = image.shape
     grey = image.astype(np.float32)
@@ -94,11 +98,20 @@ def stripe_grey(image: NDArray[np.uint8]) -> float:
     left, top = (width - columns * _STRIP_PX) // 2, (height - lines * _STRIP_PX) // 2
     upright = cv2.resize(grey[:, left : left + columns * _STRIP_PX], (columns, height), interpolation=cv2.INTER_AREA)
     level = cv2.resize(grey[top : top + lines * _STRIP_PX], (width, lines), interpolation=cv2.INTER_AREA)
-    along_lines, along_columns = _shared_variance(upright), _shared_variance(np.ascontiguousarray(level.T))
-    return math.sqrt(max(along_lines - _CROSSWISE_WEIGHT * max(along_columns, 0.0), 0.0))
+    along_lines, along_columns = _shared(upright), _shared(np.ascontiguousarray(level.T))
+    over_all = _left(along_lines.over_all, _CROSSWISE_WEIGHT * along_columns.over_all)
+    return min(over_all, _left(along_lines.typical, along_columns.typical) / _TYPICAL_SHARE)
 
 
-def _shared_variance(strips: NDArray[Any]) -> float:
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """Variances that distant strips have in common: over their whole length, and in the typical part of it."""
+
+    over_all: float
+    typical: float
+
+
+def _shared(strips: NDArray[Any]) -> _Shared:
     """What distant strips have in common, slow changes taken off.
 
     Args:
@@ -106,7 +119,14 @@ def _shared_variance(strips: NDArray[Any]) -> float:
     """
     length, count = strips.shape
     fast = strips - cv2.blur(strips, (1, _SLOW_LINES), borderType=cv2.BORDER_REFLECT_101)
-    shared = fast.T @ fast / length
+    parts = fast[: length // _PART_LINES * _PART_LINES].reshape(-1, _PART_LINES, count)
     apart = np.abs(np.subtract.outer(np.arange(count), np.arange(count))) >= 3 * count // 8
     # The median: an object that spans some strips by chance does not count.
-    return float(np.median(shared[apart]))
+    over_all = float(np.median((fast.T @ fast / length)[apart]))
+    by_part = np.median((parts.transpose(0, 2, 1) @ parts / _PART_LINES)[:, apart], axis=1)
+    return _Shared(over_all, float(np.median(by_part)))
+
+
+def _left(variance: float, taken_off: float) -> float:
+    """Square root of what is left of a variance when another, if there is any, is taken off."""
+    return math.sqrt(max(variance - max(taken_off, 0.0), 0.0))

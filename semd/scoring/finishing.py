@@ -67,7 +67,11 @@ def finish(
     ordinary = truth > 0
     chosen.certainty.fit_sigma(told.scores[ordinary], told.log_sigma[ordinary], truth[ordinary])
     is_familiar = torch.from_numpy(np.isin(trained, familiar))
-    chosen.certainty.fit_distance(seen.features[is_familiar], new.features[ordinary])
+    # What is rarely flagged is known from many frames only, and those of the training that were not measured from lie
+    # no nearer than new ones: hardly any was seen more than a few times.
+    is_spare = ~is_familiar & torch.from_numpy((frames.label[trained] > 0) & (frames.sample[trained] != "assorted"))
+    spare = torch.cat([seen.features[is_spare], new.features[ordinary]])
+    chosen.certainty.fit_distance(seen.features[is_familiar], spare)
     return chosen
 
 

@@ -13,7 +13,7 @@ _COMPOSITE_SHARE = 0.25
 def assorted_emission(rng: np.random.Generator, shape: tuple[int, int], pixel_size_nm: float) -> Picture:
     """Emission of a surface with detail at every scale, or of two that meet, float32 of `shape`, about 0..1.
 
-    Flakes, cells, fibres, scratched patches, pores, crystallites, particles, lamellae and lattices.
+    Flakes, cells, fibres, scratched patches, pores, crystallites, particles, lamellae, lattices and monolayers.
     """
     finest_px = float(np.clip(50.0 / pixel_size_nm, 1.3, 4.5))
     emission = _surface(rng, shape, finest_px)
@@ -24,7 +24,7 @@ def assorted_emission(rng: np.random.Generator, shape: tuple[int, int], pixel_si
 
 def _surface(rng: np.random.Generator, shape: tuple[int, int], finest_px: float) -> Picture:
     canvas = 0.4 + np.float32(rng.uniform(0.02, 0.12)) * fractal(rng, shape, finest_px, 256.0, rng.uniform(0.0, 0.7))
-    kinds = (_flakes, _cells, _fibres, _patches, _pores, _crystallites, _particles, _lamellae, _lattice)
+    kinds = (_flakes, _cells, _fibres, _patches, _pores, _crystallites, _particles, _lamellae, _lattice, _monolayer)
     return np.asarray(kinds[int(rng.integers(0, len(kinds)))](rng, canvas, finest_px), dtype=np.float32)
 
 
@@ -193,3 +193,36 @@ def _lattice(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Pic
     rim = np.float32(rng.uniform(0.0, 0.3)) * np.exp(-np.abs(inside_px) / np.float32(rng.uniform(1.0, 3.0)))
     ground = np.float32(rng.uniform(0.2, 1.0)) * canvas
     return np.where(missing, ground, ground + cover * (grey - ground) + rim)
+
+
+def _monolayer(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Picture:
+    """Touching balls in one layer: packed in domains of their own direction, strained, a few missing, with gaps."""
+    pitch_px = max(finest_px * float(np.exp(rng.uniform(np.log(3.0), np.log(24.0)))), 5.0)
+    shape = (canvas.shape[0], canvas.shape[1])
+    y, x = np.indices(shape, dtype=np.float32)
+    strain_px = np.float32(pitch_px * rng.uniform(0.0, 0.4))
+    x += strain_px * fractal(rng, shape, 6.0 * pitch_px, 256.0, 0.8)
+    y += strain_px * fractal(rng, shape, 6.0 * pitch_px, 256.0, 0.8)
+    seeds = rng.uniform(0.0, 1.0, (int(rng.integers(1, 16)), 2)).astype(np.float32) * np.array(shape, np.float32)
+    domain = np.argmin([(y - row) ** 2 + (x - column) ** 2 for row, column in seeds], axis=0)
+    turns = rng.uniform(0.0, np.pi / 3.0, len(seeds)).astype(np.float32)[domain]
+    along = (x * np.cos(turns) + y * np.sin(turns)) / np.float32(pitch_px)
+    across = (y * np.cos(turns) - x * np.sin(turns)) / np.float32(pitch_px * np.sqrt(0.75))
+    # Two rows of a hexagonal layer can hold the nearest ball: the one below and the one above.
+    away, ball = np.full(shape, np.inf, np.float32), np.zeros(shape, np.int64)
+    for row in (np.floor(across), np.floor(across) + 1.0):
+        column = np.round(along - 0.5 * np.mod(row, 2.0))
+        reach = np.hypot(along - 0.5 * np.mod(row, 2.0) - column, (across - row) * np.float32(np.sqrt(0.75)))
+        ball = np.where(reach < away, (row.astype(np.int64) * 7919 + column.astype(np.int64)) * 17 + domain, ball)
+        away = np.minimum(away, reach)
+    chance = rng.random(4096, dtype=np.float32)[ball % 4096]
+    radius = np.float32(0.5) - np.float32(rng.uniform(0.0, 0.12)) * chance
+    gaps = fractal(rng, shape, 3.0 * pitch_px, 128.0, 0.6) > np.float32(rng.uniform(1.2, 4.0))
+    missing = (chance < np.float32(rng.uniform(0.0, 0.06))) | gaps
+    inside_px = (radius - away) * np.float32(pitch_px)
+    cover = np.where(missing, np.float32(0.0), np.clip(inside_px + 0.5, 0.0, 1.0))
+    depth = np.clip(away / np.maximum(radius, 0.05), 0.0, 1.0)
+    limb = np.float32(rng.uniform(0.0, 0.35)) * depth ** np.float32(rng.uniform(2.0, 8.0))
+    grey = np.float32(rng.uniform(0.25, 0.6)) + limb + np.float32(rng.uniform(0.0, 0.5)) * (canvas - 0.4)
+    ground = np.float32(rng.uniform(0.1, 0.6)) * canvas
+    return np.asarray(ground + cover * (grey - ground), dtype=np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,41 @@ def test_in_focus_and_not_sure_of_it_the_less_known_flank_is_looked_at() -> None
 def test_in_focus_it_stays_there_while_the_exposure_is_mended() -> None:
     told = insight((*seen(-8.0, -3.0, -1.5, 1.5), at(0.0, 8.8, DARK)), RULES)
     assert abs(units_of(told.next_wd_mm(START_MM, RULES))) < 0.4
+
+
+def test_a_run_that_may_have_begun_in_focus_sees_its_start_fairly_before_it_ends() -> None:
+    # The first frame was clipped, so nothing is known of its sharpness; then the run left it by a depth or less.
+    unseen = (at(0.0, 9.8, DARK, Doubt.SATURATED), at(-1.0, 9.9))
+    away = insight((*unseen, at(-0.9, 9.9)), RULES)
+    assert away.may_pass(RULES)
+    assert away.is_sure(RULES)
+    assert away.owes_start_a_look(RULES)
+    assert away.next_wd_mm(10.3, RULES) == START_MM
+    run: Run | None = None
+    for each in (*unseen, at(-0.9, 9.9)):
+        decision = decide(
+            None if run is None else replace(run, targets={}), each, RULES, lambda _: np.zeros(3, np.float32)
+        )
+        run = advance(run, each, decision)
+    assert run is not None
+    assert run.status is Status.ADJUST
+    assert run.targets[Axis.WD] == pytest.approx(START_MM, abs=1e-4)
+    back = insight((*unseen, at(-0.9, 9.9), at(0.0, 9.8)), RULES)
+    assert not back.owes_start_a_look(RULES)
+
+
+def test_a_start_far_from_focus_is_owed_nothing() -> None:
+    told = insight((at(0.0, 2.0, DARK), *seen(5.0, 12.0, 7.5, 8.0, focus=8.0)), RULES)
+    assert told.is_sure(RULES)
+    assert not told.owes_start_a_look(RULES)
+
+
+def test_a_start_beyond_the_limits_is_gone_to_as_far_as_they_reach() -> None:
+    low, high = START_MM - 1.0, START_MM - 0.2 * UNIT_MM
+    rules = replace(RULES, limits={**RULES.limits, Axis.WD: replace(RULES.limits[Axis.WD], low=low, high=high)})
+    frames = (at(0.0, 9.8, DARK, Doubt.SATURATED), at(-1.0, 9.9), at(-0.9, 9.9))
+    assert insight(frames, rules).next_wd_mm(10.3, rules) == pytest.approx(high)
+    assert not insight((*frames, at(-0.2, 9.8)), rules).owes_start_a_look(rules)
 
 
 def test_the_others_overrule_a_score_by_so_much_and_no_more() -> None:

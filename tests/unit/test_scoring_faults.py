@@ -77,3 +77,12 @@ def test_a_grid_that_lies_along_the_scan_is_not_striped(pitch_px: int) -> None:
     y, x = np.mgrid[:480, :640]
     bars = ((y + 17) % pitch_px < pitch_px // 3) | ((x + 34) % pitch_px < pitch_px // 3)
     assert Doubt.STRIPED not in find_faults(np.where(bars, 170, 60).astype(np.uint8)).doubts
+
+
+@pytest.mark.parametrize("bar", [(150, 330), (-1, 200), (300, 480), (210, 260)])
+def test_one_bar_along_the_scan_is_not_striped(bar: tuple[int, int]) -> None:
+    y = np.arange(480)[:, None]
+    picture = np.where((y > bar[0]) & (y < bar[1]), 170, 60) + np.zeros((1, 640))
+    noisy = np.clip(picture + np.random.default_rng(5).normal(0, 8, picture.shape), 0, 255).astype(np.uint8)
+    assert Doubt.STRIPED not in find_faults(noisy).doubts
+    assert Doubt.STRIPED in find_faults(_striped(noisy, 25.0)).doubts
