@@ -243,6 +243,21 @@ def test_nothing_promising_gives_up_early(score: float) -> None:
     assert decision.status is Status.ADJUST
 
 
+@pytest.mark.parametrize(("best", "is_kept"), [(3.9, False), (4.9, True)])
+def test_a_field_with_nothing_to_focus_on_is_left_as_found_unless_a_score_stands_far_out(
+    best: float, is_kept: bool
+) -> None:
+    scores = [1.5, *[1.0] * (RULES.barren_steps - 3), best, 1.0]
+    run, decision = None, None
+    for place, score in enumerate(scores):
+        seen = at(score, 10.0 + 0.4 * place)
+        decision = decide(None if run is None else replace(run, targets={}), seen, RULES, always(0.1, 0.0, 0.0))
+        run = advance(run, seen, decision)
+    assert decision is not None
+    assert decision.reason is Reason.NOTHING_TO_FOCUS_ON
+    assert decision.targets[Axis.WD] == pytest.approx(10.0 + (0.4 * (len(scores) - 2) if is_kept else 0.0))
+
+
 def test_best_frame_weighs_the_exposure_and_keeps_the_earliest_of_equals() -> None:
     start, dark, fine, later = at(3.0, exposure=DARK), at(9.2, 1.0, exposure=DARK), at(8.0, 2.0), at(8.0, 3.0)
     # DARK: 4 * 0.16 + 10 / 60 + 30 / 90 = 1.14, twice that off 9.2
