@@ -45,8 +45,9 @@ class RunRules:
         patience_steps: frames without a new best after which the run goes back to the best.
         doubt_steps: the same once the best passes, but not surely.
         barren_steps: frames without a promising one before GIVE-UP.
-        barren_score: a score above this is promising. Noise and smooth gradients may look like much defocus and be
-            scored up to 5.7; a field with detail is above long before its `barren_steps` are spent.
+        barren_score: a score surely above this is promising. Noise and smooth gradients may look like much defocus and
+            be scored up to 5.7, detail that is hardly there up to 7.6 with an error to match; ordinary fields are above
+            long before its `barren_steps` are spent.
         restart_margin: how far below the threshold a score must fall after the end to start a new run.
         readback_wd_mm: largest difference between commanded and read working distance.
         readback_fraction: the same for brightness and contrast, as a fraction of U - L.
@@ -73,7 +74,7 @@ class RunRules:
     patience_steps: int = 8
     doubt_steps: int = 2
     barren_steps: int = 12
-    barren_score: float = 6.0
+    barren_score: float = 7.0
     restart_margin: float = 1.0
     readback_wd_mm: float = 0.002
     readback_fraction: float = 0.006

@@ -160,7 +160,7 @@ def test_a_run_that_finds_nothing_better_goes_back_to_the_best_and_looks_once_mo
     rules = replace(RULES, axes=(Axis.WD,), patience_steps=3)
     run, decision, wd_mm = None, None, 10.0
     answers = []
-    for score in (5.0, 7.0, 6.0, 6.5, 6.2, 7.0):
+    for score in (5.0, 8.0, 6.0, 6.5, 6.2, 8.0):
         frame = at(score, wd_mm=wd_mm)
         decision = decide(run, frame, rules, always(0.02, 0.0, 0.0))
         run = advance(run, frame, decision)
@@ -237,9 +237,9 @@ def test_the_last_step_of_the_budget_goes_back_to_the_best_frame() -> None:
 def test_nothing_promising_gives_up_early(score: float) -> None:
     _, decision = play([at(score)] * RULES.barren_steps)
     assert (decision.status, decision.reason) == (Status.GIVE_UP, Reason.NOTHING_TO_FOCUS_ON)
-    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(6.2)])
+    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(7.2)])
     assert decision.reason is Reason.NOTHING_TO_FOCUS_ON  # its error is 0.3
-    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(6.5)])
+    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(7.5)])
     assert decision.status is Status.ADJUST
 
 
