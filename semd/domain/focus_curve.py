@@ -5,12 +5,13 @@ A score errs by its field: scanned again with the same settings a frame is misju
 within a point, 0.1 beyond two). And the working distances are known: with the defocus disc `2 alpha |WD - f|` and the
 experts' scale, one focus `f` explains all scores of a run, or does not:
 
-    s_i = q(sqrt(x_i**2 + a**2)) + e_i,   x_i = k (WD_i - f) / u
+    s_i = t - h (10 - q_i) + e_i,   q_i = q(sqrt(x_i**2 + a**2)),   x_i = k (WD_i - f) / u
 
 with the scale `q` of `expert_scale`, the focus unit `u` assumed of the column, a factor `k` for what was assumed
 wrongly of it (aperture, pixel size), and a rest `a` that no working distance takes away (spot, astigmatism), both in
-units of the blur that experts hardly mind. The errors `e` have the standard deviations that the scoring machine
-expects of itself, and the correlations above. The three unknowns are laid on a grid, and Bayes' rule does the rest.
+units of the blur that experts hardly mind. The scoring machine may misread a sample throughout: its top score `t` is
+then below 10, or it counts only a share `h` of the points that blur costs. The errors `e` have the standard deviations
+that it expects of itself, and the correlations above. The unknowns are laid on a grid, and Bayes' rule does the rest.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ _FACTOR_LOG_WEIGHTS = -0.5 * _DEVIATIONS**2
 # A column in good order: in focus its frames pass. How sharp exactly is left open.
 _RESTS = np.array([0.15, 0.4, 0.7])
 _REST_LOG_WEIGHTS = np.log([0.45, 0.4, 0.15])
+# How a sample is read: top score, share of the lost points that is seen, and how common that is. As experts do; too
+# severely, which tells in focus; too leniently, which tells far from it.
+_READINGS = ((10.0, 1.0, 0.88), (9.1, 0.9, 0.05), (8.2, 0.8, 0.03), (10.0, 0.6, 0.04))
 _BEYOND = 1.3
 _COARSE_UNITS = 0.5
 _FINE_POINTS = 121
@@ -75,10 +79,11 @@ class FocusBelief:
     share: Table
 
     def beside(self, wd_mm: float, side: float) -> tuple[float, float]:
-        """Probability that the focus lies above (`side` > 0) or below a working distance, and where it then is, mm."""
+        """Probability that the focus lies above (`side` > 0) or below a working distance, and the middle of it, mm."""
         share = np.where((self.grid_mm - wd_mm) * side > 0.0, self.share, 0.0)
         total = float(share.sum())
-        return total, float(share @ self.grid_mm) / total if total > 0.0 else wd_mm
+        middle_mm = float(np.interp(0.5 * total, np.cumsum(share) - 0.5 * share, self.grid_mm))
+        return total, middle_mm if total > 0.0 else wd_mm
 
 
 def focus_belief(frames: tuple[Observation, ...], rules: RunRules) -> FocusBelief | None:
@@ -146,9 +151,13 @@ def _posterior(focus: Table, wd_units: Table, scores: Table, whitener: Table, sl
     """Probability of each focus, factor and rest, (F, 9, 3), and the qualities that they mean, (F, 9, 3, n)."""
     offset = (wd_units - focus[:, None])[:, None, None, :] * _FACTORS[:, None, None]
     qualities = np.maximum(1.0, 10.0 - slope * np.log2(1.0 + offset**2 + (_RESTS**2)[:, None]))
-    errors = (scores - qualities) @ whitener.T
-    log_weights = -0.5 * (_FREEDOM + 1.0) * np.log1p(errors**2 / _FREEDOM).sum(axis=-1)
-    log_weights += _FACTOR_LOG_WEIGHTS[:, None] + _REST_LOG_WEIGHTS
+    prior = _FACTOR_LOG_WEIGHTS[:, None] + _REST_LOG_WEIGHTS
+    readings = []
+    for top, share, common in _READINGS:
+        errors = (scores - top + share * (10.0 - qualities)) @ whitener.T
+        likelihood = -0.5 * (_FREEDOM + 1.0) * np.log1p(errors**2 / _FREEDOM).sum(axis=-1)
+        readings.append(likelihood + prior + math.log(common))
+    log_weights = np.logaddexp.reduce(readings)
     weights = np.exp(log_weights - log_weights.max())
     return weights / weights.sum(), qualities
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from semd.domain.axes import Axis
 from semd.domain.comparing import differs
 from semd.domain.focus_curve import FocusBelief, focus_belief
-from semd.domain.judging import is_confirmed, is_doubted, passes, scans_at
+from semd.domain.judging import is_confirmed, is_doubted, is_exposed, passes, scans_at
 from semd.domain.observation import Observation
 from semd.domain.rules import RunRules
 
@@ -51,6 +51,10 @@ class Insight:
             return is_confirmed(self.now, self.frames[:-1], rules)
         return float(self.belief.passing[self.belief.places.index(last)]) >= rules.sure_share
 
+    def knows_focus(self, rules: RunRules) -> bool:
+        """Whether the frames agree on where the focus is."""
+        return self.belief is not None and self.belief.sigma_mm <= rules.aim_depths * self.belief.depth_mm
+
     def owes_start_a_look(self, rules: RunRules) -> bool:
         """Whether the run may have begun in focus and left before it saw the start fairly: it must not end worse."""
         return self._may_be_start(_START_POSSIBLE_SIGMAS, rules) and not self._fair_starts(rules)
@@ -71,11 +75,11 @@ class Insight:
         belief, here_mm = self.belief, self.now.parameters.wd_mm
         if belief is None:
             return actor_mm
-        if belief.sigma_mm > rules.aim_depths * belief.depth_mm:
+        if not self.knows_focus(rules):
             chance, there_mm = max(belief.beside(here_mm, side) for side in (-1.0, 1.0))
             return there_mm if chance >= rules.side_share else actor_mm
         there_mm = self._start_mm(rules) if self._is_start_due(rules) else belief.wd_mm
-        if abs(here_mm - there_mm) > _AT_FOCUS_DEPTHS * belief.depth_mm or not _is_exposed(self.now, rules):
+        if abs(here_mm - there_mm) > _AT_FOCUS_DEPTHS * belief.depth_mm or not is_exposed(self.now, rules):
             return there_mm
         offsets = [(seen.parameters.wd_mm - belief.wd_mm) / belief.depth_mm for seen in self.frames]
         flanks = [offset for offset in offsets if _AT_FOCUS_DEPTHS < abs(offset) < _NEAR_DEPTHS]
@@ -94,7 +98,7 @@ class Insight:
     def _fair_starts(self, rules: RunRules) -> int:
         """How many frames show the run's first working distance well exposed and beyond doubt."""
         there = {Axis.WD: self._start_mm(rules)}
-        fair = (seen for seen in self.frames if not is_doubted(seen) and _is_exposed(seen, rules))
+        fair = (seen for seen in self.frames if not is_doubted(seen) and is_exposed(seen, rules))
         return sum(not differs(there, seen.parameters, rules) for seen in fair)
 
     def _start_mm(self, rules: RunRules) -> float:
@@ -115,9 +119,3 @@ def insight(frames: tuple[Observation, ...], rules: RunRules) -> Insight:
             score = min(max(float(quality), seen.score - rules.overrule_points), seen.score + rules.overrule_points)
             judged[place] = replace(frames[place], measurement=replace(seen, score=score, sigma=float(sigma)))
     return Insight(frames, tuple(judged), belief)
-
-
-def _is_exposed(frame: Observation, rules: RunRules) -> bool:
-    if frame.measurement is None:
-        return False
-    return not rules.controls_exposure or rules.exposure.accepts(frame.measurement.exposure)

@@ -99,6 +99,13 @@ def is_blank(frame: Observation, rules: RunRules) -> bool:
     return not (rules.controls_exposure and clipped > 0.5)
 
 
+def is_exposed(frame: Observation, rules: RunRules) -> bool:
+    """Whether its exposure is good, or not ours to mend."""
+    if frame.measurement is None:
+        return False
+    return not rules.controls_exposure or rules.exposure.accepts(frame.measurement.exposure)
+
+
 def is_doubted(frame: Observation) -> bool:
     """Whether its score is not to be trusted, or there is none."""
     return frame.measurement is None or bool(frame.measurement.doubts)

@@ -63,7 +63,7 @@ class RunRules:
     sure_share: float = 0.97
     aim_depths: float = 1.5
     side_share: float = 0.9
-    overrule_points: float = 1.0
+    overrule_points: float = 1.25
     sure_sigmas: float = 2.0
     better_sigmas: float = 1.0
     exposure: ExposureRange = field(default_factory=ExposureRange)
@@ -73,7 +73,7 @@ class RunRules:
     max_holds: int = 3
     patience_steps: int = 8
     doubt_steps: int = 2
-    barren_steps: int = 12
+    barren_steps: int = 14
     barren_score: float = 7.0
     restart_margin: float = 1.0
     readback_wd_mm: float = 0.002

@@ -21,6 +21,7 @@ from semd.domain.judging import (
     best_frame,
     is_barren,
     is_blank,
+    is_exposed,
     score_of,
     stays_in_focus,
     steps_without_gain,
@@ -228,6 +229,9 @@ def _adjust(run: Run | None, told: Insight, rules: RunRules, policy: Policy) -> 
             deltas[Axis.WD] = 0.0
         actor_mm = now[Axis.WD] + window.step(Axis.WD, deltas[Axis.WD], rules.rho)
         deltas[Axis.WD] = (told.next_wd_mm(actor_mm, rules) - now[Axis.WD]) / window.half_width[Axis.WD]
+    if told.knows_focus(rules) and is_exposed(told.now, rules):
+        # A good exposure is kept then: the actor, which still looks for the focus, might walk out of it again.
+        deltas |= {axis: 0.0 for axis in now if axis is not Axis.WD}
     # Equation (4): p' = clamp(p + delta, L, U), delta bounded by (5), whoever asks for it.
     targets = {
         axis: rules.limits[axis].clamp(now[axis] + window.step(axis, delta, rules.rho))

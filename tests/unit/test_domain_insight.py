@@ -113,9 +113,9 @@ def test_the_others_overrule_a_score_by_so_much_and_no_more() -> None:
     assert helped.is_sure(RULES)
     assert helped.measured[-1].measurement is not None
     assert helped.measured[-1].measurement.score == 8.7
-    refused = insight((*flanks, at(0.0, 7.9)), RULES)
+    refused = insight((*flanks, at(0.0, 7.6)), RULES)
     assert refused.now.measurement is not None
-    assert refused.now.measurement.score == pytest.approx(7.9 + RULES.overrule_points)
+    assert refused.now.measurement.score == pytest.approx(7.6 + RULES.overrule_points)
     assert not refused.may_pass(RULES)
 
 
