@@ -75,6 +75,22 @@ def test_what_lies_on_either_side_adds_up() -> None:
     assert belief.beside(START_MM + 1000.0 * UNIT_MM, 1.0) == (0.0, START_MM + 1000.0 * UNIT_MM)
 
 
+def test_a_sample_read_too_severely_or_too_leniently_still_tells_its_focus() -> None:
+    places = (-9.0, 6.0, 1.5, -1.5, 0.0)
+    severe = known(*(scored(place, 8.2 - 0.8 * (10.0 - quality(place))) for place in places))
+    assert focus_units(severe) == pytest.approx(0.0, abs=0.3)
+    assert severe.passing[-1] > 0.95
+    assert severe.quality[-1] > 9.3
+    assert severe.passing[2] < 0.2
+    lenient = known(*(scored(place, 10.0 - 0.6 * (10.0 - quality(place))) for place in places))
+    assert focus_units(lenient) == pytest.approx(0.0, abs=0.3)
+    assert lenient.quality[0] == pytest.approx(quality(9.0), abs=1.0)
+    # One score alone is taken as an expert's.
+    alone = known(scored(0.0, 8.2))
+    assert alone.quality[0] == pytest.approx(8.2, abs=0.4)
+    assert alone.passing[0] < 0.2
+
+
 def test_another_look_from_the_same_place_tells_little_and_a_flank_tells_much() -> None:
     once = known(scored(0.0, 9.3))
     thrice = known(scored(0.0, 9.3), scored(0.0, 9.3), scored(0.0, 9.3))
