@@ -204,8 +204,9 @@ def _search(run: Run | None, told: Insight, rules: RunRules, policy: Policy) -> 
         return _end_at(best, run, told, rules, Reason.STEPS_SPENT)
     if len(told.measured) >= rules.barren_steps and is_barren(told.measured, rules):
         # Its scores are in doubt, all of them: unless one stands far out, the field is left as it was found.
-        stands_out = score_of(best) > score_of(told.frames[0]) + rules.doubt_points
-        return _end_at(best if stands_out else told.frames[0], run, told, rules, Reason.NOTHING_TO_FOCUS_ON)
+        start, best = told.measured[0], best_frame(told.measured, rules)
+        stands_out = score_of(best) > score_of(start) + rules.doubt_points
+        return _end_at(best if stands_out else start, run, told, rules, Reason.NOTHING_TO_FOCUS_ON)
     targets = best.parameters.controlled(rules.axes)
     is_there = not differs(targets, told.now.parameters, rules)
     idle_steps = steps_without_gain(told.measured, rules)
