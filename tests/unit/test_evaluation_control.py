@@ -61,7 +61,7 @@ def test_a_flattering_scorer_makes_no_success() -> None:
 def test_without_a_passing_score_the_run_gives_up_where_it_began() -> None:
     microscope = well_exposed(in_focus=False)
     start_mm = microscope.wd_mm
-    episode = run_episode(microscope, pipeline(6.5))
+    episode = run_episode(microscope, pipeline(7.5))
     # Eight frames after the first none was better, and the microscope stands where the best was seen.
     assert (episode.status, episode.frames) == (Status.GIVE_UP, 9)
     assert len(episode.path) == 9
