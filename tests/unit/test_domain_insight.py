@@ -14,10 +14,11 @@ from semd.domain.exposure import Exposure
 from semd.domain.features import Features
 from semd.domain.insight import insight
 from semd.domain.judgement import Doubt
+from semd.domain.judging import score_of
 from semd.domain.limits import Optics
 from semd.domain.observation import Measurement, Observation
 from semd.domain.rules import RunRules
-from semd.domain.run import Reason, Run, advance, decide
+from semd.domain.run import Decision, Reason, Run, advance, decide
 
 FEATURES = Features(avg=120.0, grd=1000.0, var=900.0, pixels=100)
 FINE = Exposure(0.0, 0.0, 120.0, 150.0)
@@ -49,6 +50,16 @@ def units_of(wd_mm: float) -> float:
     return (wd_mm - START_MM) / UNIT_MM
 
 
+def decided(frames: tuple[Observation, ...], steps: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Decision:
+    """The answer to the last of some frames that the microscope was sent to, one after the other."""
+    run: Run | None = None
+    for seen_frame in frames:
+        sent = None if run is None else replace(run, targets={})
+        decision = decide(sent, seen_frame, RULES, lambda _: np.array(steps, np.float32))
+        run = advance(sent, seen_frame, decision)
+    return decision
+
+
 def test_while_the_focus_may_lie_on_either_side_the_actor_looks_for_it() -> None:
     assert insight(seen(0.0, focus=7.0), RULES).next_wd_mm(10.3, RULES) == 10.3
 
@@ -78,15 +89,9 @@ def test_a_run_that_may_have_begun_in_focus_sees_its_start_fairly_before_it_ends
     assert away.is_sure(RULES)
     assert away.owes_start_a_look(RULES)
     assert away.next_wd_mm(10.3, RULES) == START_MM
-    run: Run | None = None
-    for each in (*unseen, at(-0.9, 9.9)):
-        decision = decide(
-            None if run is None else replace(run, targets={}), each, RULES, lambda _: np.zeros(3, np.float32)
-        )
-        run = advance(run, each, decision)
-    assert run is not None
-    assert run.status is Status.ADJUST
-    assert run.targets[Axis.WD] == pytest.approx(START_MM, abs=1e-4)
+    decision = decided((*unseen, at(-0.9, 9.9)))
+    assert decision.status is Status.ADJUST
+    assert decision.targets[Axis.WD] == pytest.approx(START_MM, abs=1e-4)
     back = insight((*unseen, at(-0.9, 9.9), at(0.0, 9.8)), RULES)
     assert not back.owes_start_a_look(RULES)
 
@@ -123,6 +128,33 @@ def test_a_score_in_doubt_is_not_believed_whatever_the_others_say() -> None:
     told = insight((*seen(-8.0, -4.0, 4.0), at(0.0, 9.9, FINE, Doubt.UNFAMILIAR)), RULES)
     assert told.may_pass(RULES)
     assert not told.is_sure(RULES)
+
+
+def test_a_good_exposure_is_kept_once_the_focus_is_known_and_not_before() -> None:
+    knobs = (Axis.BRIGHTNESS, Axis.CONTRAST)
+    near = seen(-8.0, -3.0, -1.5)
+    kept = decided((*near, at(0.0, 8.8)), (0.1, 0.2, -0.2))
+    assert kept.status is Status.ADJUST
+    assert kept.deltas[Axis.WD] != 0.0
+    assert [kept.deltas[axis] for axis in knobs] == [0.0, 0.0]
+    mended = decided((*near, at(0.0, 8.8, DARK)), (0.1, 0.2, -0.2))
+    assert all(mended.deltas[axis] != 0.0 for axis in knobs)
+    looking = decided((at(0.0, 4.0),), (0.1, 0.2, -0.2))
+    assert all(looking.deltas[axis] != 0.0 for axis in knobs)
+
+
+def test_a_field_with_nothing_to_focus_on_is_left_as_found_by_its_own_scores_not_the_fitted_ones() -> None:
+    # They say that the focus is far above; the fit believes it of the last frame as well, which looks no better.
+    first = at(0.0, 1.0, FINE, Doubt.UNFAMILIAR)
+    way = tuple(at(place, quality(place - 26.0)) for place in np.linspace(2.0, 13.0, RULES.barren_steps - 2))
+    last = at(25.5, 3.2)
+    assert last.measurement is not None
+    frames = (first, *way, replace(last, measurement=replace(last.measurement, sigma=2.5)))
+    assert max(score_of(each) for each in frames) < 1.0 + RULES.doubt_points
+    assert max(score_of(each) for each in insight(frames, RULES).frames) > 1.0 + RULES.doubt_points
+    decision = decided(frames)
+    assert (decision.status, decision.reason) == (Status.GIVE_UP, Reason.NOTHING_TO_FOCUS_ON)
+    assert decision.targets[Axis.WD] == pytest.approx(START_MM)
 
 
 def play(focus_units: float, bias: float, actor_units: float, seed: int) -> tuple[Run, list[Observation]]:
