@@ -191,6 +191,11 @@ def twin(
     samples: Annotated[str, typer.Option(help="Comma separated.")] = "tinball,grid,assorted",
     magnifications: Annotated[str, typer.Option(help="Comma separated.")] = "500,1000,2000,5000,10000",
     fields: Annotated[int, typer.Option(min=1, help="Seeds 0.. of every cell.")] = 2,
+    scored: Annotated[
+        int, typer.Option(min=0, help="Seeds of every cell whose scores' errors are compared; 0 leaves that out.")
+    ] = 0,
+    models: ModelsOption = None,
+    weights: WeightsOption = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -198,13 +203,21 @@ def twin(
     from rich.console import Console
     from rich.progress import track
 
+    from semd.evaluation.twin_errors import compare_errors
     from semd.evaluation.twin_likeness import compare_twin
+    from semd.scoring.scorer import Scorer
 
     console = Console(stderr=True)
     cells = _cells(samples, magnifications)
     found = compare_twin(cells, fields, lambda part: track(part, "cells", console=console))
-    print_report(found.as_text(), found.as_json(), as_json=as_json)
-    raise typer.Exit(0 if found.is_like else 1)
+    text, values, is_like = found.as_text(), found.as_json(), found.is_like
+    if scored:
+        scorer = Scorer.load(_scorer_bytes(models, weights))
+        errors = compare_errors(cells, scored, scorer.score, lambda part: track(part, "scores", console=console))
+        text, is_like = f"{text}\n\n{errors.as_text()}", is_like and not errors.beyond
+        values |= {"errors": errors.as_json()}
+    print_report(text, values, as_json=as_json)
+    raise typer.Exit(0 if is_like else 1)
 
 
 def _cells(samples: str, magnifications: str) -> list[tuple[Sample, int]]:

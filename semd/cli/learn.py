@@ -51,6 +51,15 @@ def build(
     test_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Fields, and frames, kept for the two tests; default: the papers'.")
     ] = 3037 / 30272,
+    empty_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Of the grid's fields, in the middle of a hollow.")
+    ] = 0.0,
+    far_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Of the blurs, beyond the scale's end, where a run may begin.")
+    ] = 0.0,
+    smoothed_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Of the other blurs, done to the finished frame, noise and all.")
+    ] = 0.0,
     label_noise: Annotated[float, typer.Option(min=0.0, help="The expert's standard deviation in points.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
@@ -63,6 +72,9 @@ def build(
         frames_per_field=frames_per_field,
         assorted_share=assorted_share,
         test_share=test_share,
+        empty_share=empty_share,
+        far_share=far_share,
+        smoothed_share=smoothed_share,
         label_noise=label_noise,
         seed=seed,
     )
@@ -70,19 +82,34 @@ def build(
 
 
 def score(
-    data: Annotated[Path, typer.Option(help="A dataset; `semd dataset build` makes one.")],
+    data: Annotated[
+        list[Path], typer.Option(help="A dataset; `semd dataset build` makes one. Several are taken together.")
+    ],
     run: RunOption,
     preset: Annotated[
-        str, typer.Option(help="default; further: more passes from --start; paper: the published values.")
+        str,
+        typer.Option(
+            help="default; further: more passes from --start; heads: no passes, the heads and the spectrum's reader "
+            "learn on from --start; paper: the published values."
+        ),
     ] = "default",
     start: Annotated[Path | None, typer.Option(help="Weights to go on from instead of random ones.")] = None,
+    aside: Annotated[
+        Path | None,
+        typer.Option(
+            help="A dataset to watch and to measure certainty on, for --start that has seen fields of --data."
+        ),
+    ] = None,
     seed: SeedOption = None,
     threads: ThreadsOption = 1,
     processes: Annotated[int, typer.Option(min=1, help="Processes that share each batch.")] = 2,
     network: Annotated[
         str, typer.Option(help="ours, or a rival to compare with: resnet50, no-magnification.")
     ] = "ours",
-    passes_scale: Annotated[float, typer.Option(min=0.0, help="Multiplies the passes of every stage.")] = 1.0,
+    passes_scale: Annotated[float, typer.Option(min=0.0, help="Multiplies the passes.")] = 1.0,
+    rate_scale: Annotated[
+        float, typer.Option(min=0.0, help="Multiplies the learning rates; below 1 for weights that are nearly there.")
+    ] = 1.0,
     promote: PromoteOption = None,
     *,
     as_json: JsonOption = False,
@@ -90,19 +117,19 @@ def score(
     """Train the scoring machine; goes on where an interrupted run in the same folder stopped."""
     from semd.model_store import store_model
     from semd.scoring.model_entry import scorer_entry
-    from semd.scoring.rivals import OURS, shortened, with_network
+    from semd.scoring.rivals import OURS, shortened, slower, with_network
     from semd.scoring.training import train_scorer
     from semd.scoring.training_config import preset as scoring_preset
 
-    if promote is not None and (network != OURS or passes_scale != 1.0):
-        raise ConfigError("--promote ships our network, fully trained; leave out --network and --passes-scale")
+    if promote is not None and (network != OURS or passes_scale != 1.0 or rate_scale != 1.0):
+        raise ConfigError("--promote ships our network, trained as the preset says; leave out --network and the scales")
     config = with_network(scoring_preset(preset, seed if seed is not None else 0, threads), network)
-    config = shortened(config, passes_scale)
+    config = slower(shortened(config, passes_scale), rate_scale)
     if start is not None and not start.is_file():
         raise ConfigError(f"--start {start}: there is no such file")
-    result = train_scorer(config, data, run, start=start, processes=processes)
+    result = train_scorer(config, data, run, start=start, aside=aside, processes=processes)
     if result.finished and promote is not None and result.weights is not None and result.report is not None:
-        entry = scorer_entry(config, data, result.report, preset, processes)
+        entry = scorer_entry(config, data, result.report, preset, processes, aside)
         store_model(promote, "scorer", result.weights.read_bytes(), entry)
     if as_json:
         print_json(

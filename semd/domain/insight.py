@@ -17,6 +17,7 @@ _NEAR_DEPTHS = 4.0
 _START_LIKELY_SIGMAS = 1.0
 _START_POSSIBLE_SIGMAS = 2.0
 _START_LOOKS = 2
+_TOLERATED_POINTS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,19 @@ class Insight:
         """Whether the run may have begun in focus and left before it saw the start fairly: it must not end worse."""
         return self._may_be_start(_START_POSSIBLE_SIGMAS, rules) and not self._fair_starts(rules)
 
+    def prefers_start(self, rules: RunRules) -> bool:
+        """Whether the frames say that the run began sharper than it now stands, by more than can be left open.
+
+        Where it has come back as near as the limits let it, it does not.
+        """
+        belief, last = self.belief, len(self.frames) - 1
+        if belief is None or last not in belief.places or 0 not in belief.places:
+            return False
+        if not differs({Axis.WD: self._start_mm(rules)}, self.now.parameters, rules):
+            return False
+        lost = belief.quality[belief.places.index(0)] - belief.quality[belief.places.index(last)]
+        return bool(lost > _TOLERATED_POINTS)
+
     def is_worth_confirming(self, best: Observation, rules: RunRules) -> bool:
         """Whether a best that passes, but not surely, is to be scanned again: what a fitted focus knows better."""
         if self.belief is not None or best.measurement is None or is_doubted(best):
@@ -88,7 +102,7 @@ class Insight:
 
     def _is_start_due(self, rules: RunRules) -> bool:
         is_likely = self._may_be_start(_START_LIKELY_SIGMAS, rules) and self._fair_starts(rules) < _START_LOOKS
-        return is_likely or self.owes_start_a_look(rules)
+        return is_likely or self.owes_start_a_look(rules) or self.prefers_start(rules)
 
     def _may_be_start(self, sigmas: float, rules: RunRules) -> bool:
         """Whether the run may have begun in focus."""

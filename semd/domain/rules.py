@@ -63,7 +63,7 @@ class RunRules:
     sure_share: float = 0.97
     aim_depths: float = 1.5
     side_share: float = 0.9
-    overrule_points: float = 1.25
+    overrule_points: float = 0.1
     sure_sigmas: float = 2.0
     better_sigmas: float = 1.0
     exposure: ExposureRange = field(default_factory=ExposureRange)

@@ -129,7 +129,7 @@ def decide(run: Run | None, frame: Observation, rules: RunRules, policy: Policy)
         return _hold(run, alone, rules, Reason.IMAGE_DAMAGED, holds)
     told = insight((*(run.frames if run is not None else ()), frame), rules)
     may_pass = told.may_pass(rules)
-    is_good = may_pass and told.is_sure(rules) and not told.owes_start_a_look(rules)
+    is_good = may_pass and told.is_sure(rules) and not told.owes_start_a_look(rules) and not told.prefers_start(rules)
     if run is not None and run.status.is_terminal:
         return _stay(run, told, rules, Status.DONE if is_good else run.status, Reason.ALREADY_ENDED)
     if is_good:

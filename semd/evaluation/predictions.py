@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from semd.errors import DatasetError
@@ -16,6 +17,9 @@ from semd.scoring.scorer import Scorer
 
 # A monotone map over one axis is settled by far fewer frames than there are.
 _FRAMES_FOR_MAP = 600
+# A mark is at least k where the score rounds to k or more, so the mean mark is the sum of those probabilities.
+_BETWEEN_MARKS = np.arange(0.5, 10.0)
+_LEAST_SIGMA = 1e-6
 
 Step = TypeVar("Step")
 
@@ -48,6 +52,20 @@ class Predictions:
             None if self.sigma is None else self.sigma[places],
             None if self.flagged is None else self.flagged[places],
         )
+
+    def as_marks(self) -> Predictions:
+        """The same, with the mean of the integer marks 0..10 that an expert may write instead of the score.
+
+        A network that learns from integer marks, as the papers', comes to say this mean by itself. Where a score is
+        surely 6.4 the mark is 6; where it may as well be 6.6 the mean lies between.
+
+        Raises:
+            ValueError: there is no standard deviation to tell how sure a score is.
+        """
+        if self.sigma is None:
+            raise ValueError("marks need the scores' standard deviations")
+        above = (self.score[:, None] - _BETWEEN_MARKS) / np.maximum(self.sigma, _LEAST_SIGMA)[:, None]
+        return replace(self, score=torch.special.ndtr(torch.from_numpy(above)).sum(dim=1).numpy())
 
 
 def judge_frames(

@@ -32,6 +32,7 @@ from semd.scoring.scorer import Scorer
 
 SPLITS = {"image_test": "split by image, as in the papers", "test": "split by field"}
 OURS = "semd"
+OURS_AS_MARKS = "semd, as integer marks [3]"
 OURS_ANY_EXPOSURE = "semd, far-off exposures as well"
 FAR_OFF = ("flat", "wide")
 """Exposures that the papers' sets lack: training and control need them, the tables compare without them."""
@@ -149,13 +150,14 @@ def _table(
     asked: NDArray[np.int64],
     said: Mapping[str, Predictions],
 ) -> tuple[Row, ...]:
-    """Rows of one split: the papers', the metrics, the rivals, ours, and ours at any exposure."""
+    """Rows of one split: the papers', the metrics, the rivals, ours, ours as marks, and ours at any exposure."""
     like_papers = as_in_papers(frames, rows)
     at = np.searchsorted(asked, like_papers)
     untrained = [Row(name, note=NOT_TRAINED) for name in RIVALS.values() if name not in said]
     measured = [make_row(name, frames, like_papers, found.at(at)) for name, found in said.items()]
+    marks = make_row(OURS_AS_MARKS, frames, like_papers, said[OURS].at(at).as_marks())
     everything = make_row(OURS_ANY_EXPOSURE, frames, rows, said[OURS].at(np.searchsorted(asked, rows)))
-    return (*PUBLISHED, *measured[:-1], *untrained, measured[-1], everything)
+    return (*PUBLISHED, *measured[:-1], *untrained, measured[-1], marks, everything)
 
 
 def as_in_papers(frames: LabelledFrames, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -77,6 +77,7 @@ FOOTNOTES = (
     "published rows: the papers' own frames, split by image; all other rows: this dataset's frames, the same for each.",
     "[1] printed as RMSE; it is a mean absolute error and compares with the column MAE.",
     "[2] at x2000 the authors' log gives 0.479 instead of 0.3152; by label only the extremes are published.",
+    "[3] the mean label that score and standard deviation let expect: what a network taught integers would say.",
     "dark, plain and bright fields and the 0 class, as in the papers; the last row adds flat and far-off exposures.",
     "metrics are mapped to scores by the best rising map (isotonic) on training frames of the same magnification.",
 )

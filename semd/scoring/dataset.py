@@ -15,12 +15,15 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semd.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COLUMNS = (
     "index",
@@ -131,6 +134,55 @@ def read_dataset(directory: Path) -> LabelledFrames:
     if leaked.size:
         raise DatasetError(f"{table}: field {leaked[0]} lies on both sides of the split")
     return frames
+
+
+def read_datasets(directories: Sequence[Path]) -> LabelledFrames:
+    """Several datasets as one; fields of different datasets are different fields.
+
+    Raises:
+        DatasetError: there is none, one is malformed, or their frames are of different sizes.
+    """
+    if not directories:
+        raise DatasetError("at least one dataset is needed")
+    parts = [read_dataset(directory) for directory in directories]
+    if len(parts) == 1:
+        return parts[0]
+    sizes = {part.images.shape[1:] for part in parts}
+    if len(sizes) > 1:
+        raise DatasetError(f"the datasets hold frames of different sizes: {', '.join(map(str, sorted(sizes)))}")
+    first = np.cumsum([0, *(int(part.field_id.max(initial=-1)) + 1 for part in parts[:-1])])
+    return LabelledFrames(
+        # Indexed like one array, which is all that is done with images.
+        images=cast("NDArray[np.uint8]", _Shelf([part.images for part in parts])),
+        field_id=np.concatenate([part.field_id + start for part, start in zip(parts, first, strict=True)]),
+        split=np.concatenate([part.split for part in parts]),
+        image_split=np.concatenate([part.image_split for part in parts]),
+        sample=np.concatenate([part.sample for part in parts]),
+        magnification=np.concatenate([part.magnification for part in parts]),
+        label=np.concatenate([part.label for part in parts]),
+        score=np.concatenate([part.score for part in parts]),
+        variant=np.concatenate([part.variant for part in parts]),
+        blur_px=np.concatenate([part.blur_px for part in parts]),
+        spec={"datasets": [part.spec for part in parts]},
+    )
+
+
+class _Shelf:
+    """Arrays of equal frames that are left where they are, indexed by one running number."""
+
+    def __init__(self, parts: list[NDArray[np.uint8]]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+        self.shape: tuple[int, ...] = (int(self._ends[-1]), *parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | tuple[Any, ...]) -> NDArray[np.uint8]:
+        row, *rest = index if isinstance(index, tuple) else (index,)
+        place = int(np.searchsorted(self._ends, row, side="right"))
+        part = self._parts[place]
+        return cast("NDArray[np.uint8]", part[(int(row) - int(self._ends[place]) + len(part), *rest)])
 
 
 def _read_spec(directory: Path) -> dict[str, Any]:

@@ -57,12 +57,12 @@ class Judged(NamedTuple):
     """What a network makes of B frames, on the CPU.
 
     Attributes:
-        features: float32 (B, features).
+        seen: what the heads judged by, float32 (B, features).
         scores: of every replica, float32 (B, K).
         log_sigma: logarithm of the error every replica expects, float32 (B, K).
     """
 
-    features: Tensor
+    seen: Tensor
     scores: Tensor
     log_sigma: Tensor
 
@@ -86,9 +86,9 @@ def judge_rows(
             part = rows[start : start + batch]
             crops = [standardise(centre_crop(frames.images[row], form.height_px, form.width_px)) for row in part]
             images = torch.from_numpy(np.stack(crops))[:, None].contiguous(memory_format=torch.channels_last)
-            features = network.extract(images.to(device))
-            answer = network.judge(features, torch.from_numpy(frames.magnification[part]).to(device))
-            parts.append(Judged(features.cpu(), answer.scores.cpu(), answer.log_sigma.cpu()))
+            seen = network.see(images.to(device))
+            answer = network.judge(seen, torch.from_numpy(frames.magnification[part]).to(device))
+            parts.append(Judged(seen.cpu(), answer.scores.cpu(), answer.log_sigma.cpu()))
     network.train(was_training)
     return Judged(*(torch.cat(column).clone() for column in zip(*parts, strict=True)))
 

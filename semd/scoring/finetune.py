@@ -1,4 +1,7 @@
-"""Fine-tuning the replica heads alone: the convolutions stay, so features are computed once and it takes seconds."""
+"""Fine-tuning the replica heads, with or without what reads the spectrum.
+
+The convolutions stay, so what they see is computed once and it takes seconds, or minutes for very many frames.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from rich.progress import track
 
 from semd.errors import ConfigError, TrainingError
 from semd.scoring.losses import expected_error_loss, rmse_loss
@@ -28,16 +32,22 @@ class FineTuning:
     Attributes:
         steps: steps of the optimiser.
         batch: frames of a step, drawn anew for each; 0 takes all.
-        learning_rate: at the beginning; it falls to nothing along a cosine.
+        learning_rate: at its highest; it falls to nothing along a cosine.
+        warm_up: share of the steps in which the rate rises.
+        weight_decay: decoupled, of AdamW.
         attachment: points of error that it costs to change the weights by as much, in mean square, as they are large.
         seed: of what each replica draws.
+        spectrum: let what reads the spectrum learn as well, where the network has it.
     """
 
     steps: int = 200
     batch: int = 0
     learning_rate: float = 1e-3
+    warm_up: float = 0.0
+    weight_decay: float = 0.0
     attachment: float = 0.2
     seed: int = 0
+    spectrum: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with.
@@ -45,8 +55,17 @@ class FineTuning:
         Raises:
             ConfigError: no step, or a rate or cost out of range.
         """
-        if self.steps < 1 or self.batch < 0 or not self.learning_rate > 0.0 or not self.attachment >= 0.0:
-            raise ConfigError(f"fine-tuning needs steps, a positive rate and no negative attachment: {self}")
+        if self.steps < 1 or self.batch < 0 or not self.learning_rate > 0.0 or not 0.0 <= self.warm_up < 1.0:
+            raise ConfigError(f"fine-tuning needs steps, a positive rate and a warm-up within 0..1: {self}")
+        if not self.attachment >= 0.0 or not self.weight_decay >= 0.0:
+            raise ConfigError(f"attachment and weight decay must not be negative: {self}")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        rising = self.warm_up * self.steps
+        if step < rising:
+            return self.learning_rate * (step + 1.0) / (rising + 1.0)
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - rising) / (self.steps - rising)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +73,21 @@ class HeadFrames:
     """Frames as the heads see them.
 
     Attributes:
-        features: float32 (N, features).
+        seen: what the heads judge by, float32 (N, features).
         magnification: in x, float32 (N,).
         target: true scores, float32 (N,).
         weight: how much each counts, float32 (N,).
     """
 
-    features: Tensor
+    seen: Tensor
     magnification: Tensor
     target: Tensor
     weight: Tensor
 
 
-def fine_tune(network: ScoringNetwork, frames: HeadFrames, tuning: FineTuning) -> ScoringNetwork:
+def fine_tune(
+    network: ScoringNetwork, frames: HeadFrames, tuning: FineTuning, *, progress: bool = False
+) -> ScoringNetwork:
     """A copy of a network whose heads have learned from some more frames.
 
     Each replica draws the frames anew (bootstrap), so that the replicas go on disagreeing where little is known.
@@ -75,6 +96,7 @@ def fine_tune(network: ScoringNetwork, frames: HeadFrames, tuning: FineTuning) -
         network: is left as it is.
         frames: what to learn from.
         tuning: how.
+        progress: whether to show a progress bar.
 
     Raises:
         TrainingError: there are no frames, or the loss is not finite.
@@ -84,22 +106,26 @@ def fine_tune(network: ScoringNetwork, frames: HeadFrames, tuning: FineTuning) -
     tuned = copy.deepcopy(network)
     tuned.eval()
     heads = [*tuned.layers.parameters(), *tuned.expected_error.parameters()]
+    if tuning.spectrum and tuned.spectrum is not None:
+        heads += tuned.spectrum.parameters()
     before = [parameter.detach().clone() for parameter in heads]
-    optimiser = torch.optim.Adam(heads, lr=tuning.learning_rate)
+    optimiser = torch.optim.AdamW(heads, lr=tuning.learning_rate, weight_decay=tuning.weight_decay)
     drawn = np.random.default_rng([tuning.seed, 47]).poisson(1.0, (len(frames.target), network.architecture.replicas))
     if network.architecture.replicas == 1:
         drawn = np.ones_like(drawn)
     weight = torch.from_numpy(drawn.astype(np.float32)) * frames.weight.unsqueeze(1)
     rng, count = np.random.default_rng([tuning.seed, 53]), len(frames.target)
-    for step in range(tuning.steps):
-        optimiser.param_groups[0]["lr"] = tuning.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / tuning.steps))
+    for step in track(range(tuning.steps), "heads", disable=not progress):
+        optimiser.param_groups[0]["lr"] = tuning.rate_at(step)
         chosen = torch.from_numpy(rng.integers(0, count, tuning.batch) if tuning.batch else np.arange(count))
-        answers, target = tuned.judge(frames.features[chosen], frames.magnification[chosen]), frames.target[chosen]
+        answers, target = tuned.judge(frames.seen[chosen], frames.magnification[chosen]), frames.target[chosen]
         error = rmse_loss(answers.scores, target, weight[chosen])
         if not math.isfinite(float(error.detach())):
             raise TrainingError(f"the loss became {float(error.detach())} in step {step}; lower the learning rate")
         optimiser.zero_grad(set_to_none=True)
-        loss = error + expected_error_loss(answers, target) + tuning.attachment * _change(heads, before)
+        loss = error + expected_error_loss(answers, target)
+        if tuning.attachment:
+            loss = loss + tuning.attachment * _change(heads, before)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return tuned

@@ -1,4 +1,4 @@
-"""After the last pass: the heads learn on from the finished features, and certainty is measured."""
+"""After the last pass: the heads and what reads the spectrum learn on, and certainty is measured."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from semd.scoring.evaluation import judge_rows
 from semd.scoring.finetune import FineTuning, HeadFrames, fine_tune
+from semd.scoring.lesson import see_all
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
     from torch import Tensor
 
     from semd.scoring.dataset import LabelledFrames
     from semd.scoring.network import ScoringNetwork
+    from semd.scoring.training_config import TrainingConfig
 
-# Long enough for the heads to settle; they start from where the passes left them.
-_PASSES = 60
-_BATCH = 512
-_RATE = 5e-4
+_BATCH = 256
+_WEIGHT_DECAY = 0.05
+_WARM_UP = 0.1
 _FAMILIAR_FRAMES = 4000
-# The features of all frames would take half an hour on two cores.
-_LESSON_FRAMES = 16000
 
 
 def finish(
@@ -32,46 +32,54 @@ def finish(
     frames: LabelledFrames,
     trained: NDArray[np.int64],
     unseen: NDArray[np.int64],
+    directory: Path,
+    config: TrainingConfig,
     *,
-    seed: int,
-    bf16: bool,
     progress: bool,
 ) -> ScoringNetwork:
     """The network with heads fitted to its finished features, and with its certainty measured.
 
-    Through the passes the heads chase features that change under them. Once these stand still, a minute of the
-    heads alone is worth a pass or more. They are kept only if that helps on frames that were not trained on.
+    Through the passes the heads chase features that change under them. Once these stand still, some minutes of the
+    heads and of the spectrum's reader alone are worth many passes. They are kept only if that helps on frames that
+    were not trained on.
 
     Args:
         network: the best of the passes.
         frames: the dataset.
-        trained: rows that were trained on; of very many an even share is taken.
+        trained: rows that were trained on.
         unseen: rows of fields that were not.
-        seed: of the heads' batches.
-        bf16: compute the training rows' features in bfloat16.
+        directory: where what was computed on the way is kept until all is done.
+        config: passes, rate and seed of the heads; whether the training rows' features are computed in bfloat16.
         progress: whether to show a progress bar.
     """
-    trained = _even(trained, _LESSON_FRAMES)
     # The papers' 0, a frame with nothing in it, is neither ordinary nor one to be in doubt about.
     familiar = _even(trained[frames.label[trained] > 0], _FAMILIAR_FRAMES)
-    seen = judge_rows(network, frames, trained, bf16=bf16, progress=progress)
-    new = judge_rows(network, frames, unseen)
-    lesson = HeadFrames(seen.features, *_facts(frames, trained), weight=torch.ones(len(trained)))
-    steps = math.ceil(_PASSES * len(trained) / _BATCH)
-    tuning = FineTuning(steps=steps, batch=_BATCH, learning_rate=_RATE, attachment=0.0, seed=seed)
-    polished = fine_tune(network.cpu(), lesson, tuning)
+    seen = see_all(network, frames, trained, directory, bf16=config.bf16, progress=progress)
+    new = see_all(network, frames, unseen, directory, bf16=False, progress=progress)
+    lesson = HeadFrames(seen, *_facts(frames, trained), weight=torch.ones(len(trained)))
+    tuning = FineTuning(
+        steps=math.ceil(config.heads_passes * len(trained) / _BATCH),
+        batch=_BATCH,
+        learning_rate=config.heads_rate,
+        warm_up=_WARM_UP,
+        weight_decay=_WEIGHT_DECAY,
+        attachment=0.0,
+        seed=config.seed,
+        spectrum=True,
+    )
+    polished = fine_tune(network.cpu(), lesson, tuning, progress=progress)
     magnification, truth = _facts(frames, unseen)
-    chosen = min((network, polished), key=lambda each: _rmse(each, new.features, magnification, truth))
+    chosen = min((network, polished), key=lambda each: _rmse(each, new, magnification, truth))
     with torch.no_grad():
-        told = chosen.judge(new.features, magnification)
+        told = chosen.judge(new, magnification)
     ordinary = truth > 0
     chosen.certainty.fit_sigma(told.scores[ordinary], told.log_sigma[ordinary], truth[ordinary])
     is_familiar = torch.from_numpy(np.isin(trained, familiar))
     # What is rarely flagged is known from many frames only; those of the training that nothing was measured from serve
     # as well as new ones: on another dataset's fields 0.3 % then lay beyond the limit, where 0.2 % were asked for.
     is_spare = ~is_familiar & torch.from_numpy((frames.label[trained] > 0) & (frames.sample[trained] != "assorted"))
-    spare = torch.cat([seen.features[is_spare], new.features[ordinary]])
-    chosen.certainty.fit_distance(seen.features[is_familiar], spare)
+    spare = torch.cat([seen[is_spare], new[ordinary]])
+    chosen.certainty.fit_distance(seen[is_familiar, : chosen.features], spare[:, : chosen.features])
     return chosen
 
 
@@ -81,8 +89,8 @@ def _facts(frames: LabelledFrames, rows: NDArray[np.int64]) -> tuple[Tensor, Ten
 
 
 @torch.no_grad()
-def _rmse(network: ScoringNetwork, features: Tensor, magnification: Tensor, truth: Tensor) -> float:
-    scores = network.judge(features, magnification).scores.mean(dim=1)
+def _rmse(network: ScoringNetwork, seen: Tensor, magnification: Tensor, truth: Tensor) -> float:
+    scores = network.judge(seen, magnification).scores.mean(dim=1)
     return float((scores - truth).square().mean().sqrt())
 
 

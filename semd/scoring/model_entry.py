@@ -4,37 +4,63 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from semd.scoring.dataset import SPEC_NAME
-from semd.scoring.evaluation import ScoringReport
-from semd.scoring.training_config import TrainingConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from semd.scoring.evaluation import ScoringReport
+    from semd.scoring.training_config import TrainingConfig
 
 
 def scorer_entry(
-    config: TrainingConfig, data: Path, report: ScoringReport, preset: str, processes: int
+    config: TrainingConfig,
+    data: Sequence[Path],
+    report: ScoringReport,
+    preset: str,
+    processes: int,
+    aside: Path | None = None,
 ) -> dict[str, Any]:
     """The manifest's entry, but the SHA-256 that the store adds."""
-    spec = _spec(data)
-    build = "semd dataset import DIR --table TABLE --out DATA"
-    if "frames_per_field" in spec:
-        options = ("frames", "frames_per_field", "assorted_share", "test_share", "label_noise", "seed")
-        build = " ".join(["semd dataset build DATA", *(f"--{key.replace('_', '-')} {spec[key]}" for key in options)])
-    train = f"semd train score --data DATA --run RUN --preset {preset} --seed {config.seed}"
+    specs = [_spec(directory) for directory in data]
+    builds = [_build(spec, name) for spec, name in zip(specs, _names(len(data)), strict=True)]
+    named = " ".join(f"--data {name}" for name in _names(len(data)))
+    train = f"semd train score {named} --run RUN --preset {preset} --seed {config.seed}"
     if config.start_sha256:
         train += f" --start WEIGHTS (SHA-256 {config.start_sha256})"
+    if aside is not None:
+        builds.append(_build(_spec(aside), "ASIDE"))
+        train += " --aside ASIDE"
     return {
         "file": "scorer.safetensors",
         "input": "grey frame uint8 from 240x320 up, its middle 480x640; magnification in x",
         "output": "score 0..10, its standard deviation, and whether the frame is unlike those of the training",
         "training": {
-            "commands": [build, f"{train} --threads {config.threads} --processes {processes}"],
-            "data": spec,
+            "commands": [*builds, f"{train} --threads {config.threads} --processes {processes}"],
+            "data": specs[0] if len(specs) == 1 else specs,
             "settings": asdict(config),
         },
         "figures": {"command": "semd evaluate score --data DATA", **asdict(report)},
     }
+
+
+def _names(count: int) -> list[str]:
+    """How the commands call the datasets."""
+    return ["DATA"] if count == 1 else [f"DATA{number}" for number in range(1, count + 1)]
+
+
+def _build(spec: dict[str, Any], name: str) -> str:
+    """The command that makes a dataset."""
+    if "frames_per_field" not in spec:
+        return f"semd dataset import DIR --table TABLE --out {name}"
+    shares = ("assorted_share", "test_share", "empty_share", "far_share", "smoothed_share")
+    options = ("frames", "frames_per_field", *shares, "label_noise", "seed")
+    # Older datasets lack what did not exist then.
+    told = [f"--{key.replace('_', '-')} {spec[key]}" for key in options if key in spec]
+    return " ".join([f"semd dataset build {name}", *told])
 
 
 def _spec(data: Path) -> dict[str, Any]:

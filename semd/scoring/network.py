@@ -1,7 +1,7 @@
 """The scoring machine's network (Fig. 3 of the paper) with replica heads.
 
 ResNet18 -> 512 features -> softmax -> magnification appended -> 513 -> three fully connected layers with ReLU
-between them -> one score. Ours differs in three points; `PAPER` is the published form:
+between them -> one score. Ours differs in four points; `PAPER` is the published form:
 
 1. Pixels are folded 2x2 into four channels, so that the whole 480x640 frame costs what its 240x320 centre
    costs the paper's network, and nothing is averaged away.
@@ -9,19 +9,23 @@ between them -> one score. Ours differs in three points; `PAPER` is the publishe
    x5000 and x10000.
 3. The head exists in several replicas that learn from resampled fields; their mean is the score, and what they
    expect to be wrong by, together with how far they disagree, its standard deviation.
+4. Beside the ResNet's features the heads are told what the frame's power spectrum shows, in which blur leaves rings:
+   the two err on different frames.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 import torch
 from torch import nn
 from torch.nn.functional import relu
 
 from semd.scoring.certainty import Certainty
+from semd.scoring.spectrum import log_spectrum
+from semd.scoring.spectrum_reader import TOLD, SpectrumReader
 from semd.scoring.torchvision_ops import import_torchvision_models
 
 if TYPE_CHECKING:
@@ -50,6 +54,7 @@ class Architecture:
         fold: side of the square of pixels folded into channels; 1 leaves the picture alone.
         magnification: how the head is told the magnification, or `none`.
         replicas: number of heads.
+        spectrum: whether the heads are told of the power spectrum.
     """
 
     backbone: Backbone = "resnet18"
@@ -58,9 +63,10 @@ class Architecture:
     fold: int = 2
     magnification: Magnification = "log"
     replicas: int = 8
+    spectrum: bool = False
 
 
-OURS = Architecture()
+OURS = Architecture(spectrum=True)
 PAPER = Architecture(height_px=240, width_px=320, fold=1, magnification="linear", replicas=1)
 
 
@@ -74,6 +80,13 @@ class Replicas(NamedTuple):
 
     scores: Tensor
     log_sigma: Tensor
+
+
+class FeatureEngine(Protocol):
+    """Whatever runs the network's convolutional part: torch itself, or an exported model."""
+
+    def extract(self, images: Tensor) -> Tensor:
+        """Standardised frames, float32 (B, 1, H, W), to their features, float32 (B, 512)."""
 
 
 class _ReplicaLayer(nn.Module):
@@ -109,9 +122,11 @@ class ScoringNetwork(nn.Module):
         nn.init.kaiming_normal_(resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
         resnet.fc = nn.Identity()
         self.backbone: nn.Module = resnet
+        self.spectrum = SpectrumReader() if form.spectrum else None
+        told = self.features + 1 + (TOLD if form.spectrum else 0)
         self.layers = nn.ModuleList(
             [
-                _ReplicaLayer(form.replicas, self.features + 1, HIDDEN[0]),
+                _ReplicaLayer(form.replicas, told, HIDDEN[0]),
                 _ReplicaLayer(form.replicas, HIDDEN[0], HIDDEN[1]),
                 _ReplicaLayer(form.replicas, HIDDEN[1], 1),
             ]
@@ -122,16 +137,35 @@ class ScoringNetwork(nn.Module):
         nn.init.constant_(cast("_ReplicaLayer", self.layers[-1]).bias, _MIDDLE_SCORE)
 
     def extract(self, images: Tensor) -> Tensor:
-        """Features of standardised images: float (B, 1, H, W), H and W even, to float32 (B, features)."""
+        """What the convolutions make of standardised images, float (B, 1, H, W), H and W even: float32 (B, 512)."""
         return cast("Tensor", self.backbone(self.fold(images))).float()
 
-    def judge(self, features: Tensor, magnification: Tensor) -> Replicas:
-        """Features, float32 (B, features), and magnification in x, float (B,), to what the heads say."""
+    def see(self, images: Tensor, engine: FeatureEngine | None = None) -> Tensor:
+        """All that the heads judge by: the convolutions' features and, behind them, the spectrum.
+
+        Args:
+            images: standardised images, float32 (B, 1, H, W), H and W even; from 128 up where the spectrum is read.
+            engine: what runs the convolutions; None for the network itself.
+
+        Returns:
+            float32 (B, 512), or (B, 512 + SPECTRUM_VALUES).
+        """
+        features = self.extract(images) if engine is None else engine.extract(images)
+        return features if self.spectrum is None else torch.cat([features, log_spectrum(images)], dim=1)
+
+    def is_strange(self, seen: Tensor) -> Tensor:
+        """Whether frames are unlike those of the training, by the convolutions' features: bool (B,)."""
+        return self.certainty.is_strange(seen[:, : self.features])
+
+    def judge(self, seen: Tensor, magnification: Tensor) -> Replicas:
+        """What `see` gave, and magnification in x, float (B,), to what the heads say."""
         # The small heads gain nothing from half precision, and scores near the threshold must not be rounded.
-        with torch.autocast(features.device.type, enabled=False):
-            shares = torch.softmax(features, dim=1) * self.features
-            told = _MAGNIFICATION_GAIN * self._normalised(magnification.float()).unsqueeze(1)
-            joined = torch.cat([shares, told], dim=1).unsqueeze(1).expand(-1, self.architecture.replicas, -1)
+        with torch.autocast(seen.device.type, enabled=False):
+            shares = torch.softmax(seen[:, : self.features], dim=1) * self.features
+            told = [shares, _MAGNIFICATION_GAIN * self._normalised(magnification.float()).unsqueeze(1)]
+            if self.spectrum is not None:
+                told.append(self.spectrum(seen[:, self.features :]))
+            joined = torch.cat(told, dim=1).unsqueeze(1).expand(-1, self.architecture.replicas, -1)
             hidden = joined
             for layer in self.layers[:-1]:
                 hidden = relu(layer(hidden))
@@ -147,7 +181,7 @@ class ScoringNetwork(nn.Module):
             images: standardised images, float (B, 1, H, W); any even H and W.
             magnification: magnification in x, float (B,).
         """
-        return self.judge(self.extract(images), magnification)
+        return self.judge(self.see(images), magnification)
 
     def _normalised(self, magnification: Tensor) -> Tensor:
         """Magnification as a number in 0..1."""
@@ -157,6 +191,20 @@ class ScoringNetwork(nn.Module):
             return (magnification / _FULL_SCALE_MAGNIFICATION).clamp(0.0, 1.0)
         low, high = (math.log(limit) for limit in _LOG_RANGE)
         return ((magnification.clamp_min(1.0).log() - low) / (high - low)).clamp(0.0, 1.0)
+
+
+def with_spectrum(network: ScoringNetwork) -> ScoringNetwork:
+    """A network that reads the spectrum as well, and at first says what the given one says.
+
+    The heads' weights for what they are told of the spectrum begin at nothing.
+    """
+    grown = ScoringNetwork(replace(network.architecture, spectrum=True))
+    kept = network.state_dict()
+    first = "layers.0.weight"
+    kept[first] = nn.functional.pad(kept[first], (0, 0, 0, TOLD))
+    new = {name: value for name, value in grown.state_dict().items() if name not in kept}
+    grown.load_state_dict(kept | new)
+    return grown
 
 
 def lay_out_channels_last(network: ScoringNetwork) -> ScoringNetwork:

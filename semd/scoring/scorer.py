@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 
 from semd.domain.judgement import Doubt, Judgement
 from semd.errors import ModelError
 from semd.scoring.faults import find_faults
-from semd.scoring.network import ScoringNetwork, lay_out_channels_last
+from semd.scoring.network import FeatureEngine, ScoringNetwork, lay_out_channels_last
 from semd.scoring.preprocess import centre_crop, standardise
 from semd.scoring.stored import network_from_bytes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
 BEST_SCORE = 10.0
 # Labels begin at 1 where anything can be recognised.
 _LEAST_SEEN = 1.0
 _NOTHING_SEEN = 0.5
-
-
-class FeatureEngine(Protocol):
-    """Whatever runs the network's convolutional part: torch itself, or an exported model."""
-
-    def extract(self, images: Tensor) -> Tensor:
-        """Standardised frames, float32 (B, 1, H, W), to their features, float32 (B, 512)."""
 
 
 class Scorer:
@@ -66,7 +58,7 @@ class Scorer:
         form = self._network.architecture
         empty = torch.zeros((1, 1, form.height_px, form.width_px)).to(memory_format=torch.channels_last)
         with torch.inference_mode():
-            self._network.judge(self._engine.extract(empty), torch.ones(1))
+            self._network.judge(self._network.see(empty, self._engine), torch.ones(1))
 
     def score(self, image: NDArray[np.uint8], magnification: float) -> float:
         """The score alone, 0..10, see `judge`."""
@@ -88,17 +80,19 @@ class Scorer:
         # The fresh array belongs to nobody else, so torch may share its memory.
         grey = torch.from_numpy(standardise(middle))[None, None]
         with torch.inference_mode():
-            features = self._engine.extract(grey.contiguous(memory_format=torch.channels_last))
-            answer = self._network.judge(features, torch.tensor([magnification]))
+            seen = self._network.see(grey.contiguous(memory_format=torch.channels_last), self._engine)
+            answer = self._network.judge(seen, torch.tensor([magnification]))
             score = float(answer.scores.mean())
             sigma = float(self._network.certainty.sigma(*answer))
-            strange = bool(self._network.certainty.is_strange(features))
+            strange = bool(self._network.is_strange(seen))
         if not math.isfinite(score) or not math.isfinite(sigma):
             raise ModelError(f"the scoring network answered {score} +- {sigma} for a frame at x{magnification:g}")
         faults = find_faults(middle)
         # Nothing is there when two of three say so: hardly anything stands out, it looks like no field ever seen, the
-        # score is below that of the worst field.
-        if faults.is_empty or (Doubt.BLANK in faults.doubts) + strange + (score < _LEAST_SEEN) >= 2:
+        # score is below that of the worst field. Where most of the frame is clipped, the last is enough.
+        is_below = score < _LEAST_SEEN
+        is_lost = Doubt.SATURATED in faults.doubts and is_below
+        if faults.is_empty or is_lost or (Doubt.BLANK in faults.doubts) + strange + is_below >= 2:
             score = 0.0
         doubts = set(faults.doubts)
         if score < _NOTHING_SEEN:

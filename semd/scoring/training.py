@@ -7,7 +7,7 @@ import csv
 import hashlib
 import json
 import math
-from concurrent.futures import ThreadPoolExecutor
+import shutil
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,30 +18,31 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 
 from semd.errors import TrainingError
-from semd.scoring.augment import photometric, random_crops
+from semd.scoring.batches import batches
 from semd.scoring.checkpoint import Progress, load_checkpoint, save_checkpoint
-from semd.scoring.dataset import LabelledFrames, read_dataset
+from semd.scoring.dataset import LabelledFrames, read_dataset, read_datasets
 from semd.scoring.evaluation import ScoringReport, predict, report
 from semd.scoring.finishing import finish
 from semd.scoring.losses import expected_error_loss, rmse_loss
-from semd.scoring.network import ScoringNetwork, lay_out_channels_last
+from semd.scoring.network import ScoringNetwork, lay_out_channels_last, with_spectrum
 from semd.scoring.preprocess import standardise
+from semd.scoring.spectrum import log_spectrum
 from semd.scoring.stored import network_from_bytes, network_to_bytes
 from semd.scoring.team import ALONE, Team, dissolve_team, gather_team, launched_team
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from semd.scoring.training_config import Stage, TrainingConfig
+    from semd.scoring.training_config import TrainingConfig
 
 BEST_NAME = "best.safetensors"
 WEIGHTS_NAME = "scorer.safetensors"
 CURVE_NAME = "curve.csv"
 REPORT_NAME = "report.json"
+SEEN_NAME = "seen"
 CURVE_COLUMNS = (
     "epoch",
     "height_px",
@@ -52,9 +53,9 @@ CURVE_COLUMNS = (
     "soft_accepted",
     "rate",
 )
-_PREPARED_BATCHES = 3
 # Steps that the processes of a team go alone before they average their weights.
 _STEPS_APART = 8
+_SCALE_FRAMES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +75,13 @@ class TrainingResult:
     report: ScoringReport | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    images: Tensor
-    magnification: Tensor
-    target: Tensor
-    weight: Tensor
-
-    def to(self, device: torch.device) -> _Batch:
-        return _Batch(*(part.to(device) for part in (self.images, self.magnification, self.target, self.weight)))
-
-
 def train_scorer(
     config: TrainingConfig,
-    dataset_dir: Path,
+    dataset_dirs: Sequence[Path],
     run_dir: Path,
     *,
     start: Path | None = None,
+    aside: Path | None = None,
     progress: bool = True,
     processes: int = 1,
 ) -> TrainingResult:
@@ -98,9 +89,11 @@ def train_scorer(
 
     Args:
         config: the training.
-        dataset_dir: a finished dataset.
+        dataset_dirs: finished datasets, taken together.
         run_dir: where checkpoint, curve, weights and report go; created. What is there already is continued.
         start: weights to go on from, of the same form; None draws new ones at random.
+        aside: a further dataset, on which passes are compared and certainty is measured; None sets fields of the
+            others aside. Weights that have seen these already, to be gone on from, need one that they have not.
         progress: whether to show a progress bar.
         processes: processes that share the frames, see `team.py`; the outcome depends on their number. Under
             torchrun its processes are taken instead.
@@ -117,37 +110,47 @@ def train_scorer(
         config = replace(config, start_sha256=hashlib.sha256(start.read_bytes()).hexdigest())
     launched = launched_team()
     if launched is not None:
-        return _train(config, dataset_dir, run_dir, start, progress and launched.leads, launched)
+        return _train(config, dataset_dirs, run_dir, start, aside, progress and launched.leads, launched)
     if processes == 1:
-        return _train(config, dataset_dir, run_dir, start, progress, ALONE)
+        return _train(config, dataset_dirs, run_dir, start, aside, progress, ALONE)
     run_dir.mkdir(parents=True, exist_ok=True)
     meeting_file = run_dir / "meeting"
     meeting_file.unlink(missing_ok=True)
-    team, mates = gather_team(processes, meeting_file, _train, (config, dataset_dir, run_dir, start, False))
+    team, mates = gather_team(processes, meeting_file, _train, (config, dataset_dirs, run_dir, start, aside, False))
     try:
-        return _train(config, dataset_dir, run_dir, start, progress, team)
+        return _train(config, dataset_dirs, run_dir, start, aside, progress, team)
     finally:
         dissolve_team(mates)
         meeting_file.unlink(missing_ok=True)
 
 
 def _train(
-    config: TrainingConfig, dataset_dir: Path, run_dir: Path, start: Path | None, progress: bool, team: Team
+    config: TrainingConfig,
+    dataset_dirs: Sequence[Path],
+    run_dir: Path,
+    start: Path | None,
+    aside: Path | None,
+    progress: bool,
+    team: Team,
 ) -> TrainingResult:
     """The training as one process of a team sees it."""
     torch.set_num_threads(config.threads)
-    frames = read_dataset(dataset_dir)
-    train_rows, validation_rows = split_validation(frames, config.validation_fields, config.seed)
-    if not len(train_rows) or not len(frames.rows("test")):
-        raise TrainingError(f"{dataset_dir} needs frames on both sides of the split")
+    frames = read_datasets([*dataset_dirs, *([aside] if aside is not None else [])])
+    train_rows, validation_rows, test_rows = _sides(
+        frames, len(read_dataset(aside)) if aside is not None else 0, config
+    )
+    if not len(train_rows) or not len(test_rows):
+        raise TrainingError(f"{', '.join(map(str, dataset_dirs))}: frames on both sides of the split are needed")
     # Several processes would fight for one accelerator.
     device = torch.device("cuda" if torch.cuda.is_available() and team.size == 1 else "cpu")
     run_dir.mkdir(parents=True, exist_ok=True)
-    network = _first_network(config, start)
+    network = _first_network(config, start, frames, train_rows)
     lay_out_channels_last(network).to(device)
     averaged = copy.deepcopy(network)
     optimiser = _make_optimiser(config, network)
     done = load_checkpoint(run_dir, config, network, averaged, optimiser) or Progress(0, math.inf, 0)
+    if not config.stages:
+        _write_weights(run_dir / BEST_NAME, averaged)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         with ProgressBar(*columns, disable=not progress) as bar:
@@ -177,24 +180,59 @@ def _train(
     # The others have gone home: their threads are free.
     torch.set_num_threads(config.threads * team.size)
     best = network_from_bytes((run_dir / BEST_NAME).read_bytes()).to(device)
-    best = finish(best, frames, train_rows, validation_rows, seed=config.seed, bf16=config.bf16, progress=progress)
-    _write_weights(run_dir / WEIGHTS_NAME, best)
-    test_rows = frames.rows("test")
-    final = report(frames, test_rows, predict(best, frames, test_rows))
+    seen = run_dir / SEEN_NAME
+    try:
+        best = finish(best, frames, train_rows, validation_rows, seen, config, progress=progress)
+        _write_weights(run_dir / WEIGHTS_NAME, best)
+        final = report(frames, test_rows, predict(best, frames, test_rows))
+    except KeyboardInterrupt:
+        return TrainingResult(False, done.epoch, run_dir / BEST_NAME, None)
     (run_dir / REPORT_NAME).write_text(json.dumps(asdict(final), indent=2) + "\n", encoding="utf-8")
+    # Last of all: until then a run that is stopped goes on from what it has seen.
+    shutil.rmtree(seen)
     return TrainingResult(True, done.epoch, run_dir / WEIGHTS_NAME, final)
 
 
-def _first_network(config: TrainingConfig, start: Path | None) -> ScoringNetwork:
+def _first_network(
+    config: TrainingConfig, start: Path | None, frames: LabelledFrames, rows: NDArray[np.int64]
+) -> ScoringNetwork:
     if start is None:
+        if not config.stages:
+            raise TrainingError("a training without passes needs weights to start from")
         # torch draws initial weights from its own global stream; put it back afterwards.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            return ScoringNetwork(config.architecture)
+            return _knowing_spectra(ScoringNetwork(config.architecture), frames, rows)
     network = network_from_bytes(start.read_bytes())
-    if network.architecture != config.architecture:
+    if replace(network.architecture, spectrum=config.architecture.spectrum) != config.architecture:
         raise TrainingError(f"{start} holds a network of another form: {network.architecture}")
+    if network.architecture == config.architecture:
+        return network
+    if network.architecture.spectrum:
+        raise TrainingError(f"{start} holds a network that reads the spectrum, which this one does not")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return _knowing_spectra(with_spectrum(network), frames, rows)
+
+
+def _knowing_spectra(network: ScoringNetwork, frames: LabelledFrames, rows: NDArray[np.int64]) -> ScoringNetwork:
+    """The network, which has been told on which scale the spectra of some of its frames lie."""
+    if network.spectrum is not None:
+        some = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SCALE_FRAMES)).astype(np.int64)]
+        pictures = [standardise(frames.images[row])[None, None] for row in some]
+        network.spectrum.fit(torch.cat([log_spectrum(torch.from_numpy(picture)) for picture in pictures]))
     return network
+
+
+def _sides(
+    frames: LabelledFrames, aside: int, config: TrainingConfig
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Rows to train on, to watch, and to report on; the last `aside` frames, if any, are all that is watched."""
+    if not aside:
+        return (*split_validation(frames, config.validation_fields, config.seed), frames.rows("test"))
+    known = len(frames) - aside
+    train, test = (rows[rows < known] for rows in (frames.rows("train"), frames.rows("test")))
+    return train, np.arange(known, len(frames)), test
 
 
 def split_validation(frames: LabelledFrames, fields: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -251,7 +289,7 @@ def _run_epoch(
     device = next(network.parameters()).device
     losses: list[float] = []
     steps = math.ceil(len(train_rows) / (stage.batch * team.size))
-    for step, batch in enumerate(_batches(config, epoch, team, stage, frames, train_rows)):
+    for step, batch in enumerate(batches(config, epoch, team, stage, frames, train_rows)):
         rate = rate_at(config, (epoch + step / steps) / config.epochs)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -284,71 +322,6 @@ def _average(averaged: ScoringNetwork, network: ScoringNetwork, decay: float) ->
     for old, new in pairs:
         if not old.is_floating_point():
             old.copy_(new)
-
-
-def _batches(
-    config: TrainingConfig,
-    epoch: int,
-    team: Team,
-    stage: Stage,
-    frames: LabelledFrames,
-    train_rows: NDArray[np.int64],
-) -> Iterator[_Batch]:
-    """Batches of one pass, prepared ahead by another thread; each has its own random stream."""
-    drawn = _resampled(config, frames)
-    order = team.share(np.random.default_rng([config.seed, epoch]).permutation(train_rows))
-    parts = [order[k : k + stage.batch] for k in range(0, len(order), stage.batch)]
-    # Batch statistics of a lone leftover frame are useless; the paper's batch of 1 is meant.
-    if len(parts) > 1 and len(parts[-1]) < min(stage.batch, 4):
-        parts.pop()
-
-    def prepare(number: int) -> _Batch:
-        rng = np.random.default_rng([config.seed, epoch, number, team.rank])
-        return _prepare(config, stage, frames, parts[number], drawn, rng)
-
-    with ThreadPoolExecutor(1) as pool:
-        prepared = [pool.submit(prepare, number) for number in range(min(_PREPARED_BATCHES, len(parts)))]
-        for number in range(_PREPARED_BATCHES, len(parts) + _PREPARED_BATCHES):
-            if number < len(parts):
-                prepared.append(pool.submit(prepare, number))
-            if prepared:
-                yield prepared.pop(0).result()
-
-
-def _resampled(config: TrainingConfig, frames: LabelledFrames) -> NDArray[np.float32]:
-    """How often each replica draws each frame's field, float32 (N, K): the bootstrap, by whole fields.
-
-    Drawing n fields out of n with replacement takes each about Poisson(1) times.
-    """
-    replicas = config.architecture.replicas
-    if replicas == 1:
-        return np.ones((len(frames), 1), np.float32)
-    known, place = np.unique(frames.field_id, return_inverse=True)
-    drawn = np.random.default_rng([config.seed, 41]).poisson(1.0, (len(known), replicas))
-    return drawn[place].astype(np.float32)
-
-
-def _prepare(
-    config: TrainingConfig,
-    stage: Stage,
-    frames: LabelledFrames,
-    rows: NDArray[np.int64],
-    drawn: NDArray[np.float32],
-    rng: np.random.Generator,
-) -> _Batch:
-    crops = random_crops(frames.images, rows, stage.height_px, stage.width_px, rng, stage.tries)
-    light = (
-        photometric(crops, rng, config.photometric, config.photometric_noise)
-        if config.photometric
-        else standardise(crops)
-    )
-    target = frames.score[rows] if config.target == "score" else frames.label[rows].astype(np.float32)
-    return _Batch(
-        images=torch.from_numpy(light)[:, None].contiguous(memory_format=torch.channels_last),
-        magnification=torch.from_numpy(frames.magnification[rows]),
-        target=torch.from_numpy(np.ascontiguousarray(target)),
-        weight=torch.from_numpy(drawn[rows]),
-    )
 
 
 def _write_weights(path: Path, network: ScoringNetwork) -> None:

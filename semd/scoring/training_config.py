@@ -7,6 +7,7 @@ from typing import Literal
 
 from semd.errors import ConfigError
 from semd.scoring.network import OURS, PAPER, Architecture
+from semd.scoring.spectrum import LEAST_SIDE_PX
 
 Optimiser = Literal["sgd", "adamw"]
 Target = Literal["score", "label"]
@@ -42,7 +43,8 @@ class TrainingConfig:
 
     Attributes:
         architecture: the network's form.
-        stages: crop sizes and passes, in order.
+        stages: crop sizes and passes, in order; none leaves the convolutions as they are and trains the heads and the
+            reader of the spectrum alone.
         optimiser: `adamw` under a one-cycle schedule, or plain `sgd` at a constant rate.
         learning_rate: peak learning rate.
         momentum: momentum of `sgd`.
@@ -60,6 +62,8 @@ class TrainingConfig:
         validation_fields: fields of the training side that are not trained on but watched after each pass: the
             best of the passes is kept, and certainty is measured on them.
         patience: passes without a better validation after which the training stops; 0 never stops it.
+        heads_passes: passes of the heads and the reader of the spectrum alone, once the convolutions are done.
+        heads_rate: their highest learning rate.
         start_sha256: of the weights the training goes on from; empty for a network drawn at random.
     """
 
@@ -80,23 +84,26 @@ class TrainingConfig:
     seed: int = 0
     validation_fields: int = 100
     patience: int = 0
+    heads_passes: int = 30
+    heads_rate: float = 2e-3
     start_sha256: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with.
 
         Raises:
-            ConfigError: no stage, a size, count or rate out of range.
+            ConfigError: a size, count, share or rate out of range.
         """
-        if not self.stages:
-            raise ConfigError("a training needs at least one stage")
+        least_px = LEAST_SIDE_PX if self.architecture.spectrum else 32
         for stage in self.stages:
-            if min(stage.batch, stage.epochs, stage.tries) < 1 or stage.height_px < 32 or stage.width_px < 32:
-                raise ConfigError(f"crops need at least 32 pixels; batch, epochs and tries at least 1: {stage}")
+            if min(stage.batch, stage.epochs, stage.tries) < 1 or min(stage.height_px, stage.width_px) < least_px:
+                raise ConfigError(f"crops need at least {least_px} pixels; batch, epochs and tries at least 1: {stage}")
         if not (0.0 <= self.photometric <= 1.0 and 0.0 <= self.photometric_noise <= 1.0):
             raise ConfigError("photometric and photometric_noise are shares within 0..1")
         if min(self.validation_fields, self.patience) < 0:
             raise ConfigError("validation_fields and patience must not be negative")
+        if self.heads_passes < 1 or not self.heads_rate > 0.0:
+            raise ConfigError("heads_passes must be at least 1, heads_rate positive")
         if not self.learning_rate > 0.0 or not 0.0 <= self.ema_decay < 1.0 or self.threads < 1:
             raise ConfigError("learning_rate must be positive, ema_decay within 0..1 (1 excluded), threads at least 1")
 
@@ -153,7 +160,15 @@ def further_preset(seed: int = 0, threads: int = 2) -> TrainingConfig:
     )
 
 
-PRESETS = ("default", "further", "paper")
+def heads_preset(seed: int = 0, threads: int = 2) -> TrainingConfig:
+    """No passes: the heads and the reader of the spectrum learn from what a trained network sees.
+
+    More fields are set aside than elsewhere: how sure scores are is measured on them and known the better for it.
+    """
+    return TrainingConfig(stages=(), seed=seed, threads=threads, validation_fields=400)
+
+
+PRESETS = ("default", "further", "heads", "paper")
 
 
 def preset(name: str, seed: int = 0, threads: int = 2) -> TrainingConfig:
@@ -166,6 +181,8 @@ def preset(name: str, seed: int = 0, threads: int = 2) -> TrainingConfig:
         return TrainingConfig(seed=seed, threads=threads)
     if name == "further":
         return further_preset(seed=seed, threads=threads)
+    if name == "heads":
+        return heads_preset(seed=seed, threads=threads)
     if name == "paper":
         return paper_preset(seed=seed, threads=threads)
     raise ConfigError(f"unknown preset {name!r}, known are: {', '.join(PRESETS)}")

@@ -6,7 +6,7 @@ import json
 import math
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from semd.scoring.dataset import IMAGES_NAME, SPEC_NAME, TABLE_NAME
 from semd.scoring.dataset_writer import Row, write_table
 from semd.simulator.field import Sample
 from semd.simulator.grid import HollowPolicy
-from semd.simulator.labelled import LabelledFrame, labelled_frames
+from semd.simulator.labelled import LabelledFrame, Rarities, labelled_frames
 from semd.simulator.optics import FRAME_HEIGHT_PX, FRAME_WIDTH_PX
 
 _FIELDS_PER_TASK = 8
@@ -38,6 +38,9 @@ class DatasetSpec:
         test_share: share of the fields, and of the frames, kept for the two tests; the papers' 3,037.
         zero_share: share of frames that are noise, white or black.
         hollow_share: share of grid fields taken at any place, hollow or not.
+        empty_share: share of the others in the middle of a hollow: above about x3000 next to nothing is seen.
+        far_share: share of the blurs beyond the scale's end; label 1 is then more frequent than the others.
+        smoothed_share: share of the other blurs that befall the finished frame, its noise included.
         label_noise: standard deviation in points of the expert who writes the labels.
         seed: seed of everything.
     """
@@ -49,6 +52,9 @@ class DatasetSpec:
     test_share: float = 3037 / 30272
     zero_share: float = 0.02
     hollow_share: float = 0.1
+    empty_share: float = 0.0
+    far_share: float = 0.0
+    smoothed_share: float = 0.0
     label_noise: float = 0.0
     seed: int = 0
 
@@ -60,7 +66,7 @@ class DatasetSpec:
         """
         if self.frames < 1 or self.frames_per_field < 1 or not self.magnifications:
             raise ConfigError("a dataset needs at least one frame, one frame per field and one magnification")
-        for name in ("assorted_share", "test_share", "zero_share", "hollow_share"):
+        for name in (each.name for each in fields(self) if each.name.endswith("_share")):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} must lie within 0..1, not {getattr(self, name)}")
 
@@ -184,9 +190,16 @@ def _plan(spec: DatasetSpec, field_id: int) -> _FieldPlan:
         magnification=magnification,
         split="test" if field_id in _tests(spec)[0] else "train",
         seed=int(rng.integers(0, 2**62)),
-        hollow="allow" if rng.uniform() < spec.hollow_share else "avoid",
+        hollow=_hollow(spec, rng),
         labels=tuple(chosen[:count]),
     )
+
+
+def _hollow(spec: DatasetSpec, rng: np.random.Generator) -> HollowPolicy:
+    if rng.uniform() < spec.hollow_share:
+        return "allow"
+    # Without empty fields nothing is drawn for them: datasets made before come out as they did.
+    return "force" if spec.empty_share > 0.0 and rng.uniform() < spec.empty_share else "avoid"
 
 
 def _build_fields(spec: DatasetSpec, field_ids: list[int], images_path: Path) -> list[Row]:
@@ -197,7 +210,12 @@ def _build_fields(spec: DatasetSpec, field_ids: list[int], images_path: Path) ->
     for field_id in field_ids:
         plan = _plan(spec, field_id)
         frames = labelled_frames(
-            plan.sample, plan.magnification, plan.seed, list(plan.labels), plan.hollow, spec.zero_share
+            plan.sample,
+            plan.magnification,
+            plan.seed,
+            list(plan.labels),
+            plan.hollow,
+            Rarities(spec.zero_share, spec.far_share, spec.smoothed_share),
         )
         expert = np.random.default_rng([spec.seed, field_id, 7])
         for index, frame in zip(spec.frames_of(field_id), frames, strict=True):

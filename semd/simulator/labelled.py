@@ -14,9 +14,9 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from semd.domain.expert_scale import blur_for_quality, lenient_blur_px
+from semd.domain.expert_scale import blur_for_quality, lenient_blur_px, worst_blur_px
 from semd.simulator.detector import Detector, Frame
-from semd.simulator.field import Sample, crop_margin, make_field
+from semd.simulator.field import Field, Sample, crop_margin, make_field
 from semd.simulator.grid import HollowPolicy
 from semd.simulator.optics import Blur, ElectronOptics
 from semd.simulator.texture import Picture
@@ -27,6 +27,10 @@ Variant = Literal["normal", "dark", "bright", "flat", "wide"] | Nothing
 _ORDINARY: tuple[Variant, ...] = ("normal", "dark", "bright", "flat", "wide")
 _ORDINARY_SHARES = (0.44, 0.16, 0.16, 0.09, 0.15)
 _STAGE_WD_MM = (6.0, 16.0)
+# Of the scale's last blur: what the far end of a run's window comes to in a column with a wide aperture.
+_FARTHEST = 4.0
+# A smoothed frame is often one of a slow scan, or the mean of many: up to so many times the electrons.
+_MOST_AVERAGED = 20.0
 _ZERO: tuple[Nothing, ...] = ("noise", "white", "black")
 
 
@@ -67,6 +71,68 @@ def random_blur(rng: np.random.Generator, effective_px: float, magnification: fl
     )
 
 
+def far_blur(rng: np.random.Generator, magnification: float) -> Blur:
+    """A blur beyond the scale's end: the disc of defocus, beside which spot and astigmatism are small."""
+    wide_px = worst_blur_px(magnification) * _FARTHEST ** float(rng.uniform())
+    rim = float(rng.uniform(-0.5, 0.7))
+    disc_px = wide_px / math.sqrt(1.0 + rim / 3.0)
+    astigmatism = float(rng.uniform(0.0, 0.15))
+    return Blur(
+        major_px=disc_px * (1.0 + astigmatism),
+        minor_px=disc_px * (1.0 - astigmatism),
+        angle_rad=float(rng.uniform(0.0, math.pi)),
+        spot_sigma_px=0.25 * lenient_blur_px(magnification) * float(rng.uniform()),
+        rim=rim,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rarities:
+    """How often a frame is out of the ordinary.
+
+    Attributes:
+        zero_share: share of frames replaced by noise, white or black.
+        far_share: share of the blurs that lie beyond the scale's end, whatever label was wanted: a run may begin
+            where nothing can be told any more.
+        smoothed_share: share of the other blurs that befall the finished frame, wholly or in part, and smooth its noise
+            with it, as an instrument's filter or a picture scaled down does.
+    """
+
+    zero_share: float = 0.02
+    far_share: float = 0.0
+    smoothed_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a field looks like through a blur.
+
+    Attributes:
+        scanned: what the detector sees, float32 (480, 640).
+        smoothing: blur of the finished frame, its noise included.
+        signal: what of the field is left after both, float32 (480, 640).
+        blur_px: effective diameter of both together.
+        wd_error_mm: working distance minus the focused one.
+        averaged: how many times the detector's electrons the frame has.
+    """
+
+    scanned: Picture
+    smoothing: Blur | None
+    signal: Picture
+    blur_px: float
+    wd_error_mm: float
+    averaged: float = 1.0
+
+    def digitise(self, detector: Detector, brightness: float, contrast: float, rng: np.random.Generator) -> Frame:
+        """Scan it into a frame, and smooth that if it is to be."""
+        patient = replace(detector, electrons=detector.electrons * self.averaged)
+        frame = patient.digitise(self.scanned, brightness, contrast, rng)
+        if self.smoothing is None:
+            return frame
+        smooth = self.smoothing.apply(frame.astype(np.float32))
+        return np.asarray(np.clip(np.rint(smooth), 0.0, 255.0), dtype=np.uint8)
+
+
 def random_detector(rng: np.random.Generator, focused: Picture) -> Detector:
     """A detector tuned to a field, with random dose and scan faults."""
     faulty = rng.uniform() < 0.35
@@ -88,7 +154,7 @@ def labelled_frames(
     seed: int,
     labels: list[int],
     hollow: HollowPolicy = "avoid",
-    zero_share: float = 0.02,
+    rarities: Rarities = Rarities(),
 ) -> list[LabelledFrame]:
     """Make frames of one field, one for each wanted label (1..10); the same arguments give the same frames.
 
@@ -101,7 +167,7 @@ def labelled_frames(
         seed: stands for the field, its detector and its frames.
         labels: wanted labels; an unrecognisable frame gets 0 instead.
         hollow: what to do about a grid's hollows.
-        zero_share: share of frames replaced by noise, white or black.
+        rarities: how often something out of the ordinary.
     """
     rng = np.random.default_rng([seed, round(magnification), 9001])
     field = make_field(sample, magnification, seed, hollow)
@@ -109,30 +175,53 @@ def labelled_frames(
     detector = random_detector(rng, focused)
     focus_wd_mm = float(rng.uniform(*_STAGE_WD_MM))
     frames: list[LabelledFrame] = []
-    previous, signal, blur, wd_error_mm = 0, focused, Blur(0.0, 0.0), 0.0
+    previous, look = 0, _Look(focused, None, focused, 0.0, 0.0)
     for label in labels:
         if label != previous:
-            quality = min(max(float(rng.uniform(label - 0.5, label + 0.5)), 1.0), 10.0)
-            blur = random_blur(rng, blur_for_quality(quality, magnification), magnification)
-            signal = np.ascontiguousarray(crop_margin(blur.apply(field.emission)))
-            wd_error_mm = _wd_error_mm(blur, field.pixel_size_nm, focus_wd_mm)
-            wd_error_mm *= 1.0 if rng.uniform() < 0.5 else -1.0
+            look = _random_look(rng, field, focus_wd_mm, label, rarities)
             previous = label
-        if rng.uniform() < zero_share:
+        if rng.uniform() < rarities.zero_share:
             frames.append(zero_frame(rng, detector, focused, magnification, focus_wd_mm))
             continue
         variant = _ORDINARY[int(rng.choice(len(_ORDINARY), p=_ORDINARY_SHARES))]
+        if look.smoothing is not None:
+            # What clips is another matter before smoothing than behind it: such frames are well exposed.
+            variant = "normal"
         brightness, contrast = exposure_settings(rng, detector, variant)
-        seen = partial(judge, signal, focused, detector, magnification)
-        truth = seen(brightness, contrast, blur.effective_px, wd_error_mm)
+        seen = partial(judge, look.signal, focused, detector, magnification)
+        truth = seen(brightness, contrast, look.blur_px, look.wd_error_mm)
         if truth.recognisability < 1.0 and rng.uniform() < 0.7:
             # Mostly a second try nearer the optimum: the unrecognisable stay rare.
             variant = "normal"
             brightness, contrast = exposure_settings(rng, detector, variant)
-            truth = seen(brightness, contrast, blur.effective_px, wd_error_mm)
-        image = maybe_jpeg(rng, detector.digitise(signal, brightness, contrast, rng))
+            truth = seen(brightness, contrast, look.blur_px, look.wd_error_mm)
+        image = maybe_jpeg(rng, look.digitise(detector, brightness, contrast, rng))
         frames.append(LabelledFrame(image, truth, variant, focus_wd_mm))
     return frames
+
+
+def _random_look(rng: np.random.Generator, field: Field, focus_wd_mm: float, label: int, rarities: Rarities) -> _Look:
+    """The field through a blur that is worth a label."""
+    quality = min(max(float(rng.uniform(label - 0.5, label + 0.5)), 1.0), 10.0)
+    blur_px, magnification = blur_for_quality(quality, field.magnification), field.magnification
+    smoothing, averaged = None, 1.0
+    # Without rarities nothing is drawn for them: datasets made before come out as they did.
+    if rarities.far_share > 0.0 and rng.uniform() < rarities.far_share:
+        blur = far_blur(rng, magnification)
+    elif rarities.smoothed_share > 0.0 and rng.uniform() < rarities.smoothed_share:
+        # Often nearly all of the blur, as when a frame in focus is smoothed. Squares of the parts add.
+        share = 1.0 - float(rng.uniform()) ** 3
+        blur = random_blur(rng, math.sqrt(1.0 - share) * blur_px, magnification)
+        smoothing = random_blur(rng, math.sqrt(share) * blur_px, magnification)
+        averaged = _MOST_AVERAGED ** float(rng.uniform())
+    else:
+        blur = random_blur(rng, blur_px, magnification)
+    scanned = np.ascontiguousarray(crop_margin(blur.apply(field.emission)))
+    wd_error_mm = _wd_error_mm(blur, field.pixel_size_nm, focus_wd_mm) * (1.0 if rng.uniform() < 0.5 else -1.0)
+    if smoothing is None:
+        return _Look(scanned, None, scanned, blur.effective_px, wd_error_mm)
+    total_px = math.hypot(blur.effective_px, smoothing.effective_px)
+    return _Look(scanned, smoothing, smoothing.apply(scanned), total_px, wd_error_mm, averaged)
 
 
 def _wd_error_mm(blur: Blur, pixel_size_nm: float, focus_wd_mm: float) -> float:

@@ -126,6 +126,7 @@ class SceneRanges:
         score_noise: largest standard deviation of the score from frame to frame.
         score_bias: standard deviation of the scorer's error on a field near focus.
         score_bias_low: the same far from focus.
+        score_wave: largest amplitude of its error's change along the defocus.
         wd_only_share: share of episodes that control the working distance alone.
     """
 
@@ -136,7 +137,13 @@ class SceneRanges:
     score_noise: float = 0.25
     score_bias: float = 0.15
     score_bias_low: float = 0.5
+    score_wave: float = 0.5
     wd_only_share: float = 0.1
+
+
+SHIPPED_SCORER = SceneRanges(score_noise=0.1, score_bias=0.15, score_bias_low=0.15, score_wave=0.2)
+"""With errors somewhat larger than those of the scoring machine that comes with semd: `semd evaluate twin --scored`
+compares them. The control machine learns with larger ones: it must not rely on a scoring machine that good."""
 
 
 def draw_scenes(count: int, ranges: SceneRanges, rng: np.random.Generator) -> Scenes:
@@ -177,7 +184,7 @@ def draw_scenes(count: int, ranges: SceneRanges, rng: np.random.Generator) -> Sc
         drift_u=rng.uniform(0.0, MOST_DRIFT_U, count) * (rng.random(count) < IMPERFECT_SHARE),
         score_bias=ranges.score_bias * rng.standard_normal(count),
         score_bias_low=ranges.score_bias_low * rng.standard_normal(count),
-        score_wave=rng.uniform(0.0, 0.5, count),
+        score_wave=rng.uniform(0.0, ranges.score_wave, count),
         score_wave_k=rng.uniform(0.2, 1.0, count),
         score_wave_phase=rng.uniform(0.0, 2.0 * np.pi, count),
         score_noise=rng.uniform(0.3, 1.0, count) * ranges.score_noise,

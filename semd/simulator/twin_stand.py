@@ -16,7 +16,7 @@ from semd.domain.limits import Optics
 from semd.domain.observation import Measurement, Observation
 from semd.domain.rules import RunRules
 from semd.simulator.twin_frames import Frames, take_frames
-from semd.simulator.twin_scene import Column, SceneRanges, Scenes, draw_scenes
+from semd.simulator.twin_scene import SHIPPED_SCORER, Column, SceneRanges, Scenes, draw_scenes
 
 # What the parameter text says; the scenes draw their own leniency, and everything else is relative to it.
 _MAGNIFICATION = 2000.0
@@ -46,7 +46,7 @@ class TwinStand:
         scenes: what they look at.
     """
 
-    def __init__(self, count: int, rules: RunRules, seed: int, ranges: SceneRanges | None = None) -> None:
+    def __init__(self, count: int, rules: RunRules, seed: int, ranges: SceneRanges = SHIPPED_SCORER) -> None:
         """Draw the scenes and starts.
 
         Args:
@@ -57,7 +57,6 @@ class TwinStand:
         """
         self._rules = rules
         self._rng = np.random.default_rng(seed)
-        ranges = ranges or SceneRanges()
         self.scenes: Scenes = draw_scenes(count, ranges, self._rng)
         self._unit_mm = (rules.optics or Optics()).focus_unit_mm(_MAGNIFICATION)
         low = [rules.limits[axis].low for axis in (Axis.BRIGHTNESS, Axis.CONTRAST)]

@@ -70,9 +70,9 @@ def test_a_focus_that_is_known_is_gone_to() -> None:
 
 
 def test_in_focus_and_not_sure_of_it_the_less_known_flank_is_looked_at() -> None:
-    below = insight((*seen(-8.0, -3.0, -1.5), at(0.0, 8.8)), RULES)
+    below = insight((*seen(-8.0, -3.0, -1.5), at(0.0, 8.95)), RULES)
     assert units_of(below.next_wd_mm(START_MM, RULES)) > 0.8
-    above = insight((*seen(8.0, 3.0, 1.5), at(0.0, 8.8)), RULES)
+    above = insight((*seen(8.0, 3.0, 1.5), at(0.0, 8.95)), RULES)
     assert units_of(above.next_wd_mm(START_MM, RULES)) < -0.8
 
 
@@ -96,6 +96,21 @@ def test_a_run_that_may_have_begun_in_focus_sees_its_start_fairly_before_it_ends
     assert not back.owes_start_a_look(RULES)
 
 
+def test_a_run_that_began_sharper_goes_back_before_it_ends() -> None:
+    # Frame three sees the start fairly; the last passes surely, but is a quarter of a point less sharp.
+    away = insight((at(0.0, 9.3, DARK), *seen(3.0, 1.2, 0.0, 0.6)), RULES)
+    assert away.may_pass(RULES)
+    assert away.is_sure(RULES)
+    assert not away.owes_start_a_look(RULES)
+    assert away.prefers_start(RULES)
+    assert away.next_wd_mm(START_MM + 3.0 * UNIT_MM, RULES) == START_MM
+
+
+def test_a_start_no_sharper_than_the_end_is_not_gone_back_to() -> None:
+    assert not insight(seen(3.0, 1.2, 0.3), RULES).prefers_start(RULES)
+    assert not insight(seen(0.0, 3.0, 0.1), RULES).prefers_start(RULES)
+
+
 def test_a_start_far_from_focus_is_owed_nothing() -> None:
     told = insight((at(0.0, 2.0, DARK), *seen(5.0, 12.0, 7.5, 8.0, focus=8.0)), RULES)
     assert told.is_sure(RULES)
@@ -110,14 +125,24 @@ def test_a_start_beyond_the_limits_is_gone_to_as_far_as_they_reach() -> None:
     assert not insight((*frames, at(-0.2, 9.8)), rules).owes_start_a_look(rules)
 
 
+def test_a_sharper_start_beyond_the_limits_keeps_no_run_from_ending() -> None:
+    rules = replace(
+        RULES, limits={**RULES.limits, Axis.WD: replace(RULES.limits[Axis.WD], low=1.0, high=START_MM - 0.6 * UNIT_MM)}
+    )
+    frames = (at(0.0, 9.3, DARK), *seen(0.0, -3.0, -1.2))
+    assert insight((*frames, *seen(-0.9)), rules).prefers_start(rules)
+    # Nearer than this it cannot come.
+    assert not insight((*frames, *seen(-0.6)), rules).prefers_start(rules)
+
+
 def test_the_others_overrule_a_score_by_so_much_and_no_more() -> None:
     flanks = seen(-8.0, -4.0, -1.5, 1.5, 4.0)
-    helped = insight((*flanks, at(0.0, 8.7)), RULES)
+    helped = insight((*flanks, at(0.0, 8.95)), RULES)
     assert helped.now.measurement is not None
     assert helped.may_pass(RULES)
     assert helped.is_sure(RULES)
     assert helped.measured[-1].measurement is not None
-    assert helped.measured[-1].measurement.score == 8.7
+    assert helped.measured[-1].measurement.score == 8.95
     refused = insight((*flanks, at(0.0, 7.6)), RULES)
     assert refused.now.measurement is not None
     assert refused.now.measurement.score == pytest.approx(7.6 + RULES.overrule_points)
@@ -147,7 +172,7 @@ def test_a_field_with_nothing_to_focus_on_is_left_as_found_by_its_own_scores_not
     # They say that the focus is far above; the fit believes it of the last frame as well, which looks no better.
     first = at(0.0, 1.0, FINE, Doubt.UNFAMILIAR)
     way = tuple(at(place, quality(place - 26.0)) for place in np.linspace(2.0, 13.0, RULES.barren_steps - 2))
-    last = at(25.5, 3.2)
+    last = at(25.5, 3.95)
     assert last.measurement is not None
     frames = (first, *way, replace(last, measurement=replace(last.measurement, sigma=2.5)))
     assert max(score_of(each) for each in frames) < 1.0 + RULES.doubt_points

@@ -17,14 +17,14 @@ from semd.errors import ConfigError, DatasetError
 from semd.evaluation.doubts import is_ordinary, measure_doubts
 from semd.evaluation.fig1 import make_panels, orders, pairs_in_order
 from semd.evaluation.predictions import Predictions
-from semd.evaluation.score_report import OURS, OURS_ANY_EXPOSURE, evaluate_score, parse_rivals
+from semd.evaluation.score_report import OURS, OURS_ANY_EXPOSURE, OURS_AS_MARKS, evaluate_score, parse_rivals
 from semd.evaluation.score_table import NOT_TRAINED, PUBLISHED, make_row, table_text
 from semd.scoring.dataset import LabelledFrames
 from semd.scoring.network import Architecture, ScoringNetwork
-from semd.scoring.rivals import shortened, with_network
+from semd.scoring.rivals import shortened, slower, with_network
 from semd.scoring.scorer import Scorer
 from semd.scoring.stored import network_from_bytes, network_to_bytes
-from semd.scoring.training_config import TrainingConfig
+from semd.scoring.training_config import TrainingConfig, preset
 from semd.simulator.faulty import EMPTY, FAULTS
 
 FORM = Architecture(height_px=240, width_px=320, replicas=2)
@@ -79,6 +79,22 @@ def test_a_row_by_hand(frames: LabelledFrames) -> None:
     assert row.rmse_score == pytest.approx(np.sqrt((1.02**2 + 0.04**2 + 2.06**2 + 0) / 4), rel=1e-5)
 
 
+def test_marks_are_the_mean_of_the_integers_that_a_score_may_round_to() -> None:
+    # Surely 6.4; as likely below 6.5 as above; surely beyond either end.
+    said = Predictions(np.array([6.4, 6.5, 10.4, -0.3]), np.array([0.01, 0.1, 0.01, 0.0]))
+    assert said.as_marks().score == pytest.approx([6.0, 6.5, 10.0, 0.0], abs=1e-6)
+    # By drawing: 4.3 +- 0.4.
+    drawn = np.clip(np.rint(np.random.default_rng(0).normal(4.3, 0.4, 400_000)), 0, 10)
+    assert Predictions(np.array([4.3]), np.array([0.4])).as_marks().score[0] == pytest.approx(drawn.mean(), abs=0.005)
+    # Of all guesses the mean has the least square error against labels.
+    truth = np.random.default_rng(1).uniform(1, 10, 20_000)
+    score = truth + np.random.default_rng(2).normal(0.0, 0.15, len(truth))
+    marks = Predictions(score, np.full(len(score), 0.15)).as_marks().score
+    assert np.sqrt(((marks - np.rint(truth)) ** 2).mean()) < np.sqrt(((score - np.rint(truth)) ** 2).mean()) - 0.02
+    with pytest.raises(ValueError, match="standard deviations"):
+        Predictions(score).as_marks()
+
+
 def test_the_published_rows_are_the_papers() -> None:
     variance, resnet50, resnet18 = PUBLISHED
     assert (variance.rmse, resnet50.rmse, resnet18.rmse) == (2.85, 0.5732, 0.4548)
@@ -93,7 +109,8 @@ def test_all_methods_are_measured_on_the_same_frames_and_saved(frames: LabelledF
     # Of the rows 3, 7, 11, 15, 19, 23 and 5, 11, 17, 23 those divisible by 5 are exposed far off.
     for split, count, everything in (("test", 5, 6), ("image_test", 3, 4)):
         measured = [row for row in found.splits[split] if not row.published and row.note != NOT_TRAINED]
-        *measured, any_exposure = measured
+        *measured, marks, any_exposure = measured
+        assert (marks.name, marks.frames) == (OURS_AS_MARKS, count)
         assert {row.frames for row in measured} == {count}
         assert measured[-1].name == OURS
         assert (any_exposure.name, any_exposure.frames) == (OURS_ANY_EXPOSURE, everything)
@@ -105,7 +122,7 @@ def test_all_methods_are_measured_on_the_same_frames_and_saved(frames: LabelledF
     assert "mean absolute error" in text
     with (tmp_path / "out" / "tables.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 2 * (3 + 3 + 2 + 2)
+    assert len(lines) == 2 * (3 + 3 + 2 + 3)
     ours = next(line for line in lines if line["split"] == "test" and line["method"] == OURS)
     assert float(ours["rmse"]) == pytest.approx(found.ours["test"].rmse, abs=1e-4)
     assert json.loads((tmp_path / "out" / "score.json").read_text())["fig1"]["pairs_in_order"]["pairs"] == 6
@@ -192,12 +209,14 @@ def test_rival_options(tmp_path: Path) -> None:
             parse_rivals(wrong)
 
 
-def test_rivals_differ_in_one_thing_only() -> None:
+def test_rivals_differ_in_one_thing_and_do_not_read_the_spectrum() -> None:
     ours = TrainingConfig()
     assert with_network(ours, "ours") == ours
     resnet50, blind = with_network(ours, "resnet50"), with_network(ours, "no-magnification")
-    assert resnet50 == replace(ours, architecture=replace(ours.architecture, backbone="resnet50"))
-    assert blind == replace(ours, architecture=replace(ours.architecture, magnification="none"))
+    # The papers' networks see pixels alone.
+    pixels = replace(ours.architecture, spectrum=False)
+    assert resnet50 == replace(ours, architecture=replace(pixels, backbone="resnet50"))
+    assert blind == replace(ours, architecture=replace(pixels, magnification="none"))
     with pytest.raises(ConfigError, match="resnet50"):
         with_network(ours, "vgg")
 
@@ -208,8 +227,19 @@ def test_passes_are_scaled_but_none_is_lost() -> None:
         max(1, round(0.25 * stage.epochs)) for stage in ours.stages
     ]
     assert all(stage.epochs == 1 for stage in shortened(ours, 0.01).stages)
+    heads = preset("heads")
+    assert shortened(heads, 0.5) == replace(heads, heads_passes=15)
+    assert shortened(heads, 0.001).heads_passes == 1
     with pytest.raises(ConfigError, match="positive"):
         shortened(ours, 0.0)
+
+
+def test_rates_are_scaled_together() -> None:
+    ours = TrainingConfig()
+    slow = slower(ours, 0.25)
+    assert slow == replace(ours, learning_rate=3e-4, heads_rate=5e-4)
+    with pytest.raises(ConfigError, match="positive"):
+        slower(ours, 0.0)
 
 
 def test_a_network_without_magnification_ignores_it_and_survives_the_file() -> None:

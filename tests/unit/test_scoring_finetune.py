@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from semd.errors import ConfigError, TrainingError
-from semd.scoring import finishing
+from semd.scoring import finishing, lesson
 from semd.scoring.dataset import LabelledFrames
 from semd.scoring.evaluation import Judged
 from semd.scoring.finetune import FineTuning, HeadFrames, fine_tune
-from semd.scoring.network import Architecture, ScoringNetwork
+from semd.scoring.network import Architecture, ScoringNetwork, with_spectrum
+from semd.scoring.spectrum import SPECTRUM_VALUES
+from semd.scoring.training_config import TrainingConfig
 
 FORM = Architecture(height_px=240, width_px=320, replicas=3)
 
@@ -36,7 +40,7 @@ def frames_off_by(network: ScoringNetwork, points: float, count: int = 40) -> He
 
 def rmse(network: ScoringNetwork, frames: HeadFrames) -> float:
     with torch.no_grad():
-        said = network.judge(frames.features, frames.magnification).scores.mean(dim=1)
+        said = network.judge(frames.seen, frames.magnification).scores.mean(dim=1)
     return float((said - frames.target).square().mean().sqrt())
 
 
@@ -64,9 +68,9 @@ def test_frames_that_weigh_nothing_teach_nothing(network: ScoringNetwork) -> Non
     frames = frames_off_by(network, 2.0)
     half = torch.tensor([1.0, 0.0] * 20)
     wrong = torch.where(half > 0, frames.target, frames.target - 8.0)
-    tuned = fine_tune(network, HeadFrames(frames.features, frames.magnification, wrong, half), FineTuning())
+    tuned = fine_tune(network, HeadFrames(frames.seen, frames.magnification, wrong, half), FineTuning())
     with torch.no_grad():
-        said = tuned.judge(frames.features, frames.magnification).scores.mean(dim=1)
+        said = tuned.judge(frames.seen, frames.magnification).scores.mean(dim=1)
     assert float((said - wrong)[half > 0].abs().mean()) < 0.8
 
 
@@ -76,8 +80,34 @@ def test_attachment_holds_the_heads_back(network: ScoringNetwork) -> None:
     assert rmse(loose, frames) < rmse(tight, frames)
 
 
+def test_the_rate_rises_to_its_highest_and_falls_to_nothing() -> None:
+    tuning = FineTuning(steps=100, learning_rate=0.5, warm_up=0.2)
+    rates = [tuning.rate_at(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.5 / 21)
+    assert rates[20] == max(rates) == 0.5
+    assert rates[60] == pytest.approx(0.25)
+    assert rates[99] == pytest.approx(0.25 * (1 + math.cos(math.pi * 79 / 80)))
+    assert FineTuning(steps=10, learning_rate=0.5).rate_at(0) == 0.5
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_the_reader_of_the_spectrum_learns_where_it_is_asked_to(network: ScoringNetwork, *, learns: bool) -> None:
+    grown = with_spectrum(network).eval()
+    rng = np.random.default_rng(3)
+    frames = frames_off_by(network, 0.0)
+    spectra = torch.from_numpy(rng.normal(0.0, 1.0, (len(frames.target), SPECTRUM_VALUES)).astype(np.float32))
+    # What is to be learned stands in the spectrum alone.
+    target = frames.target + 3.0 * spectra[:, 100]
+    lesson = HeadFrames(torch.cat([frames.seen, spectra], dim=1), frames.magnification, target, frames.weight)
+    tuned = fine_tune(grown, lesson, FineTuning(steps=60, attachment=0.0, spectrum=learns))
+    before, after = grown.state_dict(), tuned.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"layers", "expected_error"} | ({"spectrum"} if learns else set())
+    assert rmse(tuned, lesson) < 0.7 * rmse(grown, lesson)
+
+
 def test_what_cannot_be_done_is_refused(network: ScoringNetwork) -> None:
-    for wrong in ({"steps": 0}, {"learning_rate": 0.0}, {"attachment": -1.0}):
+    for wrong in ({"steps": 0}, {"learning_rate": 0.0}, {"attachment": -1.0}, {"warm_up": 1.0}, {"weight_decay": -0.1}):
         with pytest.raises(ConfigError):
             FineTuning(**wrong)  # type: ignore[arg-type]
     nothing = HeadFrames(torch.empty(0, network.features), torch.empty(0), torch.empty(0), torch.empty(0))
@@ -88,7 +118,9 @@ def test_what_cannot_be_done_is_refused(network: ScoringNetwork) -> None:
         fine_tune(network, frames, FineTuning())
 
 
-def test_finishing_helps_on_unseen_frames_or_leaves_the_heads_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finishing_helps_on_unseen_frames_or_leaves_the_heads_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(11)
     network = ScoringNetwork(Architecture(height_px=32, width_px=32, replicas=3)).eval()
     rng = np.random.default_rng(12)
@@ -115,14 +147,15 @@ def test_finishing_helps_on_unseen_frames_or_leaves_the_heads_alone(monkeypatch:
             answer = asked.judge(features[rows], torch.full((len(rows),), 1000.0))
         return Judged(features[rows], *answer)
 
-    monkeypatch.setattr(finishing, "judge_rows", judge_rows)
+    monkeypatch.setattr(lesson, "judge_rows", judge_rows)
     trained, unseen = np.arange(40), np.arange(40, 60)
+    config = TrainingConfig(bf16=False, heads_passes=400)
     before = (judge_rows(network, frames, unseen).scores.mean(dim=1) - torch.from_numpy(score[unseen])).square().mean()
-    done = finishing.finish(network, frames, trained, unseen, seed=0, bf16=False, progress=False)
+    done = finishing.finish(network, frames, trained, unseen, tmp_path, config, progress=False)
     after = (judge_rows(done, frames, unseen).scores.mean(dim=1) - torch.from_numpy(score[unseen])).square().mean()
     assert after < before
     assert float(done.certainty.limit) < 1e6
     # Told the opposite of the truth, the heads are not taken over.
     wrong = replace(frames, score=np.where(np.arange(60) < 40, 11 - score, score).astype(np.float32))
-    kept = finishing.finish(done, wrong, trained, unseen, seed=0, bf16=False, progress=False)
+    kept = finishing.finish(done, wrong, trained, unseen, tmp_path, config, progress=False)
     assert torch.equal(kept.layers[0].weight, done.layers[0].weight)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import subprocess
 import sys
 
@@ -10,10 +12,12 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from semd.domain.judgement import Doubt
 from semd.errors import ImageSizeError, ModelError
-from semd.scoring.network import PAPER, Architecture, ScoringNetwork
+from semd.scoring.network import OURS, PAPER, Architecture, ScoringNetwork, with_spectrum
 from semd.scoring.preprocess import centre_crop, standardise
 from semd.scoring.scorer import Scorer
+from semd.scoring.spectrum import SPECTRUM_VALUES
 from semd.scoring.stored import network_from_bytes, network_to_bytes
 from semd.scoring.weights import load_weights, weights_to_bytes
 
@@ -70,6 +74,54 @@ def test_features_enter_the_heads_as_a_softmax_beside_the_magnification(
     assert seen[0].shape == (1, form.replicas, 513)
     assert float(seen[0][0, 0, :512].sum()) == pytest.approx(512.0, rel=1e-5)
     assert float(seen[0][0, 0, 512]) == pytest.approx(8.0 * told, abs=1e-5)
+
+
+def test_a_network_that_begins_to_read_spectra_says_what_it_said(network: ScoringNetwork) -> None:
+    grown = with_spectrum(network).eval()
+    images = torch.from_numpy(np.random.default_rng(5).normal(0.0, 1.0, (2, 1, 240, 320)).astype(np.float32))
+    magnification = torch.tensor([500.0, 5000.0])
+    with torch.inference_mode():
+        before, after = network(images, magnification), grown(images, magnification)
+    assert torch.allclose(before.scores, after.scores, atol=1e-5)
+    assert torch.allclose(before.log_sigma, after.log_sigma, atol=1e-5)
+    assert grown.architecture == dataclasses.replace(SMALL, spectrum=True)
+
+
+def test_what_is_unfamiliar_is_told_by_the_convolutions_alone(network: ScoringNetwork) -> None:
+    grown = with_spectrum(network).eval()
+    rng = np.random.default_rng(6)
+    features = torch.from_numpy(rng.gamma(2.0, 1.0, (64, 512)).astype(np.float32))
+    grown.certainty.fit_distance(features, features)
+    seen = torch.cat([features, torch.full((64, SPECTRUM_VALUES), 1e6)], dim=1)
+    assert torch.equal(grown.is_strange(seen), grown.certainty.is_strange(features))
+    assert bool(grown.is_strange(torch.cat([50.0 * features, seen[:, 512:]], dim=1)).all())
+
+
+def test_our_network_is_stored_with_its_reader() -> None:
+    torch.manual_seed(2)
+    network = ScoringNetwork(dataclasses.replace(OURS, replicas=2)).eval()
+    assert network.spectrum is not None
+    network.spectrum.fit(torch.randn(50, SPECTRUM_VALUES))
+    again = network_from_bytes(network_to_bytes(network))
+    image = np.random.default_rng(3).integers(0, 256, (480, 640)).astype(np.uint8)
+    assert Scorer(again).score(image, 2000.0) == pytest.approx(Scorer(network).score(image, 2000.0), abs=0.02)
+
+
+@pytest.mark.parametrize(("says", "score"), [(0.8, 0.0), (3.0, 3.0)])
+def test_a_frame_mostly_clipped_and_below_the_worst_field_is_nothing(
+    network: ScoringNetwork, says: float, score: float
+) -> None:
+    constant = copy.deepcopy(network)
+    last = constant.layers[-1]
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.constant_(last.bias, says)
+    image = np.full((240, 320), 255, np.uint8)
+    image[80:160, :240] = 100
+    judged = Scorer(constant).judge(image, 2000.0)
+    assert Doubt.SATURATED in judged.doubts
+    assert judged.score == pytest.approx(score, abs=1e-5)
+    image[:, :200] = 100
+    assert Scorer(constant).score(image, 2000.0) == pytest.approx(says, abs=1e-5)
 
 
 def test_folding_loses_no_pixel() -> None:

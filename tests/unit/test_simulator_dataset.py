@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from semd.domain.expert_scale import blur_for_quality, lenient_blur_px
+from semd.domain.expert_scale import blur_for_quality, lenient_blur_px, worst_blur_px
 from semd.errors import ConfigError, DatasetError
 from semd.scoring.dataset import COLUMNS, read_dataset
 from semd.simulator.dataset import DatasetSpec, build_dataset
-from semd.simulator.labelled import labelled_frames, random_blur
+from semd.simulator.labelled import Rarities, labelled_frames, random_blur
 
 SPEC = DatasetSpec(frames=11, frames_per_field=3, assorted_share=0.3, test_share=0.5, seed=11)
 
@@ -109,20 +110,47 @@ def test_a_value_that_is_no_number_is_refused(directory: Path, tmp_path: Path) -
         read_dataset(_rewrite(directory, tmp_path, label="sharp"))
 
 
+def test_far_frames_lie_beyond_the_scales_end_at_any_label() -> None:
+    frames = labelled_frames("tinball", 5000, 5, [9, 6, 3, 10, 2], rarities=Rarities(zero_share=0.0, far_share=1.0))
+    blurs = [frame.truth.blur_px for frame in frames]
+    assert min(blurs) >= worst_blur_px(5000) - 0.1
+    assert max(blurs) <= 4.0 * worst_blur_px(5000) + 0.1
+    assert max(blurs) > 1.5 * min(blurs)
+    assert {frame.truth.quality for frame in frames} == {1.0}
+    assert all(frame.truth.label <= 1 for frame in frames)
+
+
+def test_smoothed_frames_keep_their_label_and_lose_their_noise() -> None:
+    wanted = [10, 8, 6, 4, 2]
+    smoothed = labelled_frames("tinball", 1000, 5, wanted, rarities=Rarities(0.0, smoothed_share=1.0))
+    plain = labelled_frames("tinball", 1000, 5, wanted, rarities=Rarities(0.0))
+    assert [round(frame.truth.quality) for frame in smoothed] == wanted
+    # What lies between neighbouring pixels is noise, more of it the lower the label: blur lowers the rest.
+    for one, other in zip(smoothed[1:], plain[1:], strict=True):
+        assert _finest(one.image) < 0.7 * _finest(other.image)
+    assert {frame.variant for frame in smoothed} == {"normal"}
+
+
+def _finest(image: NDArray[np.uint8]) -> float:
+    """Standard deviation of a checkerboard's share in each 2x2 square, in grey levels."""
+    grey = image.astype(np.float64)
+    return float((grey[::2, ::2] - grey[1::2, ::2] - grey[::2, 1::2] + grey[1::2, 1::2]).std() / 2.0)
+
+
 def test_wanted_labels_come_out() -> None:
-    frames = labelled_frames("tinball", 1000, 5, [9, 6, 3], zero_share=0.0)
+    frames = labelled_frames("tinball", 1000, 5, [9, 6, 3], rarities=Rarities(zero_share=0.0))
     assert [round(frame.truth.quality) for frame in frames] == [9, 6, 3]
     assert all(frame.image.shape == (480, 640) for frame in frames)
 
 
 def test_a_repeated_label_is_an_exposure_variant_of_one_blur() -> None:
-    frames = labelled_frames("grid", 1000, 6, [7, 7], zero_share=0.0)
+    frames = labelled_frames("grid", 1000, 6, [7, 7], rarities=Rarities(zero_share=0.0))
     assert frames[0].truth.blur_px == frames[1].truth.blur_px
     assert not np.array_equal(frames[0].image, frames[1].image)
 
 
 def test_nothing_to_see_is_labelled_zero() -> None:
-    frames = labelled_frames("grid", 1000, 6, [10, 5, 2, 8], zero_share=1.0)
+    frames = labelled_frames("grid", 1000, 6, [10, 5, 2, 8], rarities=Rarities(zero_share=1.0))
     assert {frame.truth.label for frame in frames} == {0}
     assert {frame.variant for frame in frames} <= {"noise", "white", "black"}
 
@@ -140,3 +168,14 @@ def test_random_shapes_keep_the_wanted_size(quality: float) -> None:
 def test_impossible_specifications_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         DatasetSpec(**bad)  # type: ignore[arg-type]
+
+
+def test_empty_fields_show_next_to_nothing_at_high_magnification(tmp_path: Path) -> None:
+    spec = DatasetSpec(
+        frames=12, frames_per_field=3, magnifications=(10000.0,), assorted_share=0.0, zero_share=0.0, empty_share=1.0
+    )
+    frames = read_dataset(build_dataset(replace(spec, hollow_share=0.0), tmp_path, workers=1, progress=False))
+    grid = frames.sample == "grid"
+    assert np.count_nonzero(grid) == 6
+    assert np.all(frames.score[grid] < 5.0)
+    assert np.mean(frames.score[~grid]) > 4.0

@@ -109,7 +109,7 @@ def learn_from_sweeps(
     weights = network_to_bytes(fine_tune(network, _joined(parts), plan.tuning))
     # Measured is what is stored: its numbers are rounded to half precision.
     tuned = network_from_bytes(weights)
-    strange = torch.cat([network.certainty.is_strange(part.features) for part in (own, aside)])
+    strange = torch.cat([network.is_strange(part.seen) for part in (own, aside)])
     return Lesson(
         weights=weights,
         learned=len(learned),
@@ -133,7 +133,7 @@ def _judge(
 
 def _head_frames(judged: Judged, frames: LabelledFrames, rows: NDArray[np.int64], weight: float) -> HeadFrames:
     return HeadFrames(
-        features=judged.features,
+        seen=judged.seen,
         magnification=torch.from_numpy(frames.magnification[rows]),
         target=torch.from_numpy(frames.score[rows]),
         weight=torch.full((len(rows),), weight),
@@ -142,7 +142,7 @@ def _head_frames(judged: Judged, frames: LabelledFrames, rows: NDArray[np.int64]
 
 def _joined(parts: list[HeadFrames]) -> HeadFrames:
     return HeadFrames(
-        features=torch.cat([part.features for part in parts]),
+        seen=torch.cat([part.seen for part in parts]),
         magnification=torch.cat([part.magnification for part in parts]),
         target=torch.cat([part.target for part in parts]),
         weight=torch.cat([part.weight for part in parts]),
@@ -162,7 +162,7 @@ def _rmse(
     network: ScoringNetwork, judged: Judged, magnification: NDArray[np.float32], truth: NDArray[np.float32]
 ) -> float:
     """RMSE of a network's heads on features; those of the old network are the new one's, too."""
-    scores = network.judge(judged.features, torch.from_numpy(magnification)).scores.mean(dim=1).clamp(0.0, BEST_SCORE)
+    scores = network.judge(judged.seen, torch.from_numpy(magnification)).scores.mean(dim=1).clamp(0.0, BEST_SCORE)
     return float((scores - torch.from_numpy(truth)).square().mean().sqrt())
 
 

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from semd.scoring.network import ScoringNetwork
-    from semd.scoring.scorer import FeatureEngine
+    from semd.scoring.network import FeatureEngine, ScoringNetwork
 
     Track = Callable[[Sequence[int], str], Iterable[int]]
 
@@ -61,11 +60,11 @@ class Agreement:
 
 
 def extract_all(network: ScoringNetwork, engine: FeatureEngine, frames: SomeFrames, track: Track, doing: str) -> Tensor:
-    """Features of frames, one at a time as in the loop, float32 (n, features)."""
+    """What the heads judge frames by, one at a time as in the loop, float32 (n, features)."""
     with torch.inference_mode():
         rows = track([int(row) for row in frames.rows], doing)
-        features = [engine.extract(torch.from_numpy(frames.standardised(row, network))) for row in rows]
-    return torch.cat(features).clone()
+        seen = [network.see(torch.from_numpy(frames.standardised(row, network)), engine) for row in rows]
+    return torch.cat(seen).clone()
 
 
 @torch.no_grad()
@@ -76,7 +75,7 @@ def compare(network: ScoringNetwork, frames: SomeFrames, eager: Tensor, exported
     certainty = network.certainty
     scores = first.scores.mean(dim=1) - second.scores.mean(dim=1)
     sigma = certainty.sigma(*first) - certainty.sigma(*second)
-    changed = certainty.is_strange(eager) != certainty.is_strange(exported)
+    changed = network.is_strange(eager) != network.is_strange(exported)
     return Agreement(
         frames=len(frames.rows),
         largest=float(scores.abs().max()),

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from semd.model_store import ExportedRuntime
-    from semd.scoring.network import ScoringNetwork
+    from semd.scoring.network import FeatureEngine, ScoringNetwork
     from semd.scoring.runtime.agreement import Track
-    from semd.scoring.scorer import FeatureEngine
 
 BOUNDS: dict[ExportedRuntime, float] = {"fp32": 0.001, "int8": 0.1}
 """Largest difference from eager torch in points of score that an exported model may have on any frame."""
