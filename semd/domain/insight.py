@@ -10,6 +10,7 @@ from semd.domain.focus_curve import FocusBelief, focus_belief
 from semd.domain.judging import is_confirmed, is_doubted, is_exposed, passes, scans_at
 from semd.domain.observation import Observation
 from semd.domain.rules import RunRules
+from semd.domain.searching import unseen_wd_mm
 
 _AT_FOCUS_DEPTHS = 0.3
 _FLANK_DEPTHS = 1.2
@@ -83,15 +84,18 @@ class Insight:
         """The working distance to go to, given where the actor would.
 
         Where the frames agree on the focus, or at least on the side it lies on, it is gone to; else the actor looks for
-        it; where the run began, if that is as likely the focus. In focus already, and still not sure of it, the flank
+        it, and where it has long found nothing, the run goes where it has not been; where the run began, if that is as
+        likely the focus. In focus already, and still not sure of it, the flank
         tells more than another look from the same place.
         """
         belief, here_mm = self.belief, self.now.parameters.wd_mm
+        unseen_mm = unseen_wd_mm(self.measured, rules)
+        looking_mm = actor_mm if unseen_mm is None else unseen_mm
         if belief is None:
-            return actor_mm
+            return looking_mm
         if not self.knows_focus(rules):
             chance, there_mm = max(belief.beside(here_mm, side) for side in (-1.0, 1.0))
-            return there_mm if chance >= rules.side_share else actor_mm
+            return there_mm if chance >= rules.side_share else looking_mm
         there_mm = self._start_mm(rules) if self._is_start_due(rules) else belief.wd_mm
         if abs(here_mm - there_mm) > _AT_FOCUS_DEPTHS * belief.depth_mm or not is_exposed(self.now, rules):
             return there_mm

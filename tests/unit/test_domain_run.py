@@ -235,11 +235,12 @@ def test_the_last_step_of_the_budget_goes_back_to_the_best_frame() -> None:
 
 @pytest.mark.parametrize("score", [0.4, 4.9])
 def test_nothing_promising_gives_up_early(score: float) -> None:
-    _, decision = play([at(score)] * RULES.barren_steps)
+    rules = replace(RULES, lost_steps=RULES.barren_steps)  # the frames stay where they are
+    _, decision = play([at(score)] * RULES.barren_steps, rules)
     assert (decision.status, decision.reason) == (Status.GIVE_UP, Reason.NOTHING_TO_FOCUS_ON)
-    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(7.2)])
+    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(7.2)], rules)
     assert decision.reason is Reason.NOTHING_TO_FOCUS_ON  # its error is 0.3
-    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(7.5)])
+    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(7.5)], rules)
     assert decision.status is Status.ADJUST
 
 
