@@ -111,7 +111,7 @@ def focus_belief(frames: tuple[Observation, ...], rules: RunRules) -> FocusBelie
     coarse = np.arange(low, high + _COARSE_UNITS, _COARSE_UNITS)
     mean, sigma = _moments(coarse, _posterior(coarse, wd_units, scores, whitener, slope)[0])
     half = max(4.0 * sigma, 2.0 * _COARSE_UNITS)
-    fine = np.linspace(mean - half, mean + half, _FINE_POINTS)
+    fine = np.linspace(max(mean - half, low), min(mean + half, high), _FINE_POINTS)
     weights, qualities = _posterior(fine, wd_units, scores, whitener, slope)
     mean, sigma = _moments(fine, weights)
 

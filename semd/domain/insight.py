@@ -57,6 +57,10 @@ class Insight:
         """Whether the frames agree on where the focus is."""
         return self.belief is not None and self.belief.sigma_mm <= rules.aim_depths * self.belief.depth_mm
 
+    def is_lost(self, rules: RunRules) -> bool:
+        """Whether the frames say next to nothing of where the focus is."""
+        return self.belief is None or self.belief.sigma_mm > rules.lost_depths * self.belief.depth_mm
+
     def owes_start_a_look(self, rules: RunRules) -> bool:
         """Whether the run may have begun in focus and left before it saw the start fairly: it must not end worse."""
         return self._may_be_start(_START_POSSIBLE_SIGMAS, rules) and not self._fair_starts(rules)
@@ -89,7 +93,7 @@ class Insight:
         tells more than another look from the same place.
         """
         belief, here_mm = self.belief, self.now.parameters.wd_mm
-        unseen_mm = unseen_wd_mm(self.measured, rules)
+        unseen_mm = unseen_wd_mm(self.measured, rules) if self.is_lost(rules) else None
         looking_mm = actor_mm if unseen_mm is None else unseen_mm
         if belief is None:
             return looking_mm

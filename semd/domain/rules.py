@@ -48,8 +48,8 @@ class RunRules:
         barren_score: a score surely above this is promising. Noise and smooth gradients may look like much defocus and
             be scored up to 5.7, detail that is hardly there up to 7.6 with an error to match; ordinary fields are above
             long before its `barren_steps` are spent.
-        lost_steps: frames without a trace of the focus after which the run goes where it has not been.
-        lost_score: a score surely above this is a trace; far from focus frames have been given up to 4.
+        lost_steps: frames after which a run that knows nothing of the focus goes where it has not been.
+        lost_depths: a focus that is not even known to so many depths of focus is not known at all.
         restart_margin: how far below the threshold a score must fall after the end to start a new run.
         readback_wd_mm: largest difference between commanded and read working distance.
         readback_fraction: the same for brightness and contrast, as a fraction of U - L.
@@ -78,7 +78,7 @@ class RunRules:
     barren_steps: int = 14
     barren_score: float = 7.0
     lost_steps: int = 7
-    lost_score: float = 4.0
+    lost_depths: float = 10.0
     restart_margin: float = 1.0
     readback_wd_mm: float = 0.002
     readback_fraction: float = 0.006

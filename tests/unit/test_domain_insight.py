@@ -64,6 +64,26 @@ def test_while_the_focus_may_lie_on_either_side_the_actor_looks_for_it() -> None
     assert insight(seen(0.0, focus=7.0), RULES).next_wd_mm(10.3, RULES) == 10.3
 
 
+def test_scores_that_no_focus_explains_are_left_for_what_was_not_seen() -> None:
+    hill = [(0.0, 1.0), (12.0, 5.8), (20.0, 1.5), (12.5, 3.1), (8.0, 2.6), (14.0, 5.9), (11.0, 1.4)]
+    frames = tuple(at(place, score) for place, score in hill)
+    assert insight(frames[:-1], RULES).next_wd_mm(10.3, RULES) == 10.3
+    assert units_of(insight(frames, RULES).next_wd_mm(10.3, RULES)) == pytest.approx(-10.0)
+
+
+def test_a_flank_is_not_left_however_long_it_is_climbed() -> None:
+    flank = seen(0.0, 0.5, 1.0, 0.0, 0.5, 1.0, 0.5, focus=8.0)
+    assert units_of(insight(flank, RULES).next_wd_mm(START_MM, RULES)) == pytest.approx(8.0, abs=2.0)
+    assert not insight(flank, RULES).is_lost(RULES)
+
+
+def test_a_focus_is_believed_to_lie_in_the_window_or_not_far_beyond() -> None:
+    told = insight(tuple(at(place, 1.0) for place in (0.0, 10.0, 20.0)), RULES)
+    assert told.belief is not None
+    assert units_of(told.belief.grid_mm.min()) >= -1.3 * 30.0 - 1e-6
+    assert units_of(told.belief.grid_mm.max()) <= 1.3 * 30.0 + 1e-6
+
+
 def test_a_focus_that_is_known_is_gone_to() -> None:
     told = insight(seen(0.0, 9.0, 4.0, focus=6.0), RULES)
     assert units_of(told.next_wd_mm(START_MM, RULES)) == pytest.approx(6.0, abs=0.4)
