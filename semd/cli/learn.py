@@ -48,9 +48,6 @@ def build(
     assorted_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Further frames of other surfaces, for training only.")
     ] = 0.2,
-    surface: Annotated[
-        list[str] | None, typer.Option(help="A kind of those surfaces, such as lattice; may be repeated. Default: all.")
-    ] = None,
     test_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Fields, and frames, kept for the two tests; default: the papers'.")
     ] = 3037 / 30272,
@@ -74,7 +71,6 @@ def build(
         frames=frames,
         frames_per_field=frames_per_field,
         assorted_share=assorted_share,
-        surfaces=tuple(surface or ()),
         test_share=test_share,
         empty_share=empty_share,
         far_share=far_share,

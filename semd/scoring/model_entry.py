@@ -59,9 +59,8 @@ def _build(spec: dict[str, Any], name: str) -> str:
     shares = ("assorted_share", "test_share", "empty_share", "far_share", "smoothed_share")
     options = ("frames", "frames_per_field", *shares, "label_noise", "seed")
     # Older datasets lack what did not exist then.
-    surfaces = [f"--surface {name}" for name in spec.get("surfaces", ())]
     told = [f"--{key.replace('_', '-')} {spec[key]}" for key in options if key in spec]
-    return " ".join([f"semd dataset build {name}", *told, *surfaces])
+    return " ".join([f"semd dataset build {name}", *told])
 
 
 def _spec(data: Path) -> dict[str, Any]:

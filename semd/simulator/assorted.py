@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 
@@ -12,29 +10,22 @@ from semd.simulator.texture import Picture, fractal, scratches
 _COMPOSITE_SHARE = 0.25
 
 
-def assorted_emission(
-    rng: np.random.Generator, shape: tuple[int, int], pixel_size_nm: float, surfaces: Sequence[str] = ()
-) -> Picture:
+def assorted_emission(rng: np.random.Generator, shape: tuple[int, int], pixel_size_nm: float) -> Picture:
     """Emission of a surface with detail at every scale, or of two that meet, float32 of `shape`, about 0..1.
 
-    Args:
-        rng: source of all randomness.
-        shape: rows and columns.
-        pixel_size_nm: pixel size.
-        surfaces: kinds out of `SURFACES` to draw from; all of them where none is named.
+    Flakes, cells, fibres, scratched patches, pores, crystallites, particles, lamellae, lattices and monolayers.
     """
     finest_px = float(np.clip(50.0 / pixel_size_nm, 1.3, 4.5))
-    kinds = tuple(surfaces) or SURFACES
-    emission = _surface(rng, shape, finest_px, kinds)
+    emission = _surface(rng, shape, finest_px)
     if rng.uniform() < _COMPOSITE_SHARE:
-        emission = _joined(rng, emission, _surface(rng, shape, finest_px, kinds))
+        emission = _joined(rng, emission, _surface(rng, shape, finest_px))
     return emission
 
 
-def _surface(rng: np.random.Generator, shape: tuple[int, int], finest_px: float, kinds: Sequence[str]) -> Picture:
+def _surface(rng: np.random.Generator, shape: tuple[int, int], finest_px: float) -> Picture:
     canvas = 0.4 + np.float32(rng.uniform(0.02, 0.12)) * fractal(rng, shape, finest_px, 256.0, rng.uniform(0.0, 0.7))
-    painter = _PAINTERS[kinds[int(rng.integers(0, len(kinds)))]]
-    return np.asarray(painter(rng, canvas, finest_px), dtype=np.float32)
+    kinds = (_flakes, _cells, _fibres, _patches, _pores, _crystallites, _particles, _lamellae, _lattice, _monolayer)
+    return np.asarray(kinds[int(rng.integers(0, len(kinds)))](rng, canvas, finest_px), dtype=np.float32)
 
 
 def _joined(rng: np.random.Generator, one: Picture, other: Picture) -> Picture:
@@ -235,19 +226,3 @@ def _monolayer(rng: np.random.Generator, canvas: Picture, finest_px: float) -> P
     grey = np.float32(rng.uniform(0.25, 0.6)) + limb + np.float32(rng.uniform(0.0, 0.5)) * (canvas - 0.4)
     ground = np.float32(rng.uniform(0.1, 0.6)) * canvas
     return np.asarray(ground + cover * (grey - ground), dtype=np.float32)
-
-
-_PAINTERS = {
-    "flakes": _flakes,
-    "cells": _cells,
-    "fibres": _fibres,
-    "patches": _patches,
-    "pores": _pores,
-    "crystallites": _crystallites,
-    "particles": _particles,
-    "lamellae": _lamellae,
-    "lattice": _lattice,
-    "monolayer": _monolayer,
-}
-SURFACES = tuple(_PAINTERS)
-"""Kinds of surfaces, in the order in which they are drawn."""

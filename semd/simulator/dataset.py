@@ -17,7 +17,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from semd.errors import ConfigError
 from semd.scoring.dataset import IMAGES_NAME, SPEC_NAME, TABLE_NAME
 from semd.scoring.dataset_writer import Row, write_table
-from semd.simulator.assorted import SURFACES
 from semd.simulator.field import Sample
 from semd.simulator.grid import HollowPolicy
 from semd.simulator.labelled import LabelledFrame, Rarities, labelled_frames
@@ -36,7 +35,6 @@ class DatasetSpec:
         magnifications: magnifications, equally frequent.
         assorted_share: additional frames of other surfaces at any magnification, as a share of `frames`; for
             training only.
-        surfaces: kinds of those other surfaces, out of `SURFACES`; all where none is named.
         test_share: share of the fields, and of the frames, kept for the two tests; the papers' 3,037.
         zero_share: share of frames that are noise, white or black.
         hollow_share: share of grid fields taken at any place, hollow or not.
@@ -51,7 +49,6 @@ class DatasetSpec:
     frames_per_field: int = 6
     magnifications: tuple[float, ...] = (500.0, 1000.0, 2000.0, 5000.0, 10000.0)
     assorted_share: float = 0.2
-    surfaces: tuple[str, ...] = ()
     test_share: float = 3037 / 30272
     zero_share: float = 0.02
     hollow_share: float = 0.1
@@ -65,16 +62,14 @@ class DatasetSpec:
         """Refuse what cannot be built.
 
         Raises:
-            ConfigError: a count below 1, no magnification, a share outside 0..1, or an unknown surface.
+            ConfigError: a count below 1, no magnification, or a share outside 0..1.
         """
         if self.frames < 1 or self.frames_per_field < 1 or not self.magnifications:
             raise ConfigError("a dataset needs at least one frame, one frame per field and one magnification")
         for name in (each.name for each in fields(self) if each.name.endswith("_share")):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} must lie within 0..1, not {getattr(self, name)}")
-        for name in self.surfaces:
-            if name not in SURFACES:
-                raise ConfigError(f"surface {name!r} is not known; there are {', '.join(SURFACES)}")
+
         if not self.label_noise >= 0.0:
             raise ConfigError(f"label_noise must not be negative, it is {self.label_noise}")
 
@@ -221,7 +216,6 @@ def _build_fields(spec: DatasetSpec, field_ids: list[int], images_path: Path) ->
             list(plan.labels),
             plan.hollow,
             Rarities(spec.zero_share, spec.far_share, spec.smoothed_share),
-            spec.surfaces,
         )
         expert = np.random.default_rng([spec.seed, field_id, 7])
         for index, frame in zip(spec.frames_of(field_id), frames, strict=True):

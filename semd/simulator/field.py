@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -46,12 +45,8 @@ def crop_margin(picture: Picture) -> Picture:
     return picture[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
 
 
-def make_field(
-    sample: Sample, magnification: float, seed: int, hollow: HollowPolicy = "avoid", surfaces: Sequence[str] = ()
-) -> Field:
+def make_field(sample: Sample, magnification: float, seed: int, hollow: HollowPolicy = "avoid") -> Field:
     """Make the field that (sample, magnification, seed) stands for; the same three give the same field.
-
-    Of a grid, `hollow` says what to do about its hollows; of assorted surfaces, `surfaces` which kinds are meant.
 
     Raises:
         ConfigError: unknown sample, or a magnification that is not positive.
@@ -70,7 +65,7 @@ def make_field(
     elif sample == "gold":
         emission = gold_emission(rng, shape)
     else:
-        emission = assorted_emission(rng, shape, size_nm, surfaces)
+        emission = assorted_emission(rng, shape, size_nm)
     # Electrons leave from a volume, not a point: at high magnification even the sample itself is a little
     # soft.
     sigma_px = 0.25 * lenient_blur_px(magnification) * rng.uniform(0.3, 0.6)

@@ -7,7 +7,6 @@ The wanted quality chooses the blur, so that labels come out equally frequent; t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -156,7 +155,6 @@ def labelled_frames(
     labels: list[int],
     hollow: HollowPolicy = "avoid",
     rarities: Rarities = Rarities(),
-    surfaces: Sequence[str] = (),
 ) -> list[LabelledFrame]:
     """Make frames of one field, one for each wanted label (1..10); the same arguments give the same frames.
 
@@ -170,10 +168,9 @@ def labelled_frames(
         labels: wanted labels; an unrecognisable frame gets 0 instead.
         hollow: what to do about a grid's hollows.
         rarities: how often something out of the ordinary.
-        surfaces: kinds of assorted surfaces; all where none is named.
     """
     rng = np.random.default_rng([seed, round(magnification), 9001])
-    field = make_field(sample, magnification, seed, hollow, surfaces)
+    field = make_field(sample, magnification, seed, hollow)
     focused = np.ascontiguousarray(crop_margin(field.emission))
     detector = random_detector(rng, focused)
     focus_wd_mm = float(rng.uniform(*_STAGE_WD_MM))

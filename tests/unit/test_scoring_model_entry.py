@@ -39,12 +39,6 @@ def test_every_setting_of_the_dataset_that_has_an_option_is_named(tmp_path: Path
     assert all(option in told for option in words[4::2])
 
 
-def test_the_kinds_of_surfaces_are_named_one_by_one(tmp_path: Path) -> None:
-    (tmp_path / "spec.json").write_text(json.dumps(asdict(DatasetSpec(frames=60, surfaces=("lattice", "pores")))))
-    build, _ = scorer_entry(preset("default"), [tmp_path], NOTHING_MEASURED, "default", 2)["training"]["commands"]
-    assert build.endswith(" --seed 0 --surface lattice --surface pores")
-
-
 def test_several_datasets_are_named_one_by_one(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from semd.domain.expert_scale import blur_for_quality, lenient_blur_px, worst_blur_px
 from semd.errors import ConfigError, DatasetError
 from semd.scoring.dataset import COLUMNS, read_dataset
-from semd.simulator.assorted import SURFACES
 from semd.simulator.dataset import DatasetSpec, build_dataset
 from semd.simulator.labelled import Rarities, labelled_frames, random_blur
 
@@ -138,21 +137,6 @@ def _finest(image: NDArray[np.uint8]) -> float:
     return float((grey[::2, ::2] - grey[1::2, ::2] - grey[::2, 1::2] + grey[1::2, 1::2]).std() / 2.0)
 
 
-def test_a_surface_that_is_named_is_the_only_one() -> None:
-    # A lattice repeats: turned into its spectrum, nearly all of it lies in few places.
-    def peaked(image: NDArray[np.uint8]) -> float:
-        power = np.abs(np.fft.rfft2(image - image.mean())) ** 2
-        return float(np.sort(power.ravel())[-40:].sum() / power.sum())
-
-    def named(*surfaces: str) -> list[float]:
-        quiet = Rarities(zero_share=0.0)
-        made = [labelled_frames("assorted", 2000, seed, [10], "avoid", quiet, surfaces)[0] for seed in range(8)]
-        return [peaked(frame.image) for frame in made]
-
-    assert np.median(named("lattice")) > 3.0 * np.median(named("pores"))
-    assert named(*SURFACES) == named()
-
-
 def test_wanted_labels_come_out() -> None:
     frames = labelled_frames("tinball", 1000, 5, [9, 6, 3], rarities=Rarities(zero_share=0.0))
     assert [round(frame.truth.quality) for frame in frames] == [9, 6, 3]
@@ -180,10 +164,7 @@ def test_random_shapes_keep_the_wanted_size(quality: float) -> None:
     assert lenient_blur_px(2000) == 4.0
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [{"frames": 0}, {"magnifications": ()}, {"test_share": 1.5}, {"label_noise": -1.0}, {"surfaces": ("marble",)}],
-)
+@pytest.mark.parametrize("bad", [{"frames": 0}, {"magnifications": ()}, {"test_share": 1.5}, {"label_noise": -1.0}])
 def test_impossible_specifications_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         DatasetSpec(**bad)  # type: ignore[arg-type]
