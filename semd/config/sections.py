@@ -158,7 +158,7 @@ class ControlConfig(Section):
     sure_share: float = Field(default=0.97, ge=0, lt=1)
     sure_sigmas: float = Field(default=2.0, ge=0, le=10)
     max_steps: int = Field(default=50, ge=1, le=10_000)
-    patience_steps: int = Field(default=8, ge=1, le=10_000)
+    patience_steps: int = Field(default=7, ge=1, le=10_000)
     doubt_steps: int = Field(default=2, ge=0, le=10_000)
     restart_margin: float = Field(default=1.0, ge=0, le=10)
     readback_wd_um: float = Field(default=2.0, gt=0)

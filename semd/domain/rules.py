@@ -73,7 +73,7 @@ class RunRules:
     doubt_points: float = 3.0
     max_steps: int = 50
     max_holds: int = 3
-    patience_steps: int = 8
+    patience_steps: int = 7
     doubt_steps: int = 2
     barren_steps: int = 14
     barren_score: float = 7.0
