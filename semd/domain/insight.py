@@ -87,10 +87,10 @@ class Insight:
     def next_wd_mm(self, actor_mm: float, rules: RunRules) -> float:
         """The working distance to go to, given where the actor would.
 
-        Where the frames agree on the focus, or at least on the side it lies on, it is gone to; else the actor looks for
-        it, and where it has long found nothing, the run goes where it has not been; where the run began, if that is as
-        likely the focus. In focus already, and still not sure of it, the flank
-        tells more than another look from the same place.
+        Where the frames agree on the focus, or at least on the side it lies on, it is gone to; where the run began, if
+        that is as likely the focus. Else the actor looks for it, and once it has long found nothing, the run goes where
+        it has not been. In focus already, and still not sure of it, the flank tells more than another look from the
+        same place.
         """
         belief, here_mm = self.belief, self.now.parameters.wd_mm
         unseen_mm = unseen_wd_mm(self.measured, rules) if self.is_lost(rules) else None
