@@ -58,7 +58,9 @@ class Insight:
         return self.belief is not None and self.belief.sigma_mm <= rules.aim_depths * self.belief.depth_mm
 
     def is_lost(self, rules: RunRules) -> bool:
-        """Whether the frames say next to nothing of where the focus is."""
+        """Whether the frames were asked where the focus is, and say next to nothing."""
+        if not rules.fits_focus:
+            return False
         return self.belief is None or self.belief.sigma_mm > rules.lost_depths * self.belief.depth_mm
 
     def owes_start_a_look(self, rules: RunRules) -> bool:

@@ -71,6 +71,17 @@ def test_scores_that_no_focus_explains_are_left_for_what_was_not_seen() -> None:
     assert units_of(insight(frames, RULES).next_wd_mm(10.3, RULES)) == pytest.approx(-10.0)
 
 
+def test_without_the_fit_the_actor_is_never_overruled() -> None:
+    # So it is in training, where the actor is to learn what comes of its own steps.
+    rules = replace(RULES, fits_focus=False)
+    hill = tuple(at(place, 2.0) for place in (0.0, 12.0, 20.0, 12.5, 8.0, 14.0, 11.0))
+    assert insight(hill, rules).next_wd_mm(10.3, rules) == 10.3
+    # Nothing recognised, by contrast, is an answer: the focus is not here.
+    blank = tuple(at(place, 0.0) for place in (0.0, 12.0, 20.0, 12.5, 8.0, 14.0, 11.0))
+    assert insight(blank, RULES).belief is None
+    assert units_of(insight(blank, RULES).next_wd_mm(10.3, RULES)) == pytest.approx(-10.0)
+
+
 def test_a_flank_is_not_left_however_long_it_is_climbed() -> None:
     flank = seen(0.0, 0.5, 1.0, 0.0, 0.5, 1.0, 0.5, focus=8.0)
     assert units_of(insight(flank, RULES).next_wd_mm(START_MM, RULES)) == pytest.approx(8.0, abs=2.0)

@@ -62,9 +62,9 @@ def test_without_a_passing_score_the_run_gives_up_where_it_began() -> None:
     microscope = well_exposed(in_focus=False)
     start_mm = microscope.wd_mm
     episode = run_episode(microscope, pipeline(7.5))
-    # Eight frames after the first none was better, and the microscope stands where the best was seen.
-    assert (episode.status, episode.frames) == (Status.GIVE_UP, 9)
-    assert len(episode.path) == 9
+    # Seven frames after the first none was better, and the microscope stands where the best was seen.
+    assert (episode.status, episode.frames) == (Status.GIVE_UP, 8)
+    assert len(episode.path) == 8
     assert microscope.wd_mm == pytest.approx(start_mm, abs=1e-4)
     assert not episode.success
 
