@@ -31,6 +31,8 @@ def with_network(config: TrainingConfig, name: str) -> TrainingConfig:
 def shortened(config: TrainingConfig, scale: float) -> TrainingConfig:
     """The same training with `scale` times the passes of every stage, or of the heads where there is none.
 
+    The first keeps at least one pass; a further one of which no more than half a pass is left is left out.
+
     Raises:
         ConfigError: the scale is not positive.
     """
@@ -38,8 +40,10 @@ def shortened(config: TrainingConfig, scale: float) -> TrainingConfig:
         raise ConfigError(f"the passes can be scaled by a positive number, not by {scale}")
     if not config.stages:
         return replace(config, heads_passes=max(1, round(scale * config.heads_passes)))
-    stages = tuple(replace(stage, epochs=max(1, round(scale * stage.epochs))) for stage in config.stages)
-    return replace(config, stages=stages)
+    first, *further = config.stages
+    stages = [replace(first, epochs=max(1, round(scale * first.epochs)))]
+    stages += [replace(stage, epochs=passes) for stage in further if (passes := round(scale * stage.epochs))]
+    return replace(config, stages=tuple(stages))
 
 
 def slower(config: TrainingConfig, scale: float) -> TrainingConfig:

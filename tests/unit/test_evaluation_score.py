@@ -24,7 +24,7 @@ from semd.scoring.network import Architecture, ScoringNetwork
 from semd.scoring.rivals import shortened, slower, with_network
 from semd.scoring.scorer import Scorer
 from semd.scoring.stored import network_from_bytes, network_to_bytes
-from semd.scoring.training_config import TrainingConfig, preset
+from semd.scoring.training_config import Stage, TrainingConfig, preset
 from semd.simulator.faulty import EMPTY, FAULTS
 
 FORM = Architecture(height_px=240, width_px=320, replicas=2)
@@ -221,12 +221,13 @@ def test_rivals_differ_in_one_thing_and_do_not_read_the_spectrum() -> None:
         with_network(ours, "vgg")
 
 
-def test_passes_are_scaled_but_none_is_lost() -> None:
-    ours = TrainingConfig()
-    assert [stage.epochs for stage in shortened(ours, 0.25).stages] == [
-        max(1, round(0.25 * stage.epochs)) for stage in ours.stages
-    ]
-    assert all(stage.epochs == 1 for stage in shortened(ours, 0.01).stages)
+def test_passes_are_scaled_and_the_first_stage_keeps_one() -> None:
+    ours = TrainingConfig(stages=(Stage(240, 320, 16, 8), Stage(480, 640, 8, 2)))
+    assert [stage.epochs for stage in shortened(ours, 2.0).stages] == [16, 4]
+    assert [stage.epochs for stage in shortened(ours, 0.4).stages] == [3, 1]
+    # Half a pass of whole frames costs more than the two of crops that are left beside it.
+    assert shortened(ours, 0.25).stages == (Stage(240, 320, 16, 2),)
+    assert shortened(ours, 0.01).stages == (Stage(240, 320, 16, 1),)
     heads = preset("heads")
     assert shortened(heads, 0.5) == replace(heads, heads_passes=15)
     assert shortened(heads, 0.001).heads_passes == 1
