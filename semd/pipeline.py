@@ -82,6 +82,7 @@ class Pipeline:
                 exposure=measure_exposure(histogram),
                 sigma=judged.sigma,
                 doubts=judged.doubts,
+                stripes=judged.stripes,
             )
         measured = time.perf_counter()
         observation = Observation(stem, parameters, measurement)

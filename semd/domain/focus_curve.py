@@ -10,8 +10,9 @@ experts' scale, one focus `f` explains all scores of a run, or does not:
 with the scale `q` of `expert_scale`, the focus unit `u` assumed of the column, a factor `k` for what was assumed
 wrongly of it (aperture, pixel size), and a rest `a` that no working distance takes away (spot, astigmatism), both in
 units of the blur that experts hardly mind. The scoring machine may misread a sample throughout: its top score `t` is
-then below 10, or it counts only a share `h` of the points that blur costs. The errors `e` have the standard deviations
-that it expects of itself, and the correlations above. The unknowns are laid on a grid, and Bayes' rule does the rest.
+then below 10, or it counts only a share `h` of the points that blur costs; or it takes what is left of it far from
+focus for detail. The errors `e` have the standard deviations that it expects of itself, or larger ones where these are
+unusual, and the correlations above. The unknowns are laid on a grid, and Bayes' rule does the rest.
 """
 
 from __future__ import annotations
@@ -31,9 +32,14 @@ Table = NDArray[np.float64]
 
 _REPEATED = 0.9
 _DECAY_POINTS = 1.0
+# Two frames that only happen to score alike, here a flank and there noise, lie far apart.
+_DECAY_UNITS = 15.0
 # Errors have heavy tails: those of Student's t with so many degrees of freedom.
 _FREEDOM = 4.0
 _LEAST_SIGMA = 0.1
+# Where the scoring machine expects larger errors than on what it was trained on, it errs by even more: at 0.24 by 1.8
+# times as much as it expects, at 0.3 by 2.8 times.
+_USUAL_SIGMA = 0.18
 # What clipping and darkness may cost beside what the scoring machine expects.
 _EXPOSURE_SIGMA = 0.6
 # Below the scale's 1 nothing was recognised, whatever the focus.
@@ -44,9 +50,15 @@ _FACTOR_LOG_WEIGHTS = -0.5 * _DEVIATIONS**2
 # A column in good order: in focus its frames pass. How sharp exactly is left open.
 _RESTS = np.array([0.15, 0.4, 0.7])
 _REST_LOG_WEIGHTS = np.log([0.45, 0.4, 0.15])
-# How a sample is read: top score, share of the lost points that is seen, and how common that is. As experts do; too
-# severely, which tells in focus; too leniently, which tells far from it.
-_READINGS = ((10.0, 1.0, 0.88), (9.1, 0.9, 0.05), (8.2, 0.8, 0.03), (10.0, 0.6, 0.04))
+# How a sample is read: top score, share of the lost points that is seen, whether it goes astray far from focus, and how
+# common that is. As experts do; too severely, which tells in focus; as experts do near focus only.
+_READINGS = ((10.0, 1.0, False, 0.77), (9.1, 0.9, False, 0.05), (8.2, 0.8, False, 0.03), (10.0, 1.0, True, 0.15))
+# Astray: noise and smooth gradients, all that is left of an unknown sample far from focus, are taken for detail and
+# scored 1 to 6. The scoring machine's own error tells: below 0.16 points next to no score of 3 to 6 was wrong, above
+# 0.22 most were. A field that experts give 6 is always recognised.
+_SURE_SIGMA, _UNSURE_SIGMA = 0.16, 0.22
+_RECOGNISED = 6.0
+_STRAY_POINTS, _STRAY_SIGMA = 2.5, 2.0
 _BEYOND = 1.3
 _COARSE_UNITS = 0.5
 _FINE_POINTS = 121
@@ -101,18 +113,21 @@ def focus_belief(frames: tuple[Observation, ...], rules: RunRules) -> FocusBelie
     start = frames[0].parameters
     unit_mm = rules.optics.focus_unit_mm(start.magnification, start.pixel_nm)
     wd_units = np.array([(seen.parameters.wd_mm - start.wd_mm) / unit_mm for _, seen, _ in used])
-    scores = np.array([measured.score for _, _, measured in used])
-    whitener = _whitener(scores, np.array([_sigma(measured, rules) for _, _, measured in used]))
+    said = _Scores(
+        points=np.array([measured.score for _, _, measured in used]),
+        sigma=np.array([_sigma(measured, rules) for _, _, measured in used]),
+        may_stray=np.array([_may_stray(measured) for _, _, measured in used]),
+    )
     slope = quality_slope(start.magnification)
 
     # The focus lies in the run's window or not far beyond: first roughly, then finely where it is likely.
     reach = _BEYOND * rules.optics.window / 2.0
     low, high = min(-reach, float(wd_units.min())), max(reach, float(wd_units.max()))
     coarse = np.arange(low, high + _COARSE_UNITS, _COARSE_UNITS)
-    mean, sigma = _moments(coarse, _posterior(coarse, wd_units, scores, whitener, slope)[0])
+    mean, sigma = _moments(coarse, _posterior(coarse, wd_units, said, slope)[0])
     half = max(4.0 * sigma, 2.0 * _COARSE_UNITS)
     fine = np.linspace(max(mean - half, low), min(mean + half, high), _FINE_POINTS)
-    weights, qualities = _posterior(fine, wd_units, scores, whitener, slope)
+    weights, qualities = _posterior(fine, wd_units, said, slope)
     mean, sigma = _moments(fine, weights)
 
     share, quality = weights.reshape(-1), qualities.reshape(weights.size, -1)
@@ -130,6 +145,21 @@ def focus_belief(frames: tuple[Observation, ...], rules: RunRules) -> FocusBelie
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """What the scoring machine says of the frames that take part.
+
+    Attributes:
+        points: their scores, (n,).
+        sigma: standard deviations of these about the focus quality, (n,).
+        may_stray: 1 where a score that far from focus has gone astray would look like this, 0 where not, (n,).
+    """
+
+    points: Table
+    sigma: Table
+    may_stray: Table
+
+
 def _is_usable(measured: Measurement) -> bool:
     return not measured.doubts and measured.score >= _LEAST_SCORE
 
@@ -137,26 +167,37 @@ def _is_usable(measured: Measurement) -> bool:
 def _sigma(measured: Measurement, rules: RunRules) -> float:
     """Standard deviation in points of a score about the focus quality."""
     is_exposed = rules.exposure.accepts(measured.exposure)
-    return math.hypot(measured.sigma, _LEAST_SIGMA, 0.0 if is_exposed else _EXPOSURE_SIGMA)
+    sigma = measured.sigma * max(1.0, measured.sigma / _USUAL_SIGMA) ** 2
+    return math.hypot(sigma, _LEAST_SIGMA, 0.0 if is_exposed else _EXPOSURE_SIGMA)
 
 
-def _whitener(scores: Table, sigmas: Table) -> Table:
-    """The matrix that makes the errors independent and of unit variance, (n, n)."""
-    alike = _REPEATED * np.exp(-np.abs(scores[:, None] - scores) / _DECAY_POINTS)
+def _may_stray(measured: Measurement) -> float:
+    return min(max((measured.sigma - _SURE_SIGMA) / (_UNSURE_SIGMA - _SURE_SIGMA), 0.0), 1.0)
+
+
+def _whitener(points: Table, wd_units: Table) -> Table:
+    """The matrix that makes the errors, in their standard deviations, independent, (n, n)."""
+    apart = np.abs(points[:, None] - points) / _DECAY_POINTS + np.abs(wd_units[:, None] - wd_units) / _DECAY_UNITS
+    alike = _REPEATED * np.exp(-apart)
     np.fill_diagonal(alike, 1.0)
-    return np.asarray(np.linalg.inv(np.linalg.cholesky(alike * np.outer(sigmas, sigmas))))
+    return np.asarray(np.linalg.inv(np.linalg.cholesky(alike)))
 
 
-def _posterior(focus: Table, wd_units: Table, scores: Table, whitener: Table, slope: float) -> tuple[Table, Table]:
+def _posterior(focus: Table, wd_units: Table, said: _Scores, slope: float) -> tuple[Table, Table]:
     """Probability of each focus, factor and rest, (F, 9, 3), and the qualities that they mean, (F, 9, 3, n)."""
     offset = (wd_units - focus[:, None])[:, None, None, :] * _FACTORS[:, None, None]
     qualities = np.maximum(1.0, 10.0 - slope * np.log2(1.0 + offset**2 + (_RESTS**2)[:, None]))
+    whitener = _whitener(said.points, wd_units).T
+    stray = said.may_stray * np.maximum(_RECOGNISED - qualities, 0.0) / (_RECOGNISED - 1.0)
     prior = _FACTOR_LOG_WEIGHTS[:, None] + _REST_LOG_WEIGHTS
     readings = []
-    for top, share, common in _READINGS:
-        errors = (scores - top + share * (10.0 - qualities)) @ whitener.T
-        likelihood = -0.5 * (_FREEDOM + 1.0) * np.log1p(errors**2 / _FREEDOM).sum(axis=-1)
-        readings.append(likelihood + prior + math.log(common))
+    for top, share, strays, common in _READINGS:
+        expected, sigma = top - share * (10.0 - qualities), said.sigma
+        if strays:
+            expected, sigma = expected + _STRAY_POINTS * stray, np.hypot(sigma, _STRAY_SIGMA * stray)
+        errors = (said.points - expected) / sigma @ whitener
+        likelihood = -0.5 * (_FREEDOM + 1.0) * np.log1p(errors**2 / _FREEDOM) - np.log(sigma / said.sigma)
+        readings.append(likelihood.sum(axis=-1) + prior + math.log(common))
     log_weights = np.logaddexp.reduce(readings)
     weights = np.exp(log_weights - log_weights.max())
     return weights / weights.sum(), qualities

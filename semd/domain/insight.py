@@ -11,6 +11,7 @@ from semd.domain.judging import is_confirmed, is_doubted, is_exposed, passes, sc
 from semd.domain.observation import Observation
 from semd.domain.rules import RunRules
 from semd.domain.searching import unseen_wd_mm
+from semd.domain.stripes import without_own_stripes
 
 _AT_FOCUS_DEPTHS = 0.3
 _FLANK_DEPTHS = 1.2
@@ -26,7 +27,7 @@ class Insight:
     """What a run knows at its last frame.
 
     Attributes:
-        measured: all frames of the run as the scoring machine judged them.
+        measured: all frames of the run as the scoring machine judged them, less doubts that another scan removed.
         frames: the same as the whole run judges them: other scores and errors.
         belief: where the focus is; None where the scores alone are known.
     """
@@ -132,6 +133,7 @@ class Insight:
 
 def insight(frames: tuple[Observation, ...], rules: RunRules) -> Insight:
     """Judge the frames of a run, at least one, by all of them together."""
+    frames = without_own_stripes(frames, rules)
     belief = focus_belief(frames, rules)
     if belief is None:
         return Insight(frames, frames, None)

@@ -23,8 +23,11 @@ class Judgement:
         score: 0..10, as an expert would give.
         sigma: standard deviation of the score in points.
         doubts: why the score must not end a run, in alphabetical order; empty for an ordinary frame.
+        stripes: of a frame doubted as striped, the mean grey level of every eight scan lines from the top, changes
+            slower than stripes taken off; else empty.
     """
 
     score: float
     sigma: float = 0.0
     doubts: tuple[Doubt, ...] = ()
+    stripes: tuple[float, ...] = ()

@@ -20,6 +20,7 @@ class Measurement:
         exposure: clipping, level, contrast.
         sigma: the score's standard deviation in points.
         doubts: why the score is not to be trusted; mostly none.
+        stripes: how a frame doubted as striped brightens and darkens from the top down, see `Judgement`; else empty.
     """
 
     score: float
@@ -27,6 +28,7 @@ class Measurement:
     exposure: Exposure
     sigma: float = 0.0
     doubts: tuple[Doubt, ...] = ()
+    stripes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

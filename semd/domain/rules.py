@@ -75,7 +75,7 @@ class RunRules:
     max_holds: int = 3
     patience_steps: int = 7
     doubt_steps: int = 2
-    barren_steps: int = 14
+    barren_steps: int = 15
     barren_score: float = 7.0
     lost_steps: int = 7
     lost_depths: float = 10.0

@@ -21,6 +21,7 @@ from semd.domain.judging import (
     best_frame,
     is_barren,
     is_blank,
+    is_doubted,
     is_exposed,
     score_of,
     stays_in_focus,
@@ -134,7 +135,7 @@ def decide(run: Run | None, frame: Observation, rules: RunRules, policy: Policy)
         return _stay(run, told, rules, Status.DONE if is_good else run.status, Reason.ALREADY_ENDED)
     if is_good:
         return _stay(run, told, rules, Status.DONE, Reason.PASSED)
-    if may_pass and frame.measurement.doubts:
+    if may_pass and is_doubted(told.measured[-1]):
         # Good, if it can be believed: another scan of the same settings tells. If none does, it is left to the
         # operator as it stands.
         if holds >= rules.max_holds:

@@ -25,6 +25,7 @@ _STRIP_PX = 40
 # A grid that lies along the scan shows as much in both directions, but never the same.
 _CROSSWISE_WEIGHT = 3.0
 _SLOW_LINES = 49
+_GROUP_LINES = 8
 _PART_LINES = 24
 # Stripes fill a frame from top to bottom: no less than a third of their amplitude is met in its typical part.
 _TYPICAL_SHARE = 1.0 / 3.0
@@ -101,6 +102,14 @@ def stripe_grey(image: NDArray[np.uint8]) -> float:
     along_lines, along_columns = _shared(upright), _shared(np.ascontiguousarray(level.T))
     over_all = _left(along_lines.over_all, _CROSSWISE_WEIGHT * along_columns.over_all)
     return min(over_all, _left(along_lines.typical, along_columns.typical) / _TYPICAL_SHARE)
+
+
+def stripes(image: NDArray[np.uint8]) -> tuple[float, ...]:
+    """Mean grey level of every eight scan lines, uint8 (H, W), from the top; changes slower than stripes taken off."""
+    lines = image.mean(axis=1, dtype=np.float32)[:, None]
+    fast = lines - cv2.blur(lines, (1, _SLOW_LINES), borderType=cv2.BORDER_REFLECT_101)
+    groups = fast[: len(fast) // _GROUP_LINES * _GROUP_LINES].reshape(-1, _GROUP_LINES).mean(axis=1)
+    return tuple(round(float(level), 2) for level in groups)
 
 
 @dataclass(frozen=True, slots=True)

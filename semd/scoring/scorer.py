@@ -9,7 +9,7 @@ import torch
 
 from semd.domain.judgement import Doubt, Judgement
 from semd.errors import ModelError
-from semd.scoring.faults import find_faults
+from semd.scoring.faults import find_faults, stripes
 from semd.scoring.network import FeatureEngine, ScoringNetwork, lay_out_channels_last
 from semd.scoring.preprocess import centre_crop, standardise
 from semd.scoring.stored import network_from_bytes
@@ -99,4 +99,5 @@ class Scorer:
             doubts.add(Doubt.BLANK)
         if strange:
             doubts.add(Doubt.UNFAMILIAR)
-        return Judgement(min(max(score, 0.0), BEST_SCORE), sigma, tuple(sorted(doubts)))
+        drawn = stripes(middle) if Doubt.STRIPED in doubts else ()
+        return Judgement(min(max(score, 0.0), BEST_SCORE), sigma, tuple(sorted(doubts)), drawn)

@@ -35,7 +35,7 @@ def quality(units_off: float) -> float:
 
 def frame(wd_mm: float, score: float, exposure: Exposure = FINE, *doubts: Doubt) -> Observation:
     parameters = Parameters(MAGNIFICATION, wd_mm, 50.0, 50.0)
-    return Observation("frame", parameters, Measurement(score, FEATURES, exposure, 0.3, doubts))
+    return Observation("frame", parameters, Measurement(score, FEATURES, exposure, 0.21, doubts))
 
 
 def at(units: float, score: float, exposure: Exposure = FINE, *doubts: Doubt) -> Observation:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from semd.domain.judgement import Doubt
-from semd.scoring.faults import LEAST_STRUCTURE_GREY, clipped_share, find_faults, stripe_grey, structure_grey
+from semd.scoring.faults import LEAST_STRUCTURE_GREY, clipped_share, find_faults, stripe_grey, stripes, structure_grey
 
 
 @pytest.fixture
@@ -33,6 +33,19 @@ def test_an_ordinary_frame_has_no_faults(blobs: np.ndarray) -> None:
 def test_stripes_along_the_lines_are_found(blobs: np.ndarray) -> None:
     assert Doubt.STRIPED in find_faults(_striped(blobs, 25.0)).doubts
     assert stripe_grey(_striped(blobs, 25.0)) > stripe_grey(_striped(blobs, 10.0)) > stripe_grey(blobs)
+
+
+def test_stripes_are_told_by_their_lines_and_slow_changes_are_not() -> None:
+    image = np.full((480, 640), 100, np.uint8)
+    image[80:88] = 120
+    told = np.array(stripes(image))
+    assert told.shape == (60,)
+    assert told.argmax() == 10
+    # 8 of the 49 lines about it are 20 levels brighter than the rest.
+    assert told[10] == pytest.approx(20.0 - 20.0 * 8 / 49, abs=0.01)
+    ramp = np.broadcast_to(np.linspace(50.0, 200.0, 480).astype(np.uint8)[:, None], (480, 640))
+    assert np.abs(stripes(ramp)[6:-6]).max() < 0.5
+    assert np.corrcoef(stripes(_striped(image, 10.0)), stripes(_striped(image, 20.0)))[0, 1] > 0.95
 
 
 def test_a_grid_with_bars_both_ways_is_not_striped() -> None:
