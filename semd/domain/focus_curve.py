@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from semd.domain.axes import Axis
 from semd.domain.expert_scale import quality_slope
+from semd.domain.judging import expected_error
 from semd.domain.observation import Measurement, Observation
 from semd.domain.rules import RunRules
 
@@ -37,9 +38,6 @@ _DECAY_UNITS = 15.0
 # Errors have heavy tails: those of Student's t with so many degrees of freedom.
 _FREEDOM = 4.0
 _LEAST_SIGMA = 0.1
-# Where the scoring machine expects larger errors than on what it was trained on, it errs by even more: at 0.24 by 1.8
-# times as much as it expects, at 0.3 by 2.8 times.
-_USUAL_SIGMA = 0.18
 # What clipping and darkness may cost beside what the scoring machine expects.
 _EXPOSURE_SIGMA = 0.6
 # Below the scale's 1 nothing was recognised, whatever the focus.
@@ -167,8 +165,7 @@ def _is_usable(measured: Measurement) -> bool:
 def _sigma(measured: Measurement, rules: RunRules) -> float:
     """Standard deviation in points of a score about the focus quality."""
     is_exposed = rules.exposure.accepts(measured.exposure)
-    sigma = measured.sigma * max(1.0, measured.sigma / _USUAL_SIGMA) ** 2
-    return math.hypot(sigma, _LEAST_SIGMA, 0.0 if is_exposed else _EXPOSURE_SIGMA)
+    return math.hypot(expected_error(measured), _LEAST_SIGMA, 0.0 if is_exposed else _EXPOSURE_SIGMA)
 
 
 def _may_stray(measured: Measurement) -> float:

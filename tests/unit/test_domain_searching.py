@@ -55,8 +55,8 @@ def test_a_stretch_between_two_frames_is_entered_by_half_at_most() -> None:
 def test_all_the_rest_is_left_to_the_actor() -> None:
     few = tuple(map(at, HILL[:6]))
     assert unseen_units(few) is None
-    assert unseen_units((*few, at(10.0, 7.5))) is None
-    assert unseen_units((*few, at(10.0, 7.5, 0.6))) is not None
+    assert unseen_units((*few, at(10.0, 7.5, 0.16))) is None
+    assert unseen_units((*few, at(10.0, 7.5, 0.3))) is not None
     assert unseen_units((at(0.0), *map(at, np.linspace(-30.0, 30.0, 7)))) is None
     assert unseen_units(tuple(map(at, HILL)), replace(RULES, optics=None)) is None
 
