@@ -16,9 +16,8 @@ from semd.domain.stripes import without_own_stripes
 _AT_FOCUS_DEPTHS = 0.3
 _FLANK_DEPTHS = 1.2
 _NEAR_DEPTHS = 4.0
-_START_LIKELY_SIGMAS = 1.0
-_START_POSSIBLE_SIGMAS = 2.0
-_START_LOOKS = 2
+_START_SIGMAS = 2.0
+_START_DEPTHS = 1.0
 _TOLERATED_POINTS = 0.05
 
 
@@ -66,7 +65,7 @@ class Insight:
 
     def owes_start_a_look(self, rules: RunRules) -> bool:
         """Whether the run may have begun in focus and left before it saw the start fairly: it must not end worse."""
-        return self._may_be_start(_START_POSSIBLE_SIGMAS, rules) and not self._fair_starts(rules)
+        return self._may_be_start(rules) and not self._has_seen_start(rules)
 
     def prefers_start(self, rules: RunRules) -> bool:
         """Whether the frames say that the run began sharper than it now stands, by more than can be left open.
@@ -90,10 +89,11 @@ class Insight:
     def next_wd_mm(self, actor_mm: float, rules: RunRules) -> float:
         """The working distance to go to, given where the actor would.
 
-        Where the frames agree on the focus, or at least on the side it lies on, it is gone to; where the run began, if
-        that is as likely the focus. Else the actor looks for it, and once it has long found nothing, the run goes where
-        it has not been. In focus already, and still not sure of it, the flank tells more than another look from the
-        same place.
+        Where the frames agree on the focus, or at least on the side it lies on, it is gone to. Else the actor looks for
+        it, and once it has long found nothing, the run goes where it has not been. In focus already, and still not sure
+        of it, the flank tells more than another look from the same place. A run that may have begun in focus sees both
+        flanks before it settles: one alone does not tell the side of its start that the focus lies on, and a backlash
+        would hold the lens off a start that is come back to from the other.
         """
         belief, here_mm = self.belief, self.now.parameters.wd_mm
         unseen_mm = unseen_wd_mm(self.measured, rules) if self.is_lost(rules) else None
@@ -103,28 +103,44 @@ class Insight:
         if not self.knows_focus(rules):
             chance, there_mm = max(belief.beside(here_mm, side) for side in (-1.0, 1.0))
             return there_mm if chance >= rules.side_share else looking_mm
-        there_mm = self._start_mm(rules) if self._is_start_due(rules) else belief.wd_mm
-        if abs(here_mm - there_mm) > _AT_FOCUS_DEPTHS * belief.depth_mm or not is_exposed(self.now, rules):
-            return there_mm
-        offsets = [(seen.parameters.wd_mm - belief.wd_mm) / belief.depth_mm for seen in self.frames]
+        there_mm = self._start_mm(rules) if self._is_start_due(belief, rules) else belief.wd_mm
+        below, above = self._flanks(belief)
+        sides: tuple[float, ...] = (1.0, -1.0) if above <= below else (-1.0, 1.0)
+        if not self._is_at(there_mm, belief):
+            sides = sides[:1] if (below == 0) != (above == 0) and self._may_be_start(rules) else ()
+        elif not is_exposed(self.now, rules):
+            sides = ()
+        flanks_mm = (belief.wd_mm + side * _FLANK_DEPTHS * belief.depth_mm for side in sides)
+        limits = rules.limits[Axis.WD]
+        return next((flank_mm for flank_mm in flanks_mm if limits.clamp(flank_mm) == flank_mm), there_mm)
+
+    def _is_start_due(self, belief: FocusBelief, rules: RunRules) -> bool:
+        return self.owes_start_a_look(rules) or (self._is_at(belief.wd_mm, belief) and self.prefers_start(rules))
+
+    def _is_at(self, there_mm: float, belief: FocusBelief) -> bool:
+        return abs(self.now.parameters.wd_mm - there_mm) <= _AT_FOCUS_DEPTHS * belief.depth_mm
+
+    def _flanks(self, belief: FocusBelief) -> tuple[int, int]:
+        """How many frames show the flank below the focus, and how many the one above."""
+        seen_mm = [seen.parameters.wd_mm for seen in self.frames if not is_doubted(seen)]
+        offsets = [(wd_mm - belief.wd_mm) / belief.depth_mm for wd_mm in seen_mm]
         flanks = [offset for offset in offsets if _AT_FOCUS_DEPTHS < abs(offset) < _NEAR_DEPTHS]
-        is_above_due = sum(offset > 0.0 for offset in flanks) <= len(flanks) / 2.0
-        return belief.wd_mm + (_FLANK_DEPTHS if is_above_due else -_FLANK_DEPTHS) * belief.depth_mm
+        above = sum(offset > 0.0 for offset in flanks)
+        return len(flanks) - above, above
 
-    def _is_start_due(self, rules: RunRules) -> bool:
-        is_likely = self._may_be_start(_START_LIKELY_SIGMAS, rules) and self._fair_starts(rules) < _START_LOOKS
-        return is_likely or self.owes_start_a_look(rules) or self.prefers_start(rules)
-
-    def _may_be_start(self, sigmas: float, rules: RunRules) -> bool:
-        """Whether the run may have begun in focus."""
+    def _may_be_start(self, rules: RunRules) -> bool:
+        """Whether the run may have begun in focus, or as good as."""
         belief = self.belief
-        return belief is not None and abs(self._start_mm(rules) - belief.wd_mm) <= sigmas * belief.sigma_mm
+        if belief is None:
+            return False
+        reach_mm = max(_START_SIGMAS * belief.sigma_mm, _START_DEPTHS * belief.depth_mm)
+        return abs(self._start_mm(rules) - belief.wd_mm) <= reach_mm
 
-    def _fair_starts(self, rules: RunRules) -> int:
-        """How many frames show the run's first working distance well exposed and beyond doubt."""
+    def _has_seen_start(self, rules: RunRules) -> bool:
+        """Whether a frame shows the run's first working distance well exposed and beyond doubt."""
         there = {Axis.WD: self._start_mm(rules)}
         fair = (seen for seen in self.frames if not is_doubted(seen) and is_exposed(seen, rules))
-        return sum(not differs(there, seen.parameters, rules) for seen in fair)
+        return any(not differs(there, seen.parameters, rules) for seen in fair)
 
     def _start_mm(self, rules: RunRules) -> float:
         """The run's first working distance, as far as the limits let it be gone to."""
@@ -133,7 +149,7 @@ class Insight:
 
 def insight(frames: tuple[Observation, ...], rules: RunRules) -> Insight:
     """Judge the frames of a run, at least one, by all of them together."""
-    frames = without_own_stripes(frames, rules)
+    frames = without_own_stripes(frames)
     belief = focus_belief(frames, rules)
     if belief is None:
         return Insight(frames, frames, None)

@@ -67,7 +67,7 @@ class Scenes:
         score_wave_k: wave number of that, per u.
         score_wave_phase: its phase.
         score_noise: standard deviation from frame to frame.
-        score_exposure: points it takes off per unit of the exposure's defect.
+        score_exposure: points by which it is off per unit of the exposure's defect.
         low_u: lower limit of the working distance, in u from the start.
         high_u: upper limit.
         wd_only: whether only the working distance is controlled.
@@ -127,6 +127,7 @@ class SceneRanges:
         score_bias: standard deviation of the scorer's error on a field near focus.
         score_bias_low: the same far from focus.
         score_wave: largest amplitude of its error's change along the defocus.
+        score_exposure: least and most that it is off per unit of the exposure's defect.
         wd_only_share: share of episodes that control the working distance alone.
     """
 
@@ -138,10 +139,13 @@ class SceneRanges:
     score_bias: float = 0.15
     score_bias_low: float = 0.5
     score_wave: float = 0.5
+    score_exposure: tuple[float, float] = (-0.6, 0.0)
     wd_only_share: float = 0.1
 
 
-SHIPPED_SCORER = SceneRanges(score_noise=0.1, score_bias=0.15, score_bias_low=0.15, score_wave=0.2)
+SHIPPED_SCORER = SceneRanges(
+    score_noise=0.1, score_bias=0.15, score_bias_low=0.15, score_wave=0.2, score_exposure=(-0.4, 0.4)
+)
 """With errors somewhat larger than those of the scoring machine that comes with semd: `semd evaluate twin --scored`
 compares them. The control machine learns with larger ones: it must not rely on a scoring machine that good."""
 
@@ -188,7 +192,7 @@ def draw_scenes(count: int, ranges: SceneRanges, rng: np.random.Generator) -> Sc
         score_wave_k=rng.uniform(0.2, 1.0, count),
         score_wave_phase=rng.uniform(0.0, 2.0 * np.pi, count),
         score_noise=rng.uniform(0.3, 1.0, count) * ranges.score_noise,
-        score_exposure=rng.uniform(0.0, 0.6, count),
+        score_exposure=rng.uniform(*ranges.score_exposure, count),
         low_u=np.minimum(focus_u, 0.0) - _log_uniform(rng, 5.0, 200.0, count),
         high_u=np.maximum(focus_u, 0.0) + _log_uniform(rng, 5.0, 200.0, count),
         wd_only=(rng.random(count) < ranges.wd_only_share).astype(np.float64),

@@ -107,6 +107,17 @@ def test_in_focus_and_not_sure_of_it_the_less_known_flank_is_looked_at() -> None
     assert units_of(above.next_wd_mm(START_MM, RULES)) < -0.8
 
 
+def test_beyond_the_limits_no_flank_is_looked_for() -> None:
+    def limited(low_units: float, high_units: float) -> RunRules:
+        low, high = (START_MM + units * UNIT_MM for units in (low_units, high_units))
+        return replace(RULES, limits={**RULES.limits, Axis.WD: replace(RULES.limits[Axis.WD], low=low, high=high)})
+
+    in_focus = insight((*seen(-8.0, -3.0, -1.5), at(0.0, 8.95)), RULES)
+    assert units_of(in_focus.next_wd_mm(START_MM, limited(-9.0, 0.5))) < -0.8
+    begun_there = insight(seen(0.0, 1.2, focus=-0.3), RULES)
+    assert units_of(begun_there.next_wd_mm(10.3, limited(-0.5, 9.0))) == pytest.approx(-0.3, abs=0.4)
+
+
 def test_in_focus_it_stays_there_while_the_exposure_is_mended() -> None:
     told = insight((*seen(-8.0, -3.0, -1.5, 1.5), at(0.0, 8.8, DARK)), RULES)
     assert abs(units_of(told.next_wd_mm(START_MM, RULES))) < 0.4
@@ -128,13 +139,23 @@ def test_a_run_that_may_have_begun_in_focus_sees_its_start_fairly_before_it_ends
 
 
 def test_a_run_that_began_sharper_goes_back_before_it_ends() -> None:
-    # Frame three sees the start fairly; the last passes surely, but is a quarter of a point less sharp.
-    away = insight((at(0.0, 9.3, DARK), *seen(3.0, 1.2, 0.0, 0.6)), RULES)
+    # The start has been seen fairly; the last passes surely, but is a quarter of a point less sharp.
+    away = insight((at(0.0, 9.3, DARK), *seen(3.0, 1.2, -1.2, 0.0, 0.6)), RULES)
     assert away.may_pass(RULES)
     assert away.is_sure(RULES)
     assert not away.owes_start_a_look(RULES)
     assert away.prefers_start(RULES)
-    assert away.next_wd_mm(START_MM + 3.0 * UNIT_MM, RULES) == START_MM
+    assert abs(units_of(away.next_wd_mm(START_MM + 3.0 * UNIT_MM, RULES))) < 0.1
+
+
+def test_a_run_that_may_have_begun_in_focus_sees_both_flanks_before_it_settles() -> None:
+    one = insight(seen(0.0, 1.2, focus=-0.3), RULES)
+    assert units_of(one.next_wd_mm(10.3, RULES)) < -1.0
+    both = insight(seen(0.0, 1.2, -1.4, focus=-0.3), RULES)
+    assert units_of(both.next_wd_mm(10.3, RULES)) == pytest.approx(-0.3, abs=0.1)
+    # Coming from afar it has no start to lose.
+    far = insight(seen(0.0, 9.0, 7.5, focus=6.0), RULES)
+    assert units_of(far.next_wd_mm(10.3, RULES)) == pytest.approx(6.0, abs=0.4)
 
 
 def test_a_start_no_sharper_than_the_end_is_not_gone_back_to() -> None:
