@@ -213,7 +213,7 @@ def twin(
     text, values, is_like = found.as_text(), found.as_json(), found.is_like
     if scored:
         scorer = Scorer.load(_scorer_bytes(models, weights))
-        errors = compare_errors(cells, scored, scorer.score, lambda part: track(part, "scores", console=console))
+        errors = compare_errors(cells, scored, scorer.judge, lambda part: track(part, "scores", console=console))
         text, is_like = f"{text}\n\n{errors.as_text()}", is_like and not errors.beyond
         values |= {"errors": errors.as_json()}
     print_report(text, values, as_json=as_json)

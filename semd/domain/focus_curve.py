@@ -38,9 +38,9 @@ _DECAY_UNITS = 15.0
 # Errors have heavy tails: those of Student's t with so many degrees of freedom.
 _FREEDOM = 4.0
 _LEAST_SIGMA = 0.1
-# What clipping and darkness do to a score beside what the scoring machine expects, per unit of the exposure's defect:
-# they blur it, to either side, and take nothing off.
-_EXPOSURE_SIGMA = 0.25
+# What a bad exposure does to a score beside what the scoring machine expects: it blurs it, to either side, and takes
+# nothing off; by so much from a defect of 1 on.
+_EXPOSURE_SIGMA = 0.4
 # Below the scale's 1 nothing was recognised, whatever the focus.
 _LEAST_SCORE = 0.7
 _DEVIATIONS = np.linspace(-2.5, 2.5, 9)
@@ -166,7 +166,7 @@ def _is_usable(measured: Measurement) -> bool:
 def _sigma(measured: Measurement, rules: RunRules) -> float:
     """Standard deviation in points of a score about the focus quality."""
     defect = rules.exposure.defect(measured.exposure)
-    return math.hypot(expected_error(measured), _LEAST_SIGMA, _EXPOSURE_SIGMA * defect)
+    return math.hypot(expected_error(measured), _LEAST_SIGMA, _EXPOSURE_SIGMA * min(defect, 1.0))
 
 
 def _may_stray(measured: Measurement) -> float:

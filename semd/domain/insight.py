@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from semd.domain.axes import Axis
 from semd.domain.comparing import differs
 from semd.domain.focus_curve import FocusBelief, focus_belief
-from semd.domain.judging import is_confirmed, is_doubted, is_exposed, passes, scans_at
+from semd.domain.judging import is_confirmed, is_doubted, is_exposed, passes, scans_at, score_of
 from semd.domain.observation import Observation
 from semd.domain.rules import RunRules
 from semd.domain.searching import unseen_wd_mm
@@ -19,6 +20,7 @@ _NEAR_DEPTHS = 4.0
 _START_SIGMAS = 2.0
 _START_DEPTHS = 1.0
 _TOLERATED_POINTS = 0.05
+_TOLERATED_SAID_POINTS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Insight:
 
     def owes_start_a_look(self, rules: RunRules) -> bool:
         """Whether the run may have begun in focus and left before it saw the start fairly: it must not end worse."""
-        return self._may_be_start(rules) and not self._has_seen_start(rules)
+        return self._may_be_start(rules) and not self._fair_starts(self.frames, rules)
 
     def prefers_start(self, rules: RunRules) -> bool:
         """Whether the frames say that the run began sharper than it now stands, by more than can be left open.
@@ -73,12 +75,13 @@ class Insight:
         Where it has come back as near as the limits let it, it does not.
         """
         belief, last = self.belief, len(self.frames) - 1
-        if belief is None or last not in belief.places or 0 not in belief.places:
-            return False
-        if not differs({Axis.WD: self._start_mm(rules)}, self.now.parameters, rules):
+        if belief is None or last not in belief.places or 0 not in belief.places or self._is_at_start(self.now, rules):
             return False
         lost = belief.quality[belief.places.index(0)] - belief.quality[belief.places.index(last)]
-        return bool(lost > _TOLERATED_POINTS)
+        fair = [score_of(seen) for seen in self._fair_starts(self.measured, rules)]
+        # Nearby the scoring machine errs alike: where the scores themselves tell, the fit is not asked.
+        said = fmean(fair) - score_of(self.measured[-1]) if fair else 0.0
+        return bool(lost > _TOLERATED_POINTS or said > _TOLERATED_SAID_POINTS)
 
     def is_worth_confirming(self, best: Observation, rules: RunRules) -> bool:
         """Whether a best that passes, but not surely, is to be scanned again: what a fitted focus knows better."""
@@ -103,10 +106,13 @@ class Insight:
         if not self.knows_focus(rules):
             chance, there_mm = max(belief.beside(here_mm, side) for side in (-1.0, 1.0))
             return there_mm if chance >= rules.side_share else looking_mm
-        there_mm = self._start_mm(rules) if self._is_start_due(belief, rules) else belief.wd_mm
+        if self._is_start_due(belief, rules):
+            there_mm, is_there = self._start_mm(rules), self._is_at_start(self.now, rules)
+        else:
+            there_mm, is_there = belief.wd_mm, self._is_at_focus(belief)
         below, above = self._flanks(belief)
         sides: tuple[float, ...] = (1.0, -1.0) if above <= below else (-1.0, 1.0)
-        if not self._is_at(there_mm, belief):
+        if not is_there:
             sides = sides[:1] if (below == 0) != (above == 0) and self._may_be_start(rules) else ()
         elif not is_exposed(self.now, rules):
             sides = ()
@@ -115,10 +121,10 @@ class Insight:
         return next((flank_mm for flank_mm in flanks_mm if limits.clamp(flank_mm) == flank_mm), there_mm)
 
     def _is_start_due(self, belief: FocusBelief, rules: RunRules) -> bool:
-        return self.owes_start_a_look(rules) or (self._is_at(belief.wd_mm, belief) and self.prefers_start(rules))
+        return self.owes_start_a_look(rules) or (self._is_at_focus(belief) and self.prefers_start(rules))
 
-    def _is_at(self, there_mm: float, belief: FocusBelief) -> bool:
-        return abs(self.now.parameters.wd_mm - there_mm) <= _AT_FOCUS_DEPTHS * belief.depth_mm
+    def _is_at_focus(self, belief: FocusBelief) -> bool:
+        return abs(self.now.parameters.wd_mm - belief.wd_mm) <= _AT_FOCUS_DEPTHS * belief.depth_mm
 
     def _flanks(self, belief: FocusBelief) -> tuple[int, int]:
         """How many frames show the flank below the focus, and how many the one above."""
@@ -136,11 +142,13 @@ class Insight:
         reach_mm = max(_START_SIGMAS * belief.sigma_mm, _START_DEPTHS * belief.depth_mm)
         return abs(self._start_mm(rules) - belief.wd_mm) <= reach_mm
 
-    def _has_seen_start(self, rules: RunRules) -> bool:
-        """Whether a frame shows the run's first working distance well exposed and beyond doubt."""
-        there = {Axis.WD: self._start_mm(rules)}
-        fair = (seen for seen in self.frames if not is_doubted(seen) and is_exposed(seen, rules))
-        return any(not differs(there, seen.parameters, rules) for seen in fair)
+    def _fair_starts(self, frames: tuple[Observation, ...], rules: RunRules) -> list[Observation]:
+        """The frames that show the run's first working distance well exposed and beyond doubt."""
+        fair = (seen for seen in frames if not is_doubted(seen) and is_exposed(seen, rules))
+        return [seen for seen in fair if self._is_at_start(seen, rules)]
+
+    def _is_at_start(self, frame: Observation, rules: RunRules) -> bool:
+        return not differs({Axis.WD: self._start_mm(rules)}, frame.parameters, rules)
 
     def _start_mm(self, rules: RunRules) -> float:
         """The run's first working distance, as far as the limits let it be gone to."""

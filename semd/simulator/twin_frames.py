@@ -154,7 +154,7 @@ def _score_error(
     error: Column = scenes.score_bias + far * (
         scenes.score_bias_low + scenes.score_wave * np.sin(scenes.score_wave_k * defocus_u + scenes.score_wave_phase)
     )
-    error += scenes.score_exposure * defect
+    error += scenes.score_exposure * np.minimum(defect, 1.0) - scenes.score_exposure_loss * defect
     error += scenes.score_noise * (0.7 + 0.6 * far) * rng.standard_normal(len(quality))
     return error
 

@@ -67,7 +67,8 @@ class Scenes:
         score_wave_k: wave number of that, per u.
         score_wave_phase: its phase.
         score_noise: standard deviation from frame to frame.
-        score_exposure: points by which it is off per unit of the exposure's defect.
+        score_exposure: points by which it is off where the exposure's defect is 1 or more, or that share of it.
+        score_exposure_loss: points it takes off per unit of the exposure's defect.
         low_u: lower limit of the working distance, in u from the start.
         high_u: upper limit.
         wd_only: whether only the working distance is controlled.
@@ -104,6 +105,7 @@ class Scenes:
     score_wave_phase: Column
     score_noise: Column
     score_exposure: Column
+    score_exposure_loss: Column
     low_u: Column
     high_u: Column
     wd_only: Column
@@ -127,7 +129,8 @@ class SceneRanges:
         score_bias: standard deviation of the scorer's error on a field near focus.
         score_bias_low: the same far from focus.
         score_wave: largest amplitude of its error's change along the defocus.
-        score_exposure: least and most that it is off per unit of the exposure's defect.
+        score_exposure: the most that a bad exposure puts it off, to either side; mostly far less.
+        score_exposure_loss: the most that it takes off per unit of the exposure's defect.
         wd_only_share: share of episodes that control the working distance alone.
     """
 
@@ -139,12 +142,18 @@ class SceneRanges:
     score_bias: float = 0.15
     score_bias_low: float = 0.5
     score_wave: float = 0.5
-    score_exposure: tuple[float, float] = (-0.6, 0.0)
+    score_exposure: float = 0.0
+    score_exposure_loss: float = 0.6
     wd_only_share: float = 0.1
 
 
 SHIPPED_SCORER = SceneRanges(
-    score_noise=0.1, score_bias=0.15, score_bias_low=0.15, score_wave=0.2, score_exposure=(-0.4, 0.4)
+    score_noise=0.1,
+    score_bias=0.15,
+    score_bias_low=0.15,
+    score_wave=0.2,
+    score_exposure=1.2,
+    score_exposure_loss=0.0,
 )
 """With errors somewhat larger than those of the scoring machine that comes with semd: `semd evaluate twin --scored`
 compares them. The control machine learns with larger ones: it must not rely on a scoring machine that good."""
@@ -192,7 +201,9 @@ def draw_scenes(count: int, ranges: SceneRanges, rng: np.random.Generator) -> Sc
         score_wave_k=rng.uniform(0.2, 1.0, count),
         score_wave_phase=rng.uniform(0.0, 2.0 * np.pi, count),
         score_noise=rng.uniform(0.3, 1.0, count) * ranges.score_noise,
-        score_exposure=rng.uniform(*ranges.score_exposure, count),
+        # Heavy tails, as the scoring machine's: half of them are below an eighth of the largest.
+        score_exposure=ranges.score_exposure * (2.0 * (exposure_share := rng.random(count)) - 1.0) ** 3,
+        score_exposure_loss=ranges.score_exposure_loss * exposure_share,
         low_u=np.minimum(focus_u, 0.0) - _log_uniform(rng, 5.0, 200.0, count),
         high_u=np.maximum(focus_u, 0.0) + _log_uniform(rng, 5.0, 200.0, count),
         wd_only=(rng.random(count) < ranges.wd_only_share).astype(np.float64),

@@ -1,4 +1,4 @@
-"""The scoring machine's errors beside the twin's: the three numbers by hand, and that a misfit is noticed."""
+"""The scoring machine's errors beside the twin's: the four numbers by hand, and that a misfit is noticed."""
 
 from __future__ import annotations
 
@@ -9,20 +9,42 @@ import pytest
 from typer.testing import CliRunner
 
 from semd.cli import app
+from semd.domain.judgement import Judgement
 from semd.evaluation import twin_errors
 from semd.evaluation.twin_errors import ScoreErrors, TwinErrors, compare_errors
 from semd.simulator.microscope import VirtualMicroscope
 
 
-def test_the_three_numbers_by_hand() -> None:
-    # Two fields, three places: in focus, between, far; each scanned twice.
-    quality = np.array([[[9.0, 9.0], [7.0, 7.0], [4.0, 4.0]], [[9.5, 9.5], [7.0, 7.0], [np.nan, 5.0]]])
-    error = np.array([[[0.1, 0.3], [2.0, 2.0], [0.3, -0.3]], [[-0.4, -0.4], [2.0, 2.0], [np.nan, 0.6]]])
-    found = twin_errors._summary(quality, error)
+def test_the_four_numbers_by_hand() -> None:
+    # Two fields, three places: in focus, between, far; each scanned twice, and once ill exposed.
+    nan = np.nan
+    quality = np.array(
+        [
+            [[9.0, 9.0, 9.0], [7.0, 7.0, 7.0], [4.0, 4.0, 4.0]],
+            [[9.5, 9.5, 9.5], [7.0, 7.0, nan], [nan, 5.0, 5.0]],
+        ]
+    )
+    error = np.array(
+        [
+            [[0.1, 0.3, 0.5], [2.0, 2.0, 2.9], [0.3, -0.3, 3.0]],
+            [[-0.4, -0.4, 0.4], [2.0, 2.0, nan], [nan, 0.6, 9.0]],
+        ]
+    )
+    # The third frame of the first field is fine after all; of the last two of the second, something is missing.
+    defect = np.array([[0.5, 2.0, 0.4], [1.0, 1.0, 1.0]])
+    found = twin_errors._summary(twin_errors._Sweeps(quality, error, defect))
     assert found.near == pytest.approx(np.sqrt((0.2**2 + 0.4**2) / 2.0))
     assert found.far == pytest.approx(np.sqrt((0.3**2 + 0.3**2 + 0.6**2) / 3.0))
     # Scans 0.2 apart lie 0.1 to either side of their mean; one degree of freedom makes that 0.2 / sqrt(2).
     assert found.repeated == pytest.approx(np.sqrt((0.2**2 + 0.0) / 2.0 / 2.0))
+    assert found.exposure == pytest.approx(np.sqrt((0.3**2 + 0.9**2 + 0.8**2) / 3.0))
+
+
+def test_what_was_never_seen_is_not_a_number_and_no_fit() -> None:
+    nothing = twin_errors._Sweeps(np.full((1, 2, 3), np.nan), np.full((1, 2, 3), np.nan), np.zeros((1, 2)))
+    missing = twin_errors._summary(nothing)
+    assert np.isnan([missing.near, missing.far, missing.repeated, missing.exposure]).all()
+    assert TwinErrors(1, ScoreErrors(0.1, 0.1, 0.1, 0.1), missing).beyond == ("near", "far", "repeated", "exposure")
 
 
 def test_errors_of_a_known_size_are_found_on_rendered_frames(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +58,7 @@ def test_errors_of_a_known_size_are_found_on_rendered_frames(monkeypatch: pytest
         return seen
 
     monkeypatch.setattr(VirtualMicroscope, "scan", spied)
-    found = compare_errors([("tinball", 1000)], 1, lambda _image, _magnification: truths[-1] + 0.3, list)
+    found = compare_errors([("tinball", 1000)], 1, lambda _image, _magnification: Judgement(truths[-1] + 0.3), list)
     assert found.rendered_fields == 1
     assert found.rendered.near == pytest.approx(0.3)
     assert found.rendered.far == pytest.approx(0.3)
@@ -44,8 +66,8 @@ def test_errors_of_a_known_size_are_found_on_rendered_frames(monkeypatch: pytest
 
 
 def test_what_is_much_smaller_or_larger_is_named() -> None:
-    rendered = ScoreErrors(near=0.2, far=0.2, repeated=0.1)
-    found = TwinErrors(7, rendered, ScoreErrors(near=0.1, far=0.3, repeated=0.21))
+    rendered = ScoreErrors(near=0.2, far=0.2, repeated=0.1, exposure=0.2)
+    found = TwinErrors(7, rendered, ScoreErrors(near=0.1, far=0.3, repeated=0.21, exposure=0.2))
     assert found.beyond == ("near", "repeated")
     assert "7 fields" in found.as_text()
     assert found.as_text().count("*") == 3
