@@ -160,7 +160,7 @@ def test_a_run_that_finds_nothing_better_goes_back_to_the_best_and_looks_once_mo
     rules = replace(RULES, axes=(Axis.WD,), patience_steps=3)
     run, decision, wd_mm = None, None, 10.0
     answers = []
-    for score in (5.0, 8.0, 6.0, 6.5, 6.2, 8.0):
+    for score in (5.0, 8.4, 6.0, 6.5, 6.2, 8.4):
         frame = at(score, wd_mm=wd_mm)
         decision = decide(run, frame, rules, always(0.02, 0.0, 0.0))
         run = advance(run, frame, decision)
@@ -238,10 +238,10 @@ def test_nothing_promising_gives_up_early(score: float) -> None:
     rules = replace(RULES, lost_steps=RULES.barren_steps)  # the frames stay where they are
     _, decision = play([at(score)] * RULES.barren_steps, rules)
     assert (decision.status, decision.reason) == (Status.GIVE_UP, Reason.NOTHING_TO_FOCUS_ON)
-    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(7.8)], rules)
-    # It says 0.3 of its error, as next to nothing does whose score can be relied on: 0.8 are reckoned with.
+    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(8.2)], rules)
+    # It says 0.3 of its error, as next to nothing does whose score can be relied on: 1.5 times 0.83 are reckoned with.
     assert decision.reason is Reason.NOTHING_TO_FOCUS_ON
-    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(7.9)], rules)
+    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(8.3)], rules)
     assert decision.status is Status.ADJUST
 
 
