@@ -75,6 +75,19 @@ def test_what_lies_on_either_side_adds_up() -> None:
     assert belief.beside(START_MM + 1000.0 * UNIT_MM, 1.0) == (0.0, START_MM + 1000.0 * UNIT_MM)
 
 
+def test_badly_exposed_frames_tell_the_focus_too() -> None:
+    places = (0.0, 5.0, -6.0, 3.0)
+    dark = known(*(scored(place, quality(place - 2.0), 0.17, DARK) for place in places))
+    fine = known(*(scored(place, quality(place - 2.0), 0.17) for place in places))
+    assert focus_units(dark) == pytest.approx(2.0, abs=0.5)
+    assert fine.sigma_mm < dark.sigma_mm < 3.0 * fine.sigma_mm
+
+
+def test_badly_exposed_frames_do_not_outvote_a_fair_one() -> None:
+    belief = known(scored(0.0, 9.02, 0.17, DARK), scored(0.0, 9.09, 0.17, DARK), scored(0.0, 9.83, 0.17))
+    assert belief.passing[-1] > 0.97
+
+
 def test_a_sample_read_too_severely_still_tells_its_focus() -> None:
     places = (-9.0, 6.0, 1.5, -1.5, 0.0)
     severe = known(*(scored(place, 8.2 - 0.8 * (10.0 - quality(place))) for place in places))

@@ -158,6 +158,16 @@ def test_a_run_that_may_have_begun_in_focus_sees_both_flanks_before_it_settles()
     assert units_of(far.next_wd_mm(10.3, RULES)) == pytest.approx(6.0, abs=0.4)
 
 
+def test_scores_near_the_start_tell_by_themselves_which_is_sharper() -> None:
+    # The dark frames drag the fit's opinion of the start down; of its own kind the start's score is the higher one.
+    begun = (at(0.0, 9.02, DARK), at(0.0, 9.09, DARK), at(0.0, 9.83), at(1.4, 8.98))
+    away = insight((*begun, at(0.43, 9.4)), RULES)
+    assert away.belief is not None
+    assert away.belief.quality[2] - away.belief.quality[-1] < 0.05
+    assert away.prefers_start(RULES)
+    assert not insight((*begun, at(0.43, 9.78)), RULES).prefers_start(RULES)
+
+
 def test_a_start_no_sharper_than_the_end_is_not_gone_back_to() -> None:
     assert not insight(seen(3.0, 1.2, 0.3), RULES).prefers_start(RULES)
     assert not insight(seen(0.0, 3.0, 0.1), RULES).prefers_start(RULES)
