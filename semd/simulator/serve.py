@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from semd.simulator.field import Sample
 from semd.simulator.frame_writer import ImageFormat, Manner
 from semd.simulator.microscope import KnobLimits, VirtualMicroscope
 from semd.simulator.nanostation import NanoStation, Taken
+from semd.stop_signals import stopping_on_signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +109,10 @@ def serve_microscope(config: Config, spec: SimulateSpec, show: Callable[[str], N
         link_faults=link_faults,
         on_applied=lambda action: show(f"{action.frame}: {action.status} applied"),
     )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: station.stopping.set())
     address = (config.link.host, config.link.port)
     try:
         listener = socket.create_server(address)
     except OSError as error:
         raise LinkError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror}") from error
-    with listener:
+    with listener, stopping_on_signals(station.stopping.set):
         station.run(listener)

@@ -26,14 +26,31 @@ def test_each_asks_to_stop_and_has_its_old_meaning_afterwards(name: str, monkeyp
     assert signal.getsignal(number) == before
 
 
-def test_what_the_callback_raises_comes_out_and_the_old_meaning_is_back() -> None:
+def test_the_callback_may_take_a_lock_that_the_interrupted_code_holds() -> None:
+    # As `Event.set` does while the main thread is on its way into or out of `Event.wait`.
+    lock = threading.Lock()
+    taken: list[bool] = []
+
+    def stop() -> None:
+        taken.append(lock.acquire(timeout=5.0))
+
+    with stopping_on_signals(stop), lock:
+        signal.raise_signal(signal.SIGTERM)
+    assert taken == [True]
+
+
+def test_a_second_one_ends_at_once_where_that_is_asked_for() -> None:
     before = signal.getsignal(signal.SIGINT)
+    asked: list[None] = []
 
-    def again() -> None:
-        raise KeyboardInterrupt
+    def interrupt_twice() -> None:
+        with stopping_on_signals(lambda: asked.append(None), second_ends=True):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt), stopping_on_signals(again):
-        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        interrupt_twice()
+    assert len(asked) == 1
     assert signal.getsignal(signal.SIGINT) == before
 
 

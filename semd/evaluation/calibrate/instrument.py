@@ -287,13 +287,11 @@ def open_instrument(config: Config, pipeline: Pipeline) -> Iterator[Instrument]:
         dictation = Dictation(pipeline)
 
         def note() -> None:
-            if stop.is_set():
-                raise KeyboardInterrupt
             stop.set()
             watch.wake()
 
         try:
-            with stopping_on_signals(note), open_boxes(config, dictation) as boxes:
+            with stopping_on_signals(note, second_ends=True), open_boxes(config, dictation) as boxes:
                 yield Instrument(config, dictation, boxes, watch, stop)
         finally:
             watch.stop()
