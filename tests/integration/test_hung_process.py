@@ -101,7 +101,8 @@ def end_of(process: subprocess.Popen[bytes]) -> tuple[int, str]:
         said, _ = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()
-        process.wait()
+        # Reads to the end and closes the pipe, also where the patience ran out.
+        process.communicate()
     return process.returncode, said.decode()
 
 
