@@ -46,7 +46,7 @@ class RunRules:
         doubt_steps: the same once the best passes, but not surely.
         barren_steps: frames without a promising one before GIVE-UP.
         barren_score: a score surely above this is promising. Noise and smooth gradients may look like much defocus and
-            be scored up to 5.7, detail that is hardly there up to 7.6 with an error to match; ordinary fields are above
+            be scored up to 5.7, detail that is hardly there up to 8.5 with an error to match; ordinary fields are above
             long before its `barren_steps` are spent.
         lost_steps: frames after which a run that knows nothing of the focus goes where it has not been.
         lost_depths: a focus that is not even known to so many depths of focus is not known at all.
