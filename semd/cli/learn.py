@@ -45,6 +45,9 @@ def build(
     directory: Annotated[Path, typer.Argument(help="A new folder.")],
     frames: Annotated[int, typer.Option(min=1, help="Tin ball and grid frames; the papers' number.")] = 30272,
     frames_per_field: Annotated[int, typer.Option(min=1, help="Frames of each field of view.")] = 6,
+    magnifications: Annotated[
+        str, typer.Option(help="Comma separated; equally frequent.")
+    ] = "500,1000,2000,5000,10000",
     assorted_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Further frames of other surfaces, for training only.")
     ] = 0.2,
@@ -65,11 +68,12 @@ def build(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Simulate labelled frames."""
-    from semd.simulator.dataset import DatasetSpec, build_dataset
+    from semd.simulator.dataset import DatasetSpec, build_dataset, read_magnifications
 
     spec = DatasetSpec(
         frames=frames,
         frames_per_field=frames_per_field,
+        magnifications=read_magnifications(magnifications),
         assorted_share=assorted_share,
         test_share=test_share,
         empty_share=empty_share,

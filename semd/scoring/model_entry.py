@@ -58,8 +58,11 @@ def _build(spec: dict[str, Any], name: str) -> str:
         return f"semd dataset import DIR --table TABLE --out {name}"
     shares = ("assorted_share", "test_share", "empty_share", "far_share", "smoothed_share")
     options = ("frames", "frames_per_field", *shares, "label_noise", "seed")
+    told = []
+    if "magnifications" in spec:
+        told.append("--magnifications " + ",".join(f"{each:g}" for each in spec["magnifications"]))
     # Older datasets lack what did not exist then.
-    told = [f"--{key.replace('_', '-')} {spec[key]}" for key in options if key in spec]
+    told += [f"--{key.replace('_', '-')} {spec[key]}" for key in options if key in spec]
     return " ".join([f"semd dataset build {name}", *told])
 
 

@@ -62,14 +62,15 @@ class DatasetSpec:
         """Refuse what cannot be built.
 
         Raises:
-            ConfigError: a count below 1, no magnification, or a share outside 0..1.
+            ConfigError: a count below 1, no magnification or one below 1, or a share outside 0..1.
         """
         if self.frames < 1 or self.frames_per_field < 1 or not self.magnifications:
             raise ConfigError("a dataset needs at least one frame, one frame per field and one magnification")
         for name in (each.name for each in fields(self) if each.name.endswith("_share")):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} must lie within 0..1, not {getattr(self, name)}")
-
+        if not all(1.0 <= each < math.inf for each in self.magnifications):
+            raise ConfigError(f"magnifications must be at least 1: {self.magnifications}")
         if not self.label_noise >= 0.0:
             raise ConfigError(f"label_noise must not be negative, it is {self.label_noise}")
 
@@ -95,6 +96,18 @@ class DatasetSpec:
             return range(first, min(first + self.frames_per_field, self.frames))
         first = self.frames + (field_id - self.fields) * self.frames_per_field
         return range(first, min(first + self.frames_per_field, self.total_frames))
+
+
+def read_magnifications(text: str) -> tuple[float, ...]:
+    """Magnifications as they are typed: numbers, comma separated.
+
+    Raises:
+        ConfigError: one is no number.
+    """
+    try:
+        return tuple(float(each) for each in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"magnifications {text!r}: numbers, comma separated") from error
 
 
 @lru_cache(maxsize=4)

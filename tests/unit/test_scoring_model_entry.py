@@ -24,6 +24,7 @@ def test_every_setting_of_the_dataset_that_has_an_option_is_named(tmp_path: Path
     words = build.split()
     assert words[:3] == ["semd", "dataset", "build"]
     assert dict(zip(words[4::2], words[5::2], strict=True)) == {
+        "--magnifications": "500,1000,2000,5000,10000",
         "--frames": "60",
         "--frames-per-field": "3",
         "--assorted-share": "0.25",
@@ -47,7 +48,7 @@ def test_several_datasets_are_named_one_by_one(tmp_path: Path) -> None:
     data = [tmp_path / "one", tmp_path / "two"]
     training = scorer_entry(preset("heads"), data, NOTHING_MEASURED, "heads", 1)["training"]
     build, brought, train = training["commands"]
-    assert build.startswith("semd dataset build DATA1 --frames 60 ")
+    assert build.startswith("semd dataset build DATA1 --magnifications 500,1000,2000,5000,10000 --frames 60 ")
     assert brought == "semd dataset import DIR --table TABLE --out DATA2"
     assert train.startswith("semd train score --data DATA1 --data DATA2 --run RUN --preset heads ")
     assert [spec.get("seed") for spec in training["data"]] == [1, None]
@@ -57,5 +58,5 @@ def test_a_dataset_set_aside_is_named(tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text(json.dumps(asdict(DatasetSpec(frames=60, seed=4))))
     entry = scorer_entry(preset("heads"), [tmp_path], NOTHING_MEASURED, "heads", 1, tmp_path)
     *_, aside, train = entry["training"]["commands"]
-    assert aside.startswith("semd dataset build ASIDE --frames 60 ")
+    assert aside.startswith("semd dataset build ASIDE --magnifications 500,1000,2000,5000,10000 --frames 60 ")
     assert train.endswith(" --aside ASIDE --threads 2 --processes 1")

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
+from semd.cli import app
 from semd.domain.expert_scale import blur_for_quality, lenient_blur_px, worst_blur_px
 from semd.errors import ConfigError, DatasetError
 from semd.scoring.dataset import COLUMNS, read_dataset
-from semd.simulator.dataset import DatasetSpec, build_dataset
+from semd.simulator.dataset import DatasetSpec, build_dataset, read_magnifications
 from semd.simulator.labelled import Rarities, labelled_frames, random_blur
 
 SPEC = DatasetSpec(frames=11, frames_per_field=3, assorted_share=0.3, test_share=0.5, seed=11)
@@ -162,6 +164,19 @@ def test_random_shapes_keep_the_wanted_size(quality: float) -> None:
     for _ in range(20):
         assert random_blur(rng, wanted_px, 2000).effective_px == pytest.approx(wanted_px, rel=1e-6)
     assert lenient_blur_px(2000) == 4.0
+
+
+def test_a_dataset_of_one_magnification_can_be_asked_for(tmp_path: Path) -> None:
+    build = f"dataset build {tmp_path / 'd'} --frames 4 --frames-per-field 2"
+    told = CliRunner().invoke(app, f"{build} --magnifications 500 --assorted-share 0 --seed 3 --workers 1")
+    assert told.exit_code == 0, told.output
+    assert set(read_dataset(tmp_path / "d").magnification) == {500.0}
+
+
+@pytest.mark.parametrize("text", ["", "500,", "500;1000", "x500", "0", "-500", "nan", "inf"])
+def test_magnifications_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="magnifications"):
+        DatasetSpec(magnifications=read_magnifications(text))
 
 
 @pytest.mark.parametrize("bad", [{"frames": 0}, {"magnifications": ()}, {"test_share": 1.5}, {"label_noise": -1.0}])
