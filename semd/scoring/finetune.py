@@ -37,7 +37,8 @@ class FineTuning:
         weight_decay: decoupled, of AdamW.
         attachment: points of error that it costs to change the weights by as much, in mean square, as they are large.
         seed: of what each replica draws.
-        spectrum: let what reads the spectrum learn as well, where the network has it.
+        spectrum: let what reads the spectrum learn as well, where the network has it. It is then shown every other
+            frame's spectrum as in a mirror, drawn anew in each step: that is as sharp, and new to it.
     """
 
     steps: int = 200
@@ -115,10 +116,15 @@ def fine_tune(
         drawn = np.ones_like(drawn)
     weight = torch.from_numpy(drawn.astype(np.float32)) * frames.weight.unsqueeze(1)
     rng, count = np.random.default_rng([tuning.seed, 53]), len(frames.target)
+    mirrors = np.random.default_rng([tuning.seed, 59])
     for step in track(range(tuning.steps), "heads", disable=not progress):
         optimiser.param_groups[0]["lr"] = tuning.rate_at(step)
         chosen = torch.from_numpy(rng.integers(0, count, tuning.batch) if tuning.batch else np.arange(count))
-        answers, target = tuned.judge(frames.seen[chosen], frames.magnification[chosen]), frames.target[chosen]
+        seen, target = frames.seen[chosen], frames.target[chosen]
+        if tuning.spectrum and tuned.spectrum is not None:
+            is_mirrored = torch.from_numpy(mirrors.random((len(chosen), 1)) < 0.5)
+            seen = torch.where(is_mirrored, tuned.mirrored(seen), seen)
+        answers = tuned.judge(seen, frames.magnification[chosen])
         error = rmse_loss(answers.scores, target, weight[chosen])
         if not math.isfinite(float(error.detach())):
             raise TrainingError(f"the loss became {float(error.detach())} in step {step}; lower the learning rate")

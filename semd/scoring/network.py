@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn.functional import relu
 
 from semd.scoring.certainty import Certainty
-from semd.scoring.spectrum import log_spectrum
+from semd.scoring.spectrum import log_spectrum, mirrored
 from semd.scoring.spectrum_reader import TOLD, SpectrumReader
 from semd.scoring.torchvision_ops import import_torchvision_models
 
@@ -152,6 +152,10 @@ class ScoringNetwork(nn.Module):
         """
         features = self.extract(images) if engine is None else engine.extract(images)
         return features if self.spectrum is None else torch.cat([features, log_spectrum(images)], dim=1)
+
+    def mirrored(self, seen: Tensor) -> Tensor:
+        """The same frames with the spectrum that they have in a mirror; the convolutions' features stay."""
+        return torch.cat([seen[:, : self.features], mirrored(seen[:, self.features :])], dim=1)
 
     def is_strange(self, seen: Tensor) -> Tensor:
         """Whether frames are unlike those of the training, by the convolutions' features: bool (B,)."""

@@ -74,6 +74,24 @@ def log_spectrum(images: Tensor) -> Tensor:
         return torch.cat([power, typical, _levels(pictures)], dim=1)
 
 
+def mirrored(spectra: Tensor) -> Tensor:
+    """What `log_spectrum` gives for the same frames seen in a mirror, float32 (B, SPECTRUM_VALUES).
+
+    Either mirror will do: turned upside down, a spectrum is the same.
+    """
+    return spectra[:, _mirror_order().to(spectra.device)]
+
+
+@lru_cache(maxsize=1)
+def _mirror_order() -> Tensor:
+    """Where each value in the mirror is found: the first sector stays, the others change sides."""
+    order: list[int] = []
+    for radii, sectors in ((RADII, SECTORS), (TILE_RADII, TILE_SECTORS)):
+        start = len(order)
+        order += [start + ring * sectors + -sector % sectors for ring in range(radii) for sector in range(sectors)]
+    return torch.tensor([*order, *range(len(order), SPECTRUM_VALUES)])
+
+
 def _power(pictures: Tensor, window: Tensor) -> Tensor:
     """Power of windowed pictures without their mean, (B, H, W) to (B, H, W // 2 + 1)."""
     mean = pictures.flatten(1) @ window.square().flatten()

@@ -106,6 +106,20 @@ def test_the_reader_of_the_spectrum_learns_where_it_is_asked_to(network: Scoring
     assert rmse(tuned, lesson) < 0.7 * rmse(grown, lesson)
 
 
+def test_what_is_learned_of_a_spectrum_holds_in_a_mirror_as_well(network: ScoringNetwork) -> None:
+    grown = with_spectrum(network).eval()
+    count = 300
+    spectra = torch.from_numpy(np.random.default_rng(4).normal(0.0, 1.0, (count, SPECTRUM_VALUES)).astype(np.float32))
+    # The third sector of eight, whose mirror image is the fifth; nothing else tells the frames apart.
+    target = 5.0 + 3.0 * spectra[:, 99]
+    seen = torch.cat([torch.zeros(count, network.features), spectra], dim=1)
+    lesson = HeadFrames(seen, torch.full((count,), 500.0), target, torch.ones(count))
+    tuned = fine_tune(grown, lesson, FineTuning(steps=60, learning_rate=3e-3, attachment=0.0, spectrum=True))
+    in_a_mirror = replace(lesson, seen=grown.mirrored(seen))
+    assert torch.equal(in_a_mirror.seen[:, network.features + 101], spectra[:, 99])
+    assert rmse(tuned, in_a_mirror) < 0.6 * rmse(grown, in_a_mirror)
+
+
 def test_what_cannot_be_done_is_refused(network: ScoringNetwork) -> None:
     for wrong in ({"steps": 0}, {"learning_rate": 0.0}, {"attachment": -1.0}, {"warm_up": 1.0}, {"weight_decay": -0.1}):
         with pytest.raises(ConfigError):

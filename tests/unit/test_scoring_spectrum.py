@@ -17,6 +17,7 @@ from semd.scoring.spectrum import (
     TILE_RADII,
     TILE_SECTORS,
     log_spectrum,
+    mirrored,
 )
 from semd.scoring.spectrum_reader import TOLD, SpectrumReader
 
@@ -63,6 +64,19 @@ def test_a_wave_stands_in_its_ring_and_sector(across_per_px: float, down_per_px:
     strongest = divmod(int(values.argmax()), SECTORS)
     assert abs(strongest[0] - ring) <= 1
     assert strongest[1] == sector
+
+
+@pytest.mark.parametrize(("height", "width"), [(480, 640), (300, 400)])
+def test_a_frame_in_a_mirror_has_the_mirrored_spectrum(height: int, width: int) -> None:
+    y, x = np.mgrid[:height, :width]
+    leaning = noise(height, width) + 4.0 * np.sin(0.9 * x + 0.3 * y) * (x + 2 * y) / width
+    seen = of(leaning)
+    assert not torch.allclose(mirrored(seen[None])[0], seen, atol=0.5)
+    for picture in (leaning[:, ::-1].copy(), leaning[::-1].copy()):
+        spectrum = of(picture)
+        assert torch.allclose(mirrored(seen[None])[0, : WHOLE + TILES], spectrum[: WHOLE + TILES], atol=1e-3)
+    assert torch.equal(mirrored(seen[None])[0, WHOLE + TILES :], seen[WHOLE + TILES :])
+    assert torch.equal(mirrored(mirrored(seen[None]))[0], seen)
 
 
 @pytest.mark.parametrize("diameter_px", [9, 17, 33])
