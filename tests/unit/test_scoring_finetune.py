@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -139,19 +140,7 @@ def test_finishing_helps_on_unseen_frames_or_leaves_the_heads_alone(
     network = ScoringNetwork(Architecture(height_px=32, width_px=32, replicas=3)).eval()
     rng = np.random.default_rng(12)
     score = rng.uniform(1, 10, 60).astype(np.float32)
-    frames = LabelledFrames(
-        images=np.zeros((60, 32, 32), np.uint8),
-        field_id=np.arange(60),
-        split=np.array(["train"] * 60),
-        image_split=np.array(["train"] * 60),
-        sample=np.array(["grid"] * 60),
-        magnification=np.full(60, 1000, np.float32),
-        label=np.round(score).astype(np.int64),
-        score=score,
-        variant=np.array(["normal"] * 60),
-        blur_px=np.zeros(60, np.float32),
-        spec={},
-    )
+    frames = blank_frames(score)
     # Features that tell the score in one place, as a well-trained backbone's would.
     features = torch.from_numpy(rng.normal(0, 0.3, (60, 512)).astype(np.float32))
     features[:, 7] += torch.from_numpy(score)
@@ -173,3 +162,64 @@ def test_finishing_helps_on_unseen_frames_or_leaves_the_heads_alone(
     wrong = replace(frames, score=np.where(np.arange(60) < 40, 11 - score, score).astype(np.float32))
     kept = finishing.finish(done, wrong, trained, unseen, tmp_path, config, progress=False)
     assert torch.equal(kept.layers[0].weight, done.layers[0].weight)
+
+
+def test_weights_between_two_networks(network: ScoringNetwork) -> None:
+    other = shifted(network, 2.0)
+    found = finishing.between(network, other, 0.75).layers[-1].bias
+    assert torch.allclose(found, network.layers[-1].bias + 1.5)
+    same = finishing.between(network, other, 1.0).state_dict()
+    assert all(torch.equal(value, same[name]) for name, value in other.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("learned", "true", "outlier", "kept"),
+    [
+        (2.0, 2.0, 0.0, 2.0),  # what was learned is right
+        (2.0, -1.0, 0.0, 0.0),  # it is wrong
+        (4.0, 3.0, 0.0, 3.0),  # it goes too far: weights between
+        (1.0, 1.0, -30.0, 1.0),  # one frame that nobody can judge does not decide
+    ],
+)
+def test_what_does_best_on_unseen_frames_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learned: float, true: float, outlier: float, kept: float
+) -> None:
+    torch.manual_seed(13)
+    network = ScoringNetwork(Architecture(height_px=32, width_px=32, replicas=3)).eval()
+    features = torch.from_numpy(np.random.default_rng(14).gamma(2.0, 1.0, (60, 512)).astype(np.float32))
+    with torch.no_grad():
+        said = network.judge(features, torch.full((60,), 1000.0)).scores.mean(dim=1).numpy()
+    score = said + np.float32(true)
+    score[59] += outlier
+    monkeypatch.setattr(finishing, "see_all", lambda _net, _frames, rows, *_where, **_how: features[rows])
+    monkeypatch.setattr(finishing, "fine_tune", lambda net, *_lesson, **_how: shifted(net, learned))
+    frames = blank_frames(score)
+    rows = np.arange(60)
+    done = finishing.finish(network, frames, rows[:40], rows[40:], tmp_path, TrainingConfig(), progress=False)
+    assert torch.allclose(done.layers[-1].bias, network.layers[-1].bias + kept)
+
+
+def shifted(network: ScoringNetwork, points: float) -> ScoringNetwork:
+    """The same network, whose heads say so many points more."""
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        other.layers[-1].bias += points
+    return other
+
+
+def blank_frames(score: np.ndarray) -> LabelledFrames:
+    """Frames in which nothing is seen, each of its own field, with these scores."""
+    count = len(score)
+    return LabelledFrames(
+        images=np.zeros((count, 32, 32), np.uint8),
+        field_id=np.arange(count),
+        split=np.array(["train"] * count),
+        image_split=np.array(["train"] * count),
+        sample=np.array(["grid"] * count),
+        magnification=np.full(count, 1000, np.float32),
+        label=np.round(score).clip(1.0).astype(np.int64),
+        score=score,
+        variant=np.array(["normal"] * count),
+        blur_px=np.zeros(count, np.float32),
+        spec={},
+    )
