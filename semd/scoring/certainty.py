@@ -40,6 +40,11 @@ class Certainty(nn.Module):
         self.left_over: Tensor
         self.limit: Tensor
 
+    @property
+    def knows_distance(self) -> bool:
+        """Whether `fit_distance` has learned where training frames lie."""
+        return bool(self.limit < _NO_LIMIT)
+
     def sigma(self, scores: Tensor, log_sigma: Tensor) -> Tensor:
         """Standard deviation of the mean score: replicas, float32 (B, K) each, to float32 (B,)."""
         disagreement = scores.var(dim=1, unbiased=False)

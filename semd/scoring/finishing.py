@@ -78,12 +78,15 @@ def finish(
         told = chosen.judge(new, magnification)
     ordinary = truth > 0
     chosen.certainty.fit_sigma(told.scores[ordinary], told.log_sigma[ordinary], truth[ordinary])
-    is_familiar = torch.from_numpy(np.isin(trained, familiar))
-    # What is rarely flagged is known from many frames only; those of the training that nothing was measured from serve
-    # as well as new ones: on another dataset's fields 0.3 % then lay beyond the limit, where 0.2 % were asked for.
-    is_spare = ~is_familiar & torch.from_numpy((frames.label[trained] > 0) & (frames.sample[trained] != "assorted"))
-    spare = torch.cat([seen[is_spare], new[ordinary]])
-    chosen.certainty.fit_distance(seen[is_familiar, : chosen.features], spare[:, : chosen.features])
+    # Where the heads alone learn, the convolutions see as before. What was familiar to them, from all that they have
+    # been shown, must not shrink to the frames at hand: a lattice of balls was strange in every fourth run then.
+    if config.stages or not chosen.certainty.knows_distance:
+        is_familiar = torch.from_numpy(np.isin(trained, familiar))
+        # What is rarely flagged is known from many frames only; those of the training that nothing was measured from
+        # serve as well as new ones: on another dataset's fields 0.3 % then lay beyond the limit, 0.2 % were asked for.
+        is_spare = ~is_familiar & torch.from_numpy((frames.label[trained] > 0) & (frames.sample[trained] != "assorted"))
+        spare = torch.cat([seen[is_spare], new[ordinary]])
+        chosen.certainty.fit_distance(seen[is_familiar, : chosen.features], spare[:, : chosen.features])
     return chosen
 
 

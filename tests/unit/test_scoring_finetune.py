@@ -18,7 +18,7 @@ from semd.scoring.evaluation import Judged
 from semd.scoring.finetune import FineTuning, HeadFrames, fine_tune
 from semd.scoring.network import Architecture, ScoringNetwork, with_spectrum
 from semd.scoring.spectrum import SPECTRUM_VALUES
-from semd.scoring.training_config import TrainingConfig
+from semd.scoring.training_config import TrainingConfig, preset
 
 FORM = Architecture(height_px=240, width_px=320, replicas=3)
 
@@ -197,6 +197,25 @@ def test_what_does_best_on_unseen_frames_is_kept(
     rows = np.arange(60)
     done = finishing.finish(network, frames, rows[:40], rows[40:], tmp_path, TrainingConfig(), progress=False)
     assert torch.allclose(done.layers[-1].bias, network.layers[-1].bias + kept)
+
+
+def test_what_is_familiar_stays_where_only_the_heads_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(15)
+    network = ScoringNetwork(Architecture(height_px=32, width_px=32, replicas=3)).eval()
+    features = torch.from_numpy(np.random.default_rng(16).gamma(2.0, 1.0, (60, 512)).astype(np.float32))
+    monkeypatch.setattr(finishing, "see_all", lambda _net, _frames, rows, *_where, **_how: features[rows])
+    frames, rows = blank_frames(np.linspace(1, 10, 60, dtype=np.float32)), np.arange(60)
+    heads = replace(preset("heads"), heads_passes=1)
+    assert not network.certainty.knows_distance
+    first = finishing.finish(network, frames, rows[:40], rows[40:], tmp_path, heads, progress=False)
+    assert first.certainty.knows_distance
+    features += 5.0
+    heads_again = finishing.finish(copy.deepcopy(first), frames, rows[:40], rows[40:], tmp_path, heads, progress=False)
+    passes = replace(TrainingConfig(), heads_passes=1)
+    all_again = finishing.finish(copy.deepcopy(first), frames, rows[:40], rows[40:], tmp_path, passes, progress=False)
+    assert torch.equal(heads_again.certainty.centre, first.certainty.centre)
+    assert torch.equal(heads_again.certainty.limit, first.certainty.limit)
+    assert torch.all(all_again.certainty.centre > first.certainty.centre)
 
 
 def shifted(network: ScoringNetwork, points: float) -> ScoringNetwork:
