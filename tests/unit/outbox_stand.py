@@ -52,7 +52,10 @@ def make_action(
 def drop_file(directory: Path, action: Action) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / action.file_name
-    path.write_bytes(encode_action(action))
+    # As the daemon does: a process that runs beside the test must not find half of it.
+    unfinished = directory.parent / f"{action.file_name}.unfinished"
+    unfinished.write_bytes(encode_action(action))
+    unfinished.rename(path)
     return path
 
 
