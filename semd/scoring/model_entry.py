@@ -60,7 +60,7 @@ def _build(spec: dict[str, Any], name: str) -> str:
     options = ("frames", "frames_per_field", *shares, "label_noise", "seed")
     told = []
     if "magnifications" in spec:
-        told.append("--magnifications " + ",".join(f"{each:g}" for each in spec["magnifications"]))
+        told.append("--magnifications " + ",".join(f"{each:.15g}" for each in spec["magnifications"]))
     # Older datasets lack what did not exist then.
     told += [f"--{key.replace('_', '-')} {spec[key]}" for key in options if key in spec]
     return " ".join([f"semd dataset build {name}", *told])
