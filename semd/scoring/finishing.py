@@ -55,8 +55,6 @@ def finish(
         config: passes, rate and seed of the heads; whether the training rows' features are computed in bfloat16.
         progress: whether to show a progress bar.
     """
-    # The papers' 0, a frame with nothing in it, is neither ordinary nor one to be in doubt about.
-    familiar = _even(trained[frames.label[trained] > 0], _FAMILIAR_FRAMES)
     seen = see_all(network, frames, trained, directory, bf16=config.bf16, progress=progress)
     new = see_all(network, frames, unseen, directory, bf16=False, progress=progress)
     lesson = HeadFrames(seen, *_facts(frames, trained), weight=torch.ones(len(trained)))
@@ -81,6 +79,8 @@ def finish(
     # Where the heads alone learn, the convolutions see as before. What was familiar to them, from all that they have
     # been shown, must not shrink to the frames at hand: a lattice of balls was strange in every fourth run then.
     if config.stages or not chosen.certainty.knows_distance:
+        # The papers' 0, a frame with nothing in it, is neither ordinary nor one to be in doubt about.
+        familiar = _even(trained[frames.label[trained] > 0], _FAMILIAR_FRAMES)
         is_familiar = torch.from_numpy(np.isin(trained, familiar))
         # What is rarely flagged is known from many frames only; those of the training that nothing was measured from
         # serve as well as new ones: on another dataset's fields 0.3 % then lay beyond the limit, 0.2 % were asked for.
