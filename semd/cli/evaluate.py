@@ -98,7 +98,9 @@ def _scorer_bytes(models: Path | None, weights: Path | None) -> bytes:
 
 
 def control(
-    samples: Annotated[str, typer.Option(help="Comma separated: tinball, grid, assorted, gold.")] = "tinball,grid",
+    samples: Annotated[
+        str, typer.Option(help="Comma separated: tinball, grid, assorted, beads, gold.")
+    ] = "tinball,grid",
     magnifications: Annotated[str, typer.Option(help="Comma separated.")] = "500,1000,2000,5000,10000",
     episodes: Annotated[int, typer.Option(min=1, help="Seeds 0.. of every cell.")] = 20,
     micrograph: Annotated[

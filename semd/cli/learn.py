@@ -51,6 +51,9 @@ def build(
     assorted_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Further frames of other surfaces, for training only.")
     ] = 0.2,
+    beads_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Of the other surfaces, fine layers of latex beads.")
+    ] = 0.0,
     test_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Fields, and frames, kept for the two tests; default: the papers'.")
     ] = 3037 / 30272,
@@ -75,6 +78,7 @@ def build(
         frames_per_field=frames_per_field,
         magnifications=read_magnifications(magnifications),
         assorted_share=assorted_share,
+        beads_share=beads_share,
         test_share=test_share,
         empty_share=empty_share,
         far_share=far_share,

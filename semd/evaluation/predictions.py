@@ -105,7 +105,7 @@ def _rows_for_maps(frames: LabelledFrames, rows: NDArray[np.int64]) -> NDArray[n
     train = frames.rows("train")
     parts = []
     for magnification in np.unique(frames.magnification[rows]):
-        alike = train[(frames.magnification[train] == magnification) & (frames.sample[train] != "assorted")]
+        alike = train[(frames.magnification[train] == magnification) & ~frames.is_other_surface[train]]
         if not len(alike):
             raise DatasetError(
                 f"there is no training frame at x{magnification:g}: no metric can be mapped to a score there"

@@ -45,6 +45,8 @@ COLUMNS = (
 IMAGES_NAME = "images.npy"
 TABLE_NAME = "table.csv"
 SPEC_NAME = "spec.json"
+OTHER_SURFACES = ("assorted", "beads")
+"""Samples that are there to widen the training, not to be judged by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,11 @@ class LabelledFrames:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    @property
+    def is_other_surface(self) -> NDArray[np.bool_]:
+        """Which frames are of `OTHER_SURFACES`, bool (N,)."""
+        return np.isin(self.sample, OTHER_SURFACES)
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Row numbers, ascending: `test` (grouped by field), `image_test` (the papers'), or `train` (neither).

@@ -84,7 +84,7 @@ def finish(
         is_familiar = torch.from_numpy(np.isin(trained, familiar))
         # What is rarely flagged is known from many frames only; those of the training that nothing was measured from
         # serve as well as new ones: on another dataset's fields 0.3 % then lay beyond the limit, 0.2 % were asked for.
-        is_spare = ~is_familiar & torch.from_numpy((frames.label[trained] > 0) & (frames.sample[trained] != "assorted"))
+        is_spare = ~is_familiar & torch.from_numpy((frames.label[trained] > 0) & ~frames.is_other_surface[trained])
         spare = torch.cat([seen[is_spare], new[ordinary]])
         chosen.certainty.fit_distance(seen[is_familiar, : chosen.features], spare[:, : chosen.features])
     return chosen

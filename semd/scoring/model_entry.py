@@ -56,7 +56,7 @@ def _build(spec: dict[str, Any], name: str) -> str:
     """The command that makes a dataset."""
     if "frames_per_field" not in spec:
         return f"semd dataset import DIR --table TABLE --out {name}"
-    shares = ("assorted_share", "test_share", "empty_share", "far_share", "smoothed_share")
+    shares = ("assorted_share", "beads_share", "test_share", "empty_share", "far_share", "smoothed_share")
     options = ("frames", "frames_per_field", *shares, "label_noise", "seed")
     told = []
     if "magnifications" in spec:

@@ -241,8 +241,7 @@ def split_validation(frames: LabelledFrames, fields: int, seed: int) -> tuple[ND
     With nothing set aside, the training rows are watched themselves.
     """
     rows = frames.rows("train")
-    # Other surfaces are there to widen the training, not to be judged by.
-    wanted = rows[frames.sample[rows] != "assorted"]
+    wanted = rows[~frames.is_other_surface[rows]]
     known = np.unique(frames.field_id[wanted])
     count = min(fields, max(len(known) // 10, min(len(known) - 1, 1)))
     aside = np.random.default_rng([seed, 43]).permutation(known)[:count]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from semd.simulator.texture import Picture, fractal, scratches
+from semd.simulator.packing import ROW_SPACING, hexagonal_balls
+from semd.simulator.texture import Picture, finest_grain_px, fractal, scratches
 
 _COMPOSITE_SHARE = 0.25
 
@@ -15,7 +16,7 @@ def assorted_emission(rng: np.random.Generator, shape: tuple[int, int], pixel_si
 
     Flakes, cells, fibres, scratched patches, pores, crystallites, particles, lamellae, lattices and monolayers.
     """
-    finest_px = float(np.clip(50.0 / pixel_size_nm, 1.3, 4.5))
+    finest_px = finest_grain_px(pixel_size_nm)
     emission = _surface(rng, shape, finest_px)
     if rng.uniform() < _COMPOSITE_SHARE:
         emission = _joined(rng, emission, _surface(rng, shape, finest_px))
@@ -207,14 +208,8 @@ def _monolayer(rng: np.random.Generator, canvas: Picture, finest_px: float) -> P
     domain = np.argmin([(y - row) ** 2 + (x - column) ** 2 for row, column in seeds], axis=0)
     turns = rng.uniform(0.0, np.pi / 3.0, len(seeds)).astype(np.float32)[domain]
     along = (x * np.cos(turns) + y * np.sin(turns)) / np.float32(pitch_px)
-    across = (y * np.cos(turns) - x * np.sin(turns)) / np.float32(pitch_px * np.sqrt(0.75))
-    # Two rows of a hexagonal layer can hold the nearest ball: the one below and the one above.
-    away, ball = np.full(shape, np.inf, np.float32), np.zeros(shape, np.int64)
-    for row in (np.floor(across), np.floor(across) + 1.0):
-        column = np.round(along - 0.5 * np.mod(row, 2.0))
-        reach = np.hypot(along - 0.5 * np.mod(row, 2.0) - column, (across - row) * np.float32(np.sqrt(0.75)))
-        ball = np.where(reach < away, (row.astype(np.int64) * 7919 + column.astype(np.int64)) * 17 + domain, ball)
-        away = np.minimum(away, reach)
+    across = (y * np.cos(turns) - x * np.sin(turns)) / np.float32(pitch_px * ROW_SPACING)
+    ball, away = hexagonal_balls(along, across, domain)
     chance = rng.random(4096, dtype=np.float32)[ball % 4096]
     radius = np.float32(0.5) - np.float32(rng.uniform(0.0, 0.12)) * chance
     gaps = fractal(rng, shape, 3.0 * pitch_px, 128.0, 0.6) > np.float32(rng.uniform(1.2, 4.0))

@@ -35,6 +35,7 @@ class DatasetSpec:
         magnifications: magnifications, equally frequent.
         assorted_share: additional frames of other surfaces at any magnification, as a share of `frames`; for
             training only.
+        beads_share: share of these fields that are layers of latex beads.
         test_share: share of the fields, and of the frames, kept for the two tests; the papers' 3,037.
         zero_share: share of frames that are noise, white or black.
         hollow_share: share of grid fields taken at any place, hollow or not.
@@ -49,6 +50,7 @@ class DatasetSpec:
     frames_per_field: int = 6
     magnifications: tuple[float, ...] = (500.0, 1000.0, 2000.0, 5000.0, 10000.0)
     assorted_share: float = 0.2
+    beads_share: float = 0.0
     test_share: float = 3037 / 30272
     zero_share: float = 0.02
     hollow_share: float = 0.1
@@ -183,9 +185,10 @@ def build_dataset(spec: DatasetSpec, directory: Path, workers: int = 2, *, progr
 def _plan(spec: DatasetSpec, field_id: int) -> _FieldPlan:
     """Decide about one field; independent of all others, so that workers need not talk."""
     rng = np.random.default_rng([spec.seed, field_id, 5])
-    assorted = field_id >= spec.fields
-    if assorted:
-        sample: Sample = "assorted"
+    if field_id >= spec.fields:
+        # Without beads nothing is drawn for them: datasets made before come out as they did.
+        is_beads = spec.beads_share > 0.0 and rng.uniform() < spec.beads_share
+        sample: Sample = "beads" if is_beads else "assorted"
         magnification = float(np.exp(rng.uniform(np.log(400.0), np.log(12000.0))))
     else:
         sample = "tinball" if field_id % 2 == 0 else "grid"

@@ -11,13 +11,14 @@ import numpy as np
 from semd.domain.expert_scale import lenient_blur_px
 from semd.errors import ConfigError
 from semd.simulator.assorted import assorted_emission
+from semd.simulator.beads import beads_emission
 from semd.simulator.gold import gold_emission
 from semd.simulator.grid import HollowPolicy, grid_emission
 from semd.simulator.optics import FRAME_HEIGHT_PX, FRAME_WIDTH_PX, pixel_nm
-from semd.simulator.texture import Picture
+from semd.simulator.texture import Picture, finest_grain_px
 from semd.simulator.tinball import tinball_emission
 
-Sample = Literal["tinball", "grid", "assorted", "gold"]
+Sample = Literal["tinball", "grid", "assorted", "gold", "beads"]
 SAMPLES: tuple[Sample, ...] = get_args(Sample)
 MARGIN_PX = 64
 """Border around the frame that blur may draw from; multiples of 8 keep reduced pictures aligned."""
@@ -64,6 +65,8 @@ def make_field(sample: Sample, magnification: float, seed: int, hollow: HollowPo
         emission = grid_emission(rng, shape, size_nm, hollow)
     elif sample == "gold":
         emission = gold_emission(rng, shape)
+    elif sample == "beads":
+        emission = beads_emission(rng, shape, finest_grain_px(size_nm))
     else:
         emission = assorted_emission(rng, shape, size_nm)
     # Electrons leave from a volume, not a point: at high magnification even the sample itself is a little

@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 Picture = NDArray[np.float32]
 
 
+def finest_grain_px(pixel_size_nm: float) -> float:
+    """Size in pixels of the finest grain of a surface: about 50 nm, where pixels can show it."""
+    return float(np.clip(50.0 / pixel_size_nm, 1.3, 4.5))
+
+
 def fractal(
     rng: np.random.Generator,
     shape: tuple[int, int],

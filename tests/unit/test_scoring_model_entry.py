@@ -28,6 +28,7 @@ def test_every_setting_of_the_dataset_that_has_an_option_is_named(tmp_path: Path
         "--frames": "60",
         "--frames-per-field": "3",
         "--assorted-share": "0.25",
+        "--beads-share": "0.0",
         "--test-share": "0.2",
         "--empty-share": "0.0",
         "--far-share": "0.0",

@@ -15,8 +15,10 @@ from semd.cli import app
 from semd.domain.expert_scale import blur_for_quality, lenient_blur_px, worst_blur_px
 from semd.errors import ConfigError, DatasetError
 from semd.scoring.dataset import COLUMNS, read_dataset
+from semd.simulator.beads import beads_emission
 from semd.simulator.dataset import DatasetSpec, build_dataset, read_magnifications
 from semd.simulator.labelled import Rarities, labelled_frames, random_blur
+from semd.simulator.optics import Blur
 
 SPEC = DatasetSpec(frames=11, frames_per_field=3, assorted_share=0.3, test_share=0.5, seed=11)
 
@@ -194,3 +196,35 @@ def test_empty_fields_show_next_to_nothing_at_high_magnification(tmp_path: Path)
     assert np.count_nonzero(grid) == 6
     assert np.all(frames.score[grid] < 5.0)
     assert np.mean(frames.score[~grid]) > 4.0
+
+
+def test_beads_take_their_share_of_the_other_surfaces_and_change_no_other_field(tmp_path: Path) -> None:
+    spec = DatasetSpec(frames=4, frames_per_field=1, assorted_share=1.0, test_share=0.0, seed=3)
+    without = read_dataset(build_dataset(spec, tmp_path / "without", workers=1, progress=False))
+    all_beads = replace(spec, beads_share=1.0)
+    beads = read_dataset(build_dataset(all_beads, tmp_path / "beads", workers=1, progress=False))
+    assert without.sample.tolist() == ["tinball", "grid"] * 2 + ["assorted"] * 4
+    assert beads.sample.tolist() == ["tinball", "grid"] * 2 + ["beads"] * 4
+    assert np.array_equal(without.images[:4], beads.images[:4])
+    assert without.is_other_surface.tolist() == beads.is_other_surface.tolist() == [False] * 4 + [True] * 4
+    with pytest.raises(ConfigError, match="beads_share"):
+        replace(spec, beads_share=1.5)
+
+
+def test_a_wide_disc_turns_fine_beads_inside_out_as_optics_says() -> None:
+    """The transfer function of a disc of diameter D at frequency f is 2 J1(pi D f) / (pi D f), 0 at D f = 1.22."""
+    rng = np.random.default_rng(5)
+    layer = beads_emission(rng, (480, 640), 1.3)
+    power = np.abs(np.fft.rfft2(layer - layer.mean())) ** 2
+    frequency = np.hypot(np.fft.fftfreq(480)[:, None], np.fft.rfftfreq(640)[None])
+    rings = np.bincount((frequency * 200).astype(int).ravel(), power.ravel())
+    # The strongest ring beyond the slow changes is that of the rows: their distance is 0.87 pitches, 4.5 px and more.
+    strongest = (12 + int(np.argmax(rings[12:100]))) / 200.0
+    assert 1.0 / (0.87 * 14.0) < strongest < 1.0 / (0.87 * 4.5)
+    is_row = np.abs(frequency - strongest - 0.0025) < 0.02
+    for cycles, sign in ((0.6, 1.0), (1.7, -1.0)):
+        diameter_px = cycles / strongest
+        blurred = Blur(diameter_px, diameter_px).apply(layer)
+        before, after = (np.where(is_row, np.fft.rfft2(each), 0.0) for each in (layer, blurred))
+        agreement = float((before * after.conj()).real.sum() / (np.linalg.norm(before) * np.linalg.norm(after)))
+        assert sign * agreement > 0.6

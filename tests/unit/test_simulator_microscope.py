@@ -123,7 +123,7 @@ def test_an_unknown_sample_is_refused() -> None:
         make_field("grid", 0.0, 1)
 
 
-@pytest.mark.parametrize("sample", ["tinball", "grid", "assorted"])
+@pytest.mark.parametrize("sample", ["tinball", "grid", "assorted", "gold", "beads"])
 def test_emission_is_a_fraction(sample: Sample) -> None:
     field = make_field(sample, 2000, 5)
     assert field.emission.dtype == np.float32

@@ -1,0 +1,77 @@
+"""Latex beads dried into one dense layer: fine, regular, and packed in domains of a few or a few hundred beads.
+
+A disc of defocus wider than their pitch turns such a layer inside out beyond its first zero: gaps look like beads, and
+the layer looks sharp. Only what lies beside it tells, edges and the grain of its domains.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from semd.simulator.packing import ROW_SPACING, hexagonal_balls
+from semd.simulator.texture import Picture, fractal
+
+_PITCH_PX = (4.5, 14.0)
+_MOST_DOMAINS = 800.0
+_DRAWN = 8192
+
+
+def beads_emission(rng: np.random.Generator, shape: tuple[int, int], finest_px: float) -> Picture:
+    """Emission of a layer of touching beads, with gaps, on a plain ground that may be bare beyond its edge.
+
+    Args:
+        rng: source of randomness.
+        shape: height and width in pixels.
+        finest_px: grain size of the finest texture.
+
+    Returns:
+        float32 of `shape`, about 0..1.
+    """
+    pitch_px = float(np.exp(rng.uniform(*np.log(_PITCH_PX))))
+    domain = _domains(rng, shape)
+    turn = rng.uniform(0.0, np.pi / 3.0, int(domain.max()) + 1).astype(np.float32)[domain]
+    y, x = np.indices(shape, dtype=np.float32)
+    strain_px = np.float32(pitch_px * rng.uniform(0.0, 0.4))
+    x += strain_px * fractal(rng, shape, 6.0 * pitch_px, 256.0, 0.8)
+    y += strain_px * fractal(rng, shape, 6.0 * pitch_px, 256.0, 0.8)
+    along = (x * np.cos(turn) + y * np.sin(turn)) / np.float32(pitch_px)
+    across = (y * np.cos(turn) - x * np.sin(turn)) / np.float32(pitch_px * ROW_SPACING)
+    jitter = np.float32(rng.uniform(0.0, 0.1)) * rng.standard_normal((_DRAWN, 2), dtype=np.float32)
+    number, away = hexagonal_balls(along, across, domain, jitter)
+    chance = rng.random(_DRAWN, dtype=np.float32)[number % _DRAWN]
+    radius = np.float32(0.5) - np.float32(rng.uniform(0.0, 0.12)) * chance
+    gaps = fractal(rng, shape, 3.0 * pitch_px, 128.0, 0.6) > np.float32(rng.uniform(1.2, 4.0))
+    missing = (chance < np.float32(rng.uniform(0.0, 0.06))) | gaps
+    cover = np.where(missing, np.float32(0.0), np.clip((radius - away) * np.float32(pitch_px) + 0.5, 0.0, 1.0))
+    depth = np.clip(away / radius, 0.0, 1.0)
+    limb = np.float32(rng.uniform(-0.3, 0.35)) * depth ** np.float32(rng.uniform(2.0, 8.0))
+    grain = fractal(rng, shape, finest_px, 256.0, rng.uniform(0.0, 0.7))
+    ground = np.float32(rng.uniform(0.05, 0.3)) + np.float32(rng.uniform(0.002, 0.04)) * grain
+    bead = np.float32(rng.uniform(0.45, 0.7)) + limb + np.float32(rng.uniform(0.0, 0.04)) * grain
+    layer = ground + cover * (bead - ground)
+    return np.asarray(_laid_bare(rng, layer, grain) if rng.uniform() < 0.5 else layer, dtype=np.float32)
+
+
+def _domains(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Numbers of the domains, one for each pixel: from one domain to hundreds, each around a random point."""
+    count = int(np.exp(rng.uniform(0.0, np.log(_MOST_DOMAINS))))
+    free = np.ones(shape, np.uint8)
+    free[rng.integers(0, shape[0], count), rng.integers(0, shape[1], count)] = 0
+    _, nearest = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL)
+    return np.asarray(nearest, dtype=np.int64)
+
+
+def _laid_bare(rng: np.random.Generator, layer: Picture, grain: Picture) -> Picture:
+    """The layer ends at a straight or winding edge, which may be bright; beyond it lies what it was dried on."""
+    y, x = np.indices(layer.shape, dtype=np.float32)
+    towards = rng.uniform(0.0, 2.0 * np.pi)
+    across_px = (x - layer.shape[1] / 2) * np.float32(np.cos(towards)) + (y - layer.shape[0] / 2) * np.float32(
+        np.sin(towards)
+    )
+    across_px += np.float32(rng.choice([0.0, 10.0, 60.0])) * fractal(rng, layer.shape, 32.0, 256.0, 0.8)
+    beyond_px = across_px - np.float32(rng.uniform(0.0, 280.0))
+    bare = np.float32(rng.uniform(0.1, 0.7)) + np.float32(rng.uniform(0.0, 0.03)) * grain
+    rim = np.float32(rng.uniform(0.0, 0.4)) * np.exp(-np.abs(beyond_px) / np.float32(rng.uniform(1.0, 6.0)))
+    return np.asarray(np.where(beyond_px > 0.0, bare, layer) + rim, dtype=np.float32)
