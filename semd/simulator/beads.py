@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from semd.simulator.packing import ROW_SPACING, hexagonal_balls
 from semd.simulator.texture import Picture, fractal
 
-_PITCH_PX = (4.5, 14.0)
+_PITCH_PX = (4.5, 9.0)
 _MOST_DOMAINS = 800.0
 _DRAWN = 8192
 
