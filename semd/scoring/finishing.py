@@ -74,7 +74,8 @@ def finish(
     chosen = min(candidates, key=lambda each: _error(each, new, magnification, truth))
     with torch.no_grad():
         told = chosen.judge(new, magnification)
-    ordinary = truth > 0
+    # Other surfaces have a say in what is kept, not in how sure a score of the papers' samples is.
+    ordinary = (truth > 0) & torch.from_numpy(~frames.is_other_surface[unseen])
     chosen.certainty.fit_sigma(told.scores[ordinary], told.log_sigma[ordinary], truth[ordinary])
     # Where the heads alone learn, the convolutions see as before. What was familiar to them, from all that they have
     # been shown, must not shrink to the frames at hand: a lattice of balls was strange in every fourth run then.

@@ -199,6 +199,33 @@ def test_what_does_best_on_unseen_frames_is_kept(
     assert torch.allclose(done.layers[-1].bias, network.layers[-1].bias + kept)
 
 
+def test_other_surfaces_have_a_say_in_what_is_kept_and_none_in_how_sure_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(17)
+    network = ScoringNetwork(Architecture(height_px=32, width_px=32, replicas=3)).eval()
+    features = torch.from_numpy(np.random.default_rng(18).gamma(2.0, 1.0, (120, 512)).astype(np.float32))
+    with torch.no_grad():
+        said = network.judge(features, torch.full((120,), 1000.0)).scores.mean(dim=1).numpy()
+    monkeypatch.setattr(finishing, "see_all", lambda _net, _frames, rows, *_where, **_how: features[rows])
+    # The new heads say half a point more, which makes the ordinary frames no better: off by 0.05 to 0.45 to one side
+    # before and to the other after. On the beads the old heads are off by two points.
+    monkeypatch.setattr(finishing, "fine_tune", lambda net, *_lesson, **_how: shifted(net, 0.5))
+    rows, is_beads = np.arange(120), np.arange(120) >= 80
+    ordinary = np.random.default_rng(19).permutation(np.linspace(0.05, 0.45, 120))
+    errors = np.where(is_beads, 2.0, ordinary).astype(np.float32)
+    frames = blank_frames(said + errors)
+    frames = replace(frames, sample=np.where(is_beads, "beads", frames.sample))
+    done = finishing.finish(network, frames, rows[:40], rows[40:], tmp_path, TrainingConfig(), progress=False)
+    assert torch.allclose(done.layers[-1].bias, network.layers[-1].bias + 0.5)
+    with torch.no_grad():
+        answer = done.judge(features[40:80], torch.full((40,), 1000.0))
+        sigma = done.certainty.sigma(*answer).numpy()
+    off = np.abs(errors[40:80] - 0.5)
+    # 68 % of the ordinary frames, not of all, lie within one standard deviation.
+    assert abs((off < sigma).mean() - 0.683) < 0.03
+
+
 def test_what_is_familiar_stays_where_only_the_heads_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(15)
     network = ScoringNetwork(Architecture(height_px=32, width_px=32, replicas=3)).eval()
