@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from semd.simulator.packing import ROW_SPACING, hexagonal_balls
-from semd.simulator.texture import Picture, finest_grain_px, fractal, scratches
+from semd.simulator.texture import Picture, cells, finest_grain_px, fractal, past_an_edge_px, scratches
 
 _COMPOSITE_SHARE = 0.25
 
@@ -31,13 +31,9 @@ def _surface(rng: np.random.Generator, shape: tuple[int, int], finest_px: float)
 
 def _joined(rng: np.random.Generator, one: Picture, other: Picture) -> Picture:
     """Two surfaces along a straight or winding edge, or one in islands on the other, each of its own brightness."""
-    y, x = np.indices(one.shape, dtype=np.float32)
-    towards = rng.uniform(0.0, 2.0 * np.pi)
-    across_px = (x - one.shape[1] / 2) * np.float32(np.cos(towards)) + (y - one.shape[0] / 2) * np.float32(
-        np.sin(towards)
-    )
-    winding_px = np.float32(rng.choice([0.0, 20.0, 400.0])) * fractal(rng, one.shape, 48.0, 256.0, 0.8)
-    beyond = across_px + winding_px > np.float32(rng.uniform(-200.0, 200.0))
+    shape = (one.shape[0], one.shape[1])
+    past_px = past_an_edge_px(rng, shape, (0.0, 20.0, 400.0), 48.0)
+    beyond = past_px > np.float32(rng.uniform(-200.0, 200.0))
     dimmed = np.float32(rng.uniform(0.3, 1.0)) * other + np.float32(rng.uniform(0.0, 0.2))
     return np.asarray(np.where(beyond, dimmed, one), dtype=np.float32)
 
@@ -116,9 +112,7 @@ def _crystallites(rng: np.random.Generator, canvas: Picture, finest_px: float) -
     """Grains that meet in straight edges, each of its own grey, with or without grooves between."""
     grain_px = finest_px * float(np.exp(rng.uniform(np.log(3.0), np.log(40.0))))
     count = int(max(canvas.size / grain_px**2, 8.0))
-    free = np.ones(canvas.shape, np.uint8)
-    free[rng.integers(0, canvas.shape[0], count), rng.integers(0, canvas.shape[1], count)] = 0
-    _, nearest = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL)
+    nearest = cells(rng, (canvas.shape[0], canvas.shape[1]), count)
     greys = rng.uniform(0.15, 0.15 + rng.uniform(0.1, 0.7), int(nearest.max()) + 1).astype(np.float32)
     grains = greys[nearest] + np.float32(rng.uniform(0.0, 0.6)) * (canvas - 0.4)
     if rng.uniform() < 0.5:

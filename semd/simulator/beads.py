@@ -6,12 +6,10 @@ the layer looks sharp. Only what lies beside it tells, edges and the grain of it
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from semd.simulator.packing import ROW_SPACING, hexagonal_balls
-from semd.simulator.texture import Picture, fractal
+from semd.simulator.texture import Picture, cells, fractal, past_an_edge_px
 
 _PITCH_PX = (4.5, 9.0)
 _MOST_DOMAINS = 800.0
@@ -30,7 +28,8 @@ def beads_emission(rng: np.random.Generator, shape: tuple[int, int], finest_px: 
         float32 of `shape`, about 0..1.
     """
     pitch_px = float(np.exp(rng.uniform(*np.log(_PITCH_PX))))
-    domain = _domains(rng, shape)
+    # From one domain to hundreds.
+    domain = cells(rng, shape, int(np.exp(rng.uniform(0.0, np.log(_MOST_DOMAINS))))).astype(np.int64)
     turn = rng.uniform(0.0, np.pi / 3.0, int(domain.max()) + 1).astype(np.float32)[domain]
     y, x = np.indices(shape, dtype=np.float32)
     strain_px = np.float32(pitch_px * rng.uniform(0.0, 0.4))
@@ -54,24 +53,11 @@ def beads_emission(rng: np.random.Generator, shape: tuple[int, int], finest_px: 
     return np.asarray(_laid_bare(rng, layer, grain) if rng.uniform() < 0.5 else layer, dtype=np.float32)
 
 
-def _domains(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Numbers of the domains, one for each pixel: from one domain to hundreds, each around a random point."""
-    count = int(np.exp(rng.uniform(0.0, np.log(_MOST_DOMAINS))))
-    free = np.ones(shape, np.uint8)
-    free[rng.integers(0, shape[0], count), rng.integers(0, shape[1], count)] = 0
-    _, nearest = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL)
-    return np.asarray(nearest, dtype=np.int64)
-
-
 def _laid_bare(rng: np.random.Generator, layer: Picture, grain: Picture) -> Picture:
     """The layer ends at a straight or winding edge, which may be bright; beyond it lies what it was dried on."""
-    y, x = np.indices(layer.shape, dtype=np.float32)
-    towards = rng.uniform(0.0, 2.0 * np.pi)
-    across_px = (x - layer.shape[1] / 2) * np.float32(np.cos(towards)) + (y - layer.shape[0] / 2) * np.float32(
-        np.sin(towards)
-    )
-    across_px += np.float32(rng.choice([0.0, 10.0, 60.0])) * fractal(rng, layer.shape, 32.0, 256.0, 0.8)
-    beyond_px = across_px - np.float32(rng.uniform(0.0, 280.0))
+    shape = (layer.shape[0], layer.shape[1])
+    past_px = past_an_edge_px(rng, shape, (0.0, 10.0, 60.0), 32.0)
+    beyond_px = past_px - np.float32(rng.uniform(0.0, 280.0))
     bare = np.float32(rng.uniform(0.1, 0.7)) + np.float32(rng.uniform(0.0, 0.03)) * grain
     rim = np.float32(rng.uniform(0.0, 0.4)) * np.exp(-np.abs(beyond_px) / np.float32(rng.uniform(1.0, 6.0)))
     return np.asarray(np.where(beyond_px > 0.0, bare, layer) + rim, dtype=np.float32)

@@ -49,6 +49,32 @@ def fractal(
     return np.asarray(total / (total.std() + 1e-6), dtype=np.float32)
 
 
+def past_an_edge_px(
+    rng: np.random.Generator, shape: tuple[int, int], windings_px: tuple[float, ...], finest_px: float
+) -> Picture:
+    """How far pixels lie past an edge through the middle in a random direction, float32 of `shape`, negative before it.
+
+    Args:
+        rng: source of randomness.
+        shape: height and width in pixels.
+        windings_px: standard deviations of the edge from a straight line, of which one is taken.
+        finest_px: size of its finest windings.
+    """
+    y, x = np.indices(shape, dtype=np.float32)
+    towards = rng.uniform(0.0, 2.0 * np.pi)
+    winding_px = np.float32(rng.choice(windings_px))
+    across_px = (x - shape[1] / 2) * np.float32(np.cos(towards)) + (y - shape[0] / 2) * np.float32(np.sin(towards))
+    return np.asarray(across_px + winding_px * fractal(rng, shape, finest_px, 256.0, 0.8), dtype=np.float32)
+
+
+def cells(rng: np.random.Generator, shape: tuple[int, int], count: int) -> NDArray[np.int32]:
+    """The plane divided among random points, each pixel to the nearest: numbers from 1 up, int32 of `shape`."""
+    free = np.ones(shape, np.uint8)
+    free[rng.integers(0, shape[0], count), rng.integers(0, shape[1], count)] = 0
+    _, nearest = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL)
+    return np.asarray(nearest, dtype=np.int32)
+
+
 def scratches(rng: np.random.Generator, shape: tuple[int, int], angle_rad: float, width_px: float) -> Picture:
     """Parallel grinding marks along `angle_rad`, float32 of `shape`, mean 0, standard deviation 1."""
     side = int(np.hypot(*shape)) + 8
