@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from semd.errors import ModelError
-from semd.storage import write_atomically
+from semd.service.storage import write_atomically
 
 Role = Literal["scorer", "actor"]
 Runtime = Literal["torch", "fp32", "int8"]

@@ -15,15 +15,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semd.domain.action import Action
+from semd.decision.rules import RunRules
+from semd.decision.run import Decision, Policy, Run, decide
 from semd.domain.axes import Parameters
 from semd.domain.exposure import measure_exposure
 from semd.domain.features import grey_histogram, measure_features
-from semd.domain.judgement import Judgement
+from semd.domain.frame_score import Judgement
 from semd.domain.observation import Measurement, Observation
-from semd.domain.rules import RunRules
-from semd.domain.run import Decision, Policy, Run, decide
 from semd.model_store import Runtime, default_directory, load_model, models_digest
+from semd.protocol.action import Action
 
 
 class ScoringMachine(Protocol):

@@ -14,8 +14,8 @@ from semd.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from semd.evaluation.crashes.campaign import BenchResult, CampaignSpec
-    from semd.evaluation.crashes.steps import Step
+    from semd.campaigns.crashes.crash_campaign import BenchResult, CampaignSpec
+    from semd.campaigns.crashes.steps import Step
 
 
 def register(evaluate_app: typer.Typer) -> None:
@@ -41,7 +41,7 @@ def crashes(
     """
     import tempfile
 
-    from semd.evaluation.crashes.campaign import CampaignSpec, run_campaign
+    from semd.campaigns.crashes.crash_campaign import CampaignSpec, run_campaign
 
     spec = CampaignSpec(is_real=real, patience_s=patience_s)
     spec = _restricted(spec, layout or [], dialect or [], failpoint or [], mode or [], hit or [])
@@ -67,8 +67,8 @@ def _restricted(
 ) -> CampaignSpec:
     from dataclasses import replace
 
-    from semd.domain.pairing import Layout
-    from semd.failpoints import Failpoint
+    from semd.protocol.pairing import Layout
+    from semd.service.failpoints import Failpoint
 
     known: dict[str, tuple[list[str], list[str]]] = {
         "--layout": (layouts, [str(there) for there in Layout]),
@@ -103,7 +103,7 @@ def _is_fine(result: BenchResult) -> bool:
 def _save(spec: CampaignSpec, results: Sequence[BenchResult], out: Path | None) -> None:
     import json
 
-    from semd.evaluation.crashes.campaign import as_json
+    from semd.campaigns.crashes.crash_campaign import as_json
 
     if out is not None:
         (out / "crashes.json").write_text(json.dumps(as_json(spec, results), indent=1, default=str) + "\n")
@@ -113,7 +113,7 @@ def _report(results: Sequence[BenchResult], *, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from semd.evaluation.crashes.campaign import summarise
+    from semd.campaigns.crashes.crash_campaign import summarise
 
     counted = ("frames", "lost", "doubled", "applied_twice", "invented", "differing", "sent_again")
     table = Table("layout", "link", "what", "failpoint", *(name.replace("_", " ") for name in counted), "recovery s")

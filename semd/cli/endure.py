@@ -38,7 +38,7 @@ def fuzz(
     from rich.progress import Progress
 
     import semd
-    from semd.evaluation.fuzz.campaign import FuzzSpec, run_campaign
+    from semd.campaigns.fuzz.fuzz_campaign import FuzzSpec, run_campaign
 
     spec = FuzzSpec(
         inputs=inputs,
@@ -83,7 +83,7 @@ def soak(
     from rich.console import Console
     from rich.progress import Progress
 
-    from semd.evaluation.soak.soak import SoakSpec, run_soak
+    from semd.campaigns.soak.soak import SoakSpec, run_soak
 
     spec = SoakSpec(
         frames=frames,

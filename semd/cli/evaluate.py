@@ -51,8 +51,8 @@ def score(
     """The papers' Tables 1 and 2 on both splits, the 0 class, the flags, and Fig. 1."""
     from rich.progress import track
 
-    from semd.evaluation.score_report import evaluate_score, parse_rivals
-    from semd.scoring.dataset import read_dataset
+    from semd.datasets.dataset import read_dataset
+    from semd.evaluation.score.score_report import evaluate_score, parse_rivals
     from semd.scoring.scorer import Scorer
 
     rivals = {name: Scorer.load(path.read_bytes(), threads) for name, path in parse_rivals(rival or []).items()}
@@ -78,7 +78,7 @@ def real(
     """Real micrographs: are they put in order of focus, are sharp ones called sharp, does blurring lower the score."""
     from rich.progress import track
 
-    from semd.evaluation.real_frames import evaluate_real
+    from semd.evaluation.score.real_frames import evaluate_real
     from semd.scoring.scorer import Scorer
 
     found = evaluate_real(directory, Scorer.load(_scorer_bytes(models, weights), threads), track, gold_magnification)
@@ -120,7 +120,7 @@ def control(
     from rich.console import Console
     from rich.progress import track
 
-    from semd.evaluation.control_report import ControlPlan, evaluate_control
+    from semd.evaluation.control.control_report import ControlPlan, evaluate_control
 
     plan = ControlPlan(tuple(_cells(samples, magnifications)), tuple(micrograph or ()), episodes, hollow, twin)
     console = Console(stderr=True)
@@ -144,11 +144,11 @@ def peers(
     from rich.console import Console
     from rich.progress import track
 
-    from semd.evaluation.control import simulator_rules
-    from semd.evaluation.peers import report
-    from semd.evaluation.peers.comparison import compare
-    from semd.evaluation.peers.entrants import enter
-    from semd.evaluation.peers.scenario import SCENARIOS
+    from semd.evaluation.baselines import comparison_report as report
+    from semd.evaluation.baselines.comparison import compare
+    from semd.evaluation.baselines.methods import enter
+    from semd.evaluation.baselines.scenario import SCENARIOS
+    from semd.evaluation.control.table_one import simulator_rules
     from semd.pipeline import load_pipeline
 
     cells = _cells(samples, magnifications)
@@ -175,9 +175,9 @@ def reward(
     from rich.console import Console
     from rich.progress import track
 
-    from semd.control.settings import AIM
-    from semd.evaluation.reward_grid import evaluate_reward
+    from semd.evaluation.control.reward_grid import evaluate_reward
     from semd.scoring.scorer import Scorer
+    from semd.training.control.control_settings import AIM
 
     scorer = Scorer.load(_scorer_bytes(models, None))
     kinds: tuple[Sample, ...] = ("tinball", "grid")
@@ -205,8 +205,8 @@ def twin(
     from rich.console import Console
     from rich.progress import track
 
-    from semd.evaluation.twin_errors import compare_errors
-    from semd.evaluation.twin_likeness import compare_twin
+    from semd.evaluation.twin.twin_errors import compare_errors
+    from semd.evaluation.twin.twin_likeness import compare_twin
     from semd.scoring.scorer import Scorer
 
     console = Console(stderr=True)
@@ -244,7 +244,7 @@ def loop(
     as_json: JsonOption = False,
 ) -> None:
     """Time a real daemon: from the second file's close to the action's rename, beside the bare network."""
-    from semd.evaluation.loop_benchmark import measure_loop
+    from semd.evaluation.speed.loop_benchmark import measure_loop
 
     figures = measure_loop(frames, models, replayed)
     lines = (f"{key:28} {value}" for key, value in figures.items())
@@ -263,7 +263,7 @@ def latency(
     from rich.console import Console
     from rich.progress import track
 
-    from semd.evaluation.latency import measure_latency, save_latency
+    from semd.evaluation.speed.latency import measure_latency, save_latency
 
     try:
         counts = tuple(int(count) for count in threads.split(","))

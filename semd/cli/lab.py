@@ -42,9 +42,9 @@ def import_(
     from dataclasses import asdict
 
     from semd.config import load_config
-    from semd.domain.pairing import Dialect
-    from semd.evaluation.dataset_import import ImportSpec, import_dataset
+    from semd.datasets.dataset_import import ImportSpec, import_dataset
     from semd.inbox.image import FrameSize
+    from semd.protocol.pairing import Dialect
 
     watch = load_config(config).watch if config is not None else None
     word = dialect or (watch.dialect if watch is not None else Dialect.COXEM)
@@ -98,10 +98,10 @@ def calibrate(
 
     The daemon must be stopped, the Middle Client must run. Ctrl+C goes back to the working distance of the start.
     """
+    from semd.calibration.calibration import CalibrationSpec
+    from semd.calibration.calibration import calibrate as calibrate_instrument
+    from semd.calibration.focus_sweep import SweepPlan
     from semd.config import load_config
-    from semd.evaluation.calibrate.calibration import CalibrationSpec
-    from semd.evaluation.calibrate.calibration import calibrate as calibrate_instrument
-    from semd.evaluation.calibrate.sweep import SweepPlan
 
     settings = load_config(config)
     spec = CalibrationSpec(

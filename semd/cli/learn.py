@@ -12,7 +12,7 @@ from semd.cli.output import JsonOption, print_json
 from semd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from semd.control.settings import TrainingConfig
+    from semd.training.control.control_settings import TrainingConfig
 
 dataset_app = typer.Typer(help="Labelled frames to train the scoring machine on.", no_args_is_help=True)
 train_app = typer.Typer(help="Train the scoring or the control machine.", no_args_is_help=True)
@@ -71,7 +71,7 @@ def build(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Simulate labelled frames."""
-    from semd.simulator.dataset import DatasetSpec, build_dataset, read_magnifications
+    from semd.datasets.simulated import DatasetSpec, build_dataset, read_magnifications
 
     spec = DatasetSpec(
         frames=frames,
@@ -124,10 +124,10 @@ def score(
 ) -> None:
     """Train the scoring machine; goes on where an interrupted run in the same folder stopped."""
     from semd.model_store import store_model
-    from semd.scoring.model_entry import scorer_entry
-    from semd.scoring.rivals import OURS, shortened, slower, with_network
-    from semd.scoring.training import train_scorer
-    from semd.scoring.training_config import preset as scoring_preset
+    from semd.training.score.other_networks import OURS, shortened, slower, with_network
+    from semd.training.score.score_training import train_scorer
+    from semd.training.score.scorer_manifest_entry import scorer_entry
+    from semd.training.score.training_config import preset as scoring_preset
 
     if promote is not None and (network != OURS or passes_scale != 1.0 or rate_scale != 1.0):
         raise ConfigError("--promote ships our network, trained as the preset says; leave out --network and the scales")
@@ -184,11 +184,11 @@ def control(
     With --from-records it starts from an actor that has learned already and nothing is promoted that became worse.
     With --images it learns on rendered frames; curve and best weights still go by the twin.
     """
-    from semd.control.model_entry import actor_entry
-    from semd.control.settings import PRESETS
-    from semd.control.training import train_control
-    from semd.evaluation.twin import make_evaluation, make_twin
     from semd.model_store import store_model
+    from semd.training.control.actor_manifest_entry import actor_entry
+    from semd.training.control.control_settings import PRESETS
+    from semd.training.control.control_training import train_control
+    from semd.training.control.twin_environment import make_evaluation, make_twin
 
     if preset not in ("default", "paper"):
         raise ConfigError(f"preset {preset!r} is not known; there are default and paper")
@@ -215,8 +215,8 @@ def control(
         raise ConfigError("--start and --config go with --from-records")
     settings = replace(base, max_frames=frames if frames is not None else base.max_frames)
     if images:
-        from semd.evaluation.ray_cluster import cluster
-        from semd.evaluation.rollouts import RemoteEnvironment, image_environments
+        from semd.training.control.ray_cluster import cluster
+        from semd.training.control.rollouts import RemoteEnvironment, image_environments
 
         with cluster(workers, address) as ray:
             remote = RemoteEnvironment(ray, image_environments(settings), settings.n_envs, workers)
@@ -256,9 +256,9 @@ def sweep(
     Called again it skips what has ended and goes on with what has not. The figures are those of the best weights on
     the twin.
     """
-    from semd.control.settings import PRESETS
-    from semd.evaluation.sweep import train_sweep
-    from semd.evaluation.sweep_plan import plan_sweep
+    from semd.training.control.control_settings import PRESETS
+    from semd.training.control.hyperparameter_sweep import train_sweep
+    from semd.training.control.sweep_plan import plan_sweep
 
     if preset not in ("default", "paper"):
         raise ConfigError(f"preset {preset!r} is not known; there are default and paper")
@@ -287,8 +287,8 @@ def _control_from_records(
 ) -> None:
     from semd.config import load_config
     from semd.control.policy import ActorPolicy
-    from semd.evaluation.learning_from_records import learn_from_records, records_config
     from semd.model_store import default_directory, load_model, store_model
+    from semd.training.control.learning_from_records import learn_from_records, records_config
 
     if start is not None and not start.is_file():
         raise ConfigError(f"--start {start}: there is no such file")

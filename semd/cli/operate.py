@@ -52,9 +52,9 @@ def middle_client(
     """Run the Middle Client: forward action files to the microscope's socket."""
     from semd.config import load_config
     from semd.domain.axes import Axis
-    from semd.logs import configure_logs
     from semd.middle_client.process import run_middle_client
     from semd.middle_client.settings import MiddleClientSettings
+    from semd.service.logs import configure_logs
 
     settings = load_config(config)
     configure_logs(
@@ -98,7 +98,7 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Show what semd sees in one frame: parameters, features, exposure, score."""
-    from semd.evaluation.inspection import inspect_frame
+    from semd.replay.inspection import inspect_frame
 
     try:
         report = inspect_frame(image, params, dialect, magnification)
@@ -179,8 +179,8 @@ def export(
     from rich.console import Console
     from rich.progress import track
 
-    from semd.evaluation.runtime_export import ExportFrames, export_scorer
     from semd.model_store import default_directory
+    from semd.training.export.runtime_export import ExportFrames, export_scorer
 
     if runtime not in ("fp32", "int8"):
         raise ConfigError(f"--runtime {runtime!r}: there are fp32 and int8")

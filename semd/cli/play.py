@@ -70,10 +70,10 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Watch a virtual SEM get sharp: real daemon, real Middle Client, real files, real socket."""
-    from semd.domain.action import Status
-    from semd.domain.pairing import Layout
-    from semd.evaluation.demo import DemoSpec, DemoStep, run_demo
-    from semd.evaluation.report import render_report
+    from semd.demo.demo import DemoSpec, DemoStep, run_demo
+    from semd.demo.demo_report import render_report
+    from semd.protocol.action import Status
+    from semd.protocol.pairing import Layout
     from semd.simulator.serve import checked_sample
 
     if layout not in set(Layout) or link not in ("text", "aisem"):

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from semd.config.instrument_file import KEYS, read_toml
 from semd.config.sections import (
     ActionsConfig,
     ControlConfig,
@@ -25,12 +26,11 @@ from semd.config.sections import (
     StateConfig,
     WatchConfig,
 )
+from semd.decision.rules import RunRules
 from semd.domain.axes import AXES, Axis
 from semd.domain.exposure import ExposureRange
 from semd.domain.limits import Optics
-from semd.domain.rules import RunRules
 from semd.errors import ConfigError
-from semd.instrument import KEYS, read_toml
 
 _MAX_CONFIG_BYTES = 1 << 20
 _ROUND_IN_CONNECTIONS = 4

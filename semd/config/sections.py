@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from semd.domain.address import is_loopback
+from semd.config.instrument_file import Interval, KnobBounds, read_profile
 from semd.domain.axes import AXES, Axis
-from semd.domain.instrument import BUILT_IN, InstrumentProfile
-from semd.domain.pairing import Dialect, Layout
-from semd.instrument import Interval, KnobBounds, read_profile
+from semd.protocol.address import is_loopback
+from semd.protocol.instrument_profile import BUILT_IN, InstrumentProfile
+from semd.protocol.pairing import Dialect, Layout
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Days = Annotated[float | None, Field(ge=1, allow_inf_nan=False)]

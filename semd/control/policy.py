@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from semd.control.actor_weights import load_actor
 from semd.control.networks import Actor
-from semd.control.vector import Actions, States
-from semd.control.weights import load_actor
+from semd.domain.state import Actions, States
 
 
 class ActorPolicy:

@@ -24,9 +24,7 @@ from semd.daemon.records import (
     observation_to_json,
     rebuild_run,
 )
-from semd.domain.action import Action, Status
-from semd.domain.identity import action_id, digest, unique_stem
-from semd.domain.run import Run, advance
+from semd.decision.run import Run, advance
 from semd.errors import (
     AnswerFailedError,
     FileLinkError,
@@ -35,7 +33,6 @@ from semd.errors import (
     HalfMissingError,
     StorageError,
 )
-from semd.failpoints import Failpoint, reach
 from semd.inbox.consume import put_aside, write_reason
 from semd.inbox.frame import LoadedFrame, Rejection
 from semd.outbox.ledger import Ledger
@@ -43,7 +40,10 @@ from semd.outbox.recovery import publish_row
 from semd.outbox.rows import Claim, Fingerprint, LedgerRow, Move, RowState
 from semd.outbox.rows import Rejection as RejectionClaim
 from semd.outbox.spool import Spool
-from semd.storage import storage_error
+from semd.protocol.action import Action, Status
+from semd.protocol.identity import action_id, digest, unique_stem
+from semd.service.failpoints import Failpoint, reach
+from semd.service.storage import storage_error
 
 
 @dataclass(frozen=True, slots=True)

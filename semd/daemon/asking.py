@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from semd.decision.run import Run
 from semd.domain.axes import Parameters
-from semd.domain.run import Run
 from semd.errors import AnswerFailedError, LedgerError, StorageError
 from semd.inbox.frame import LoadedFrame
 from semd.pipeline import Answer

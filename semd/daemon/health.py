@@ -10,11 +10,11 @@ from pathlib import Path
 from semd.config import Config, HealthConfig
 from semd.daemon.vitals import free_mb
 from semd.errors import LedgerDamagedError, ModelError, StorageError
-from semd.failpoints import Failpoint
 from semd.middle_client.abort import AbortFile
 from semd.model_store import Runtime, default_directory, load_model, load_runtime
 from semd.outbox.damage import damage_standing
-from semd.storage import WritePoints, write_atomically
+from semd.service.failpoints import Failpoint
+from semd.service.storage import WritePoints, write_atomically
 
 HEALTH_POINTS = WritePoints(Failpoint.DAEMON_HEALTH)
 HEALTH_FILE = "health.json"

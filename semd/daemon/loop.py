@@ -15,12 +15,12 @@ from semd.daemon.health import DaemonHealth, write_health
 from semd.daemon.metrics import write_metrics
 from semd.daemon.vitals import Surroundings, Vitals
 from semd.errors import LedgerError, StorageError
-from semd.failpoints import Failpoint, reach
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.inbox import Inbox
 from semd.inbox.watch import Watch
-from semd.memory import peak_memory_mb
-from semd.notify import ServiceManager
+from semd.service.failpoints import Failpoint, reach
+from semd.service.memory import peak_memory_mb
+from semd.service.notify import ServiceManager
 
 _HEALTH_PERIOD_S = 1.0
 _RETRY_S = 0.5

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from semd import __version__
 from semd.daemon.health import HEALTH_POINTS, DaemonHealth
-from semd.metrics import DAEMON_METRICS_FILE, Metric, counter, gauge, render
-from semd.storage import write_atomically
+from semd.service.metrics import DAEMON_METRICS_FILE, Metric, counter, gauge, render
+from semd.service.storage import write_atomically
 
 
 def daemon_metrics(health: DaemonHealth) -> list[Metric]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from semd.metrics import CLIENT_METRICS_FILE, DAEMON_METRICS_FILE
+from semd.service.metrics import CLIENT_METRICS_FILE, DAEMON_METRICS_FILE
 
 HOST = "127.0.0.1"
 _PATIENCE_S = 5.0

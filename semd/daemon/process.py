@@ -21,7 +21,6 @@ from semd.daemon.metrics_endpoint import metrics_endpoint
 from semd.daemon.model_seal import ModelSeal
 from semd.daemon.retention import Retention, Stores
 from semd.daemon.vitals import Surroundings
-from semd.domain.pairing import Layout
 from semd.errors import (
     AnswerFailedError,
     ConfigError,
@@ -31,22 +30,23 @@ from semd.errors import (
     HalfMissingError,
     LedgerDamagedError,
 )
-from semd.failpoints import arm
-from semd.hang_guard import HangGuard
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.inbox import Inbox, Patience
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Watch
-from semd.logs import configure_logs
 from semd.model_store import default_directory
-from semd.notify import ServiceManager
 from semd.outbox.damage import damage_standing, set_aside
 from semd.outbox.ledger import Ledger
 from semd.outbox.rows import LedgerRow, Move
 from semd.outbox.spool import Spool
 from semd.pipeline import load_pipeline
-from semd.stop_signals import stopping_on_signals
-from semd.storage import InstanceLock, storage_error
+from semd.protocol.pairing import Layout
+from semd.service.failpoints import arm
+from semd.service.hang_guard import HangGuard
+from semd.service.logs import configure_logs
+from semd.service.notify import ServiceManager
+from semd.service.stop_signals import stopping_on_signals
+from semd.service.storage import InstanceLock, storage_error
 
 LEDGER_FILE = "ledger.sqlite"
 LOCK_FILE = "daemon.lock"

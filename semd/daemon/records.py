@@ -7,12 +7,12 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from semd.domain.action import Action
+from semd.decision.run import Decision, Run, advance
 from semd.domain.observation import Observation
-from semd.domain.run import Decision, Run, advance
 from semd.errors import LedgerDamagedError, LedgerError
 from semd.outbox.rows import LedgerRow
 from semd.pipeline import make_action
+from semd.protocol.action import Action
 
 _Record = TypeVar("_Record")
 _OBSERVATION = TypeAdapter(Observation)

@@ -23,12 +23,12 @@ from pathlib import Path
 import structlog
 
 from semd.config import RetentionConfig
-from semd.domain.action import parse_file_name
 from semd.errors import LedgerError, StorageError
 from semd.outbox.forgetting import EndedRow
 from semd.outbox.ledger import Ledger
 from semd.outbox.spool import SUBFOLDERS
-from semd.storage import storage_error
+from semd.protocol.action import parse_file_name
+from semd.service.storage import storage_error
 
 _PERIOD_S = 3600.0
 _SLICE_S = 0.01

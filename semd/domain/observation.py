@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from semd.domain.axes import Parameters
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
-from semd.domain.judgement import Doubt
+from semd.domain.frame_score import Doubt
 
 
 @dataclass(frozen=True, slots=True)

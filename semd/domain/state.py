@@ -13,6 +13,15 @@ from semd.domain.observation import Measurement
 
 FEATURES_PER_FRAME = 10
 
+States = NDArray[np.float32]
+"""States of B microscopes, float32 (B, 10 N)."""
+
+Actions = NDArray[np.float32]
+"""Steps of the three axes for B microscopes on the networks' scale, float32 (B, 3)."""
+
+Flags = NDArray[np.bool_]
+"""One truth value for each of B microscopes, bool (B,)."""
+
 
 def frame_features(
     parameters: Parameters,

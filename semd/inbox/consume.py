@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
-from semd.failpoints import Failpoint, reach
-from semd.storage import WritePoints, make_directory, rename, storage_error, sync_directory, write_atomically
+from semd.service.failpoints import Failpoint, reach
+from semd.service.storage import WritePoints, make_directory, rename, storage_error, sync_directory, write_atomically
 
 _REASON_POINTS = WritePoints(Failpoint.REASON_WRITING)
 

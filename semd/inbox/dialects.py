@@ -13,10 +13,10 @@ from typing import Any
 import tifffile
 
 from semd.domain.axes import AXES, Axis, Parameters
-from semd.domain.pairing import Dialect
-from semd.domain.parameter_text import KEYS, from_key_values
-from semd.domain.text import decode_text, key_values
 from semd.errors import ParameterMissingError, ParameterTextError
+from semd.protocol.pairing import Dialect
+from semd.protocol.parameter_text import KEYS, from_key_values
+from semd.protocol.text_encoding import decode_text, key_values
 
 Keys = dict[str, str]
 """Some of the protocol's keys and their values as written."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from semd.domain.identity import digest
 from semd.errors import FileLinkError, FileUnreadableError, FrameError
+from semd.protocol.identity import digest
 
 
 @dataclass(frozen=True, slots=True)

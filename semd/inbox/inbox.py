@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from semd.domain.pairing import Candidate, natural_key, pair_names
 from semd.errors import (
     FileLinkError,
     FileUnreadableError,
@@ -23,12 +22,13 @@ from semd.errors import (
     ImageSizeError,
     ParameterRangeError,
 )
-from semd.failpoints import Failpoint, reach
 from semd.inbox.frame import LoadedFrame, Rejection
 from semd.inbox.half import read_half
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints
-from semd.storage import storage_error
+from semd.protocol.pairing import Candidate, natural_key, pair_names
+from semd.service.failpoints import Failpoint, reach
+from semd.service.storage import storage_error
 
 Signature = tuple[str, int, int, int]
 """(name, size, mtime_ns, ctime_ns) of one file."""

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from semd.config import Config
 from semd.domain.axes import Axis
-from semd.domain.identity import digest
 from semd.domain.limits import Limits
-from semd.domain.pairing import Dialect
-from semd.domain.parameter_text import check_parameters
 from semd.errors import FileLinkError, FrameError, ImageFormatError, ParameterTextError
 from semd.inbox.dialects import read_parameters
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize, decode_scaled
+from semd.protocol.identity import digest
+from semd.protocol.pairing import Dialect
+from semd.protocol.parameter_text import check_parameters
 
 _MAX_TEXT_BYTES = 1 << 20
 

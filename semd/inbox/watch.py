@@ -19,7 +19,7 @@ from watchdog.observers.api import BaseObserver
 from watchdog.observers.polling import PollingObserver
 
 from semd.errors import StorageError
-from semd.storage import storage_error
+from semd.service.storage import storage_error
 
 _STOP_PATIENCE_S = 5.0
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from semd.errors import StorageError
-from semd.storage import storage_error, write_atomically
+from semd.service.storage import storage_error, write_atomically
 
 DEFAULT_NAME = "ABORT"
 

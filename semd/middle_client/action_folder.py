@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from semd.domain.action import MAX_MESSAGE_BYTES, Action, decode_action, parse_file_name
 from semd.errors import ActionTextError
-from semd.failpoints import Failpoint, reach
-from semd.storage import rename, storage_error, sync_directory
+from semd.protocol.action import MAX_MESSAGE_BYTES, Action, decode_action, parse_file_name
+from semd.service.failpoints import Failpoint, reach
+from semd.service.storage import rename, storage_error, sync_directory
 
 
 class Outcome(StrEnum):

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 import structlog
 
-from semd.domain.action import Action
 from semd.domain.axes import Axis
 from semd.errors import LinkError
-from semd.failpoints import Failpoint, reach
 from semd.middle_client.action_folder import Outcome
 from semd.middle_client.clock import Clock
 from semd.middle_client.desk import Desk, Flight
 from semd.middle_client.framing import Templates, aisem_commands, aisem_moved_axes, aisem_reply
 from semd.middle_client.gate import Gate
 from semd.middle_client.link import Link
+from semd.protocol.action import Action
+from semd.service.failpoints import Failpoint, reach
 
 
 @dataclass(slots=True)

@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from semd.domain.action import Action
-from semd.failpoints import Failpoint, reach
 from semd.middle_client.clock import Clock
-from semd.storage import storage_error, sync_directory
+from semd.protocol.action import Action
+from semd.service.failpoints import Failpoint, reach
+from semd.service.storage import storage_error, sync_directory
 
 TRAIL_FOLDER = "audit"
 _LONGEST_TEXT = 300

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semd.storage import storage_error
+from semd.service.storage import storage_error
 
 _LONGEST_LINE_BYTES = 1 << 14
 _SENDING_KEYS = ("at", "id", "seq", "frame", "status", "targets", "command", "bytes", "sha256")

@@ -12,15 +12,15 @@ from datetime import timedelta
 
 import structlog
 
-from semd.domain.action import Action, parse_file_name
-from semd.domain.instrument import InstrumentProfile
 from semd.errors import ActionTextError, StorageError
-from semd.failpoints import Failpoint, reach
 from semd.middle_client.action_folder import ActionFolder, Listing, Outcome
 from semd.middle_client.audit import AuditTrail
 from semd.middle_client.clock import Clock
 from semd.middle_client.gate import RateLimit
 from semd.middle_client.journal import Journal, JournalEntry
+from semd.protocol.action import Action, parse_file_name
+from semd.protocol.instrument_profile import InstrumentProfile
+from semd.service.failpoints import Failpoint, reach
 
 _SEND_MARGIN = timedelta(milliseconds=50)
 """A message sent this short before EXPIRES could arrive after it."""

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from semd.domain.action import Action, Status
 from semd.domain.axes import Axis
 from semd.errors import LinkError
+from semd.protocol.action import Action, Status
 
 MAX_LINE_BYTES = 1024
 """Longest reply line that is believed; the SEM's reasons are short."""

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from semd.domain.action import parse_file_name
-from semd.failpoints import Failpoint
-from semd.storage import WritePoints, rename, storage_error, write_atomically
+from semd.protocol.action import parse_file_name
+from semd.service.failpoints import Failpoint
+from semd.service.storage import WritePoints, rename, storage_error, write_atomically
 
 _POINTS = WritePoints(Failpoint.JOURNAL_WRITING, Failpoint.JOURNAL_WRITTEN, Failpoint.JOURNAL_RENAMED)
 _MAX_BYTES = 1 << 14

@@ -11,10 +11,10 @@ from typing import Protocol
 
 import structlog
 
-from semd.domain.address import is_loopback
 from semd.errors import LinkError
 from semd.middle_client.backoff import Backoff
 from semd.middle_client.clock import Clock
+from semd.protocol.address import is_loopback
 
 _GAP_S = 0.01
 _KEEPALIVE_IDLE_S, _KEEPALIVE_INTERVAL_S, _KEEPALIVE_PROBES = 10, 5, 3

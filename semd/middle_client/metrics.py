@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from semd.metrics import Metric, counter, gauge
 from semd.middle_client.action_folder import Outcome
+from semd.service.metrics import Metric, counter, gauge
 
 
 def client_metrics(

@@ -11,9 +11,6 @@ import structlog
 
 from semd.domain.axes import Axis
 from semd.errors import StorageError
-from semd.failpoints import Failpoint, arm
-from semd.hang_guard import HangGuard
-from semd.metrics import CLIENT_METRICS_FILE, render
 from semd.middle_client.abort import AbortFile
 from semd.middle_client.action_folder import ActionFolder
 from semd.middle_client.aisem_forwarder import AisemForwarder
@@ -29,9 +26,12 @@ from semd.middle_client.link import TcpLink
 from semd.middle_client.metrics import client_metrics
 from semd.middle_client.settings import MiddleClientSettings
 from semd.middle_client.text_forwarder import TextForwarder
-from semd.notify import ServiceManager
-from semd.stop_signals import stopping_on_signals
-from semd.storage import InstanceLock, WritePoints, write_atomically
+from semd.service.failpoints import Failpoint, arm
+from semd.service.hang_guard import HangGuard
+from semd.service.metrics import CLIENT_METRICS_FILE, render
+from semd.service.notify import ServiceManager
+from semd.service.stop_signals import stopping_on_signals
+from semd.service.storage import InstanceLock, WritePoints, write_atomically
 
 JOURNAL_FILE = "middle-client.json"
 HEALTH_FILE = "middle-client-health.json"

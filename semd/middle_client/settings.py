@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from semd.domain.instrument import GENERIC, InstrumentProfile
 from semd.middle_client.abort import DEFAULT_NAME
+from semd.protocol.instrument_profile import GENERIC, InstrumentProfile
 
 
 @dataclass(frozen=True, slots=True)

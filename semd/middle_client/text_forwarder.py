@@ -5,7 +5,6 @@ from __future__ import annotations
 import structlog
 
 from semd.errors import LinkError
-from semd.failpoints import Failpoint, reach
 from semd.middle_client.action_folder import Outcome
 from semd.middle_client.backoff import Backoff
 from semd.middle_client.clock import Clock
@@ -13,6 +12,7 @@ from semd.middle_client.desk import Desk, Flight
 from semd.middle_client.framing import Answer, AnswerReader, Verdict, text_message
 from semd.middle_client.gate import Gate
 from semd.middle_client.link import Link
+from semd.service.failpoints import Failpoint, reach
 
 
 class TextForwarder:

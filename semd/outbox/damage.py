@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from semd.errors import LedgerDamagedError
 from semd.outbox.database import APPLICATION_ID, WHAT_TO_DO, explained
-from semd.storage import rename, storage_error, sync_directory, write_atomically
+from semd.service.storage import rename, storage_error, sync_directory, write_atomically
 
 NOTE_FILE = "LEDGER-DAMAGED.txt"
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from semd.errors import LedgerDamagedError, LedgerError, StorageError
-from semd.storage import storage_error
+from semd.service.storage import storage_error
 
 APPLICATION_ID = int.from_bytes(b"SEMD", "big")
 SCHEMA_VERSION = 1

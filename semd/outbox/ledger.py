@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Any
 
 from semd.errors import LedgerError
-from semd.failpoints import Failpoint, reach
 from semd.outbox.damage import inspect_ledger
 from semd.outbox.database import explained, open_database
 from semd.outbox.forgetting import (
@@ -39,6 +38,7 @@ from semd.outbox.rows import (
     storable,
     stored_row,
 )
+from semd.service.failpoints import Failpoint, reach
 
 _COLUMNS = ", ".join(field.name for field in fields(LedgerRow))
 _SAME_FRAME = "stem = :stem AND image_digest IS :image_digest AND text_digest IS :text_digest"

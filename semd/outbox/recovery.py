@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from semd.domain.action import MAX_MESSAGE_BYTES, Action, decode_action
 from semd.errors import ActionTextError, LedgerError
-from semd.failpoints import Failpoint, reach
 from semd.outbox.ledger import Ledger
 from semd.outbox.rows import LedgerRow, RowState
 from semd.outbox.spool import Spool
-from semd.storage import storage_error
+from semd.protocol.action import MAX_MESSAGE_BYTES, Action, decode_action
+from semd.service.failpoints import Failpoint, reach
+from semd.service.storage import storage_error
 
 
 def publish_row(ledger: Ledger, spool: Spool, row: LedgerRow, build: Callable[[LedgerRow], Action]) -> Path:

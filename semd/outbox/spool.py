@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from semd.domain.action import Action, encode_action, parse_file_name
-from semd.failpoints import Failpoint
-from semd.storage import WritePoints, make_directory, storage_error, write_atomically
+from semd.protocol.action import Action, encode_action, parse_file_name
+from semd.service.failpoints import Failpoint
+from semd.service.storage import WritePoints, make_directory, storage_error, write_atomically
 
 SUBFOLDERS = ("sent", "refused", "expired", "uncertain", "dry-run")
 """Where the Middle Client moves what it has dealt with."""

@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.progress import track
 
 from semd.config import Config
-from semd.domain.action import Status
-from semd.domain.identity import action_id, unique_stem
-from semd.domain.pairing import Candidate, pair_names
-from semd.domain.run import Run, advance
+from semd.decision.run import Run, advance
 from semd.errors import DatasetError, FrameError
 from semd.inbox.load import FrameLoader
-from semd.memory import peak_memory_mb
 from semd.outbox.spool import Spool
 from semd.pipeline import load_pipeline, make_action
+from semd.protocol.action import Status
+from semd.protocol.identity import action_id, unique_stem
+from semd.protocol.pairing import Candidate, pair_names
+from semd.service.memory import peak_memory_mb
 
 _RECORDED = re.compile(r"(\d{8})~(.+)", re.ASCII | re.DOTALL)
 

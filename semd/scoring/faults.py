@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from semd.domain.judgement import Doubt
+from semd.domain.frame_score import Doubt
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from semd.domain.judgement import Doubt, Judgement
+from semd.domain.frame_score import Doubt, Judgement
 from semd.errors import ModelError
 from semd.scoring.faults import find_faults, stripes
 from semd.scoring.network import FeatureEngine, ScoringNetwork, lay_out_channels_last

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from semd.control.microscope import Shot
-from semd.domain.action import round_target
 from semd.domain.axes import Axis, Parameters
+from semd.protocol.action import round_target
 from semd.simulator.field import Sample
 from semd.simulator.microscope import Imperfections, VirtualMicroscope
+from semd.simulator.microscope_interface import Shot
 from semd.simulator.optics import ALPHA_NOMINAL_MRAD
 from semd.simulator.twin_scene import ELECTRONS, IMPERFECT_SHARE, MOST_BACKLASH_U, MOST_DRIFT_U, SceneRanges
 

@@ -13,7 +13,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from semd.domain.pairing import Layout
+from semd.protocol.pairing import Layout
 from semd.simulator.fault_plan import FaultPlan
 from semd.simulator.frame_writer import FrameWriter, encode_image
 

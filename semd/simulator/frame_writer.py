@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semd.domain.pairing import Layout
 from semd.errors import StorageError
+from semd.protocol.pairing import Layout
 
 
 class Manner(StrEnum):

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from semd.domain.action import Action, Status
 from semd.domain.axes import Axis, Parameters
-from semd.domain.parameter_text import format_parameters
+from semd.protocol.action import Action, Status
+from semd.protocol.parameter_text import format_parameters
 from semd.simulator.fault_plan import FaultPlan
 from semd.simulator.faulty_link import FaultySemLink, LinkFault
 from semd.simulator.frame_writer import FrameWriter

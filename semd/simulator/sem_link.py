@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from semd.domain.action import Action, decode_action
 from semd.errors import ActionTextError
+from semd.protocol.action import Action, decode_action
 
 _POLL_S = 0.1
 _AISEM_COMMAND = re.compile(r"Connected\.|COMM\.START\.|READY|FINISH|WDMAG,[^A-Za-z]+|POSITION,[^A-Za-z]+")

@@ -10,6 +10,7 @@ from typing import cast, get_args
 
 from semd.config import Config
 from semd.errors import ConfigError, LinkError
+from semd.service.stop_signals import stopping_on_signals
 from semd.simulator.fault_plan import FaultPlan
 from semd.simulator.faulty_link import SURVIVED
 from semd.simulator.faulty_writer import GOING_ON, FaultyWriter
@@ -17,7 +18,6 @@ from semd.simulator.field import Sample
 from semd.simulator.frame_writer import ImageFormat, Manner
 from semd.simulator.microscope import KnobLimits, VirtualMicroscope
 from semd.simulator.nanostation import NanoStation, Taken
-from semd.stop_signals import stopping_on_signals
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semd.control.vector import Actions, States, VectorStep
+from semd.decision.rules import RunRules
 from semd.domain.axes import Axis
-from semd.domain.rules import RunRules
-from semd.domain.state import FEATURES_PER_FRAME
+from semd.domain.state import FEATURES_PER_FRAME, Actions, States
 from semd.simulator.twin_frames import Frames, exposure_defect, take_frames
 from semd.simulator.twin_scene import Column, SceneRanges, Scenes, draw_scenes
+from semd.simulator.vector_environment import VectorStep
 
 _WD_STEP_U = 0.003
 """What is left of a working distance after the text file: 0.1 um at x10000, in u."""

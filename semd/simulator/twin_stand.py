@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from semd.domain.action import round_target
+from semd.decision.rules import RunRules
 from semd.domain.axes import Axis, Parameters
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
 from semd.domain.limits import Optics
 from semd.domain.observation import Measurement, Observation
-from semd.domain.rules import RunRules
+from semd.protocol.action import round_target
 from semd.simulator.twin_frames import Frames, take_frames
 from semd.simulator.twin_scene import SHIPPED_SCORER, Column, SceneRanges, Scenes, draw_scenes
 

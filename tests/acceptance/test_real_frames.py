@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from semd.evaluation.real_frames import IN_FOCUS_SCORE, RealFrames, evaluate_real
+from semd.evaluation.score.real_frames import IN_FOCUS_SCORE, RealFrames, evaluate_real
 from semd.model_store import default_directory, load_model
 from semd.scoring.scorer import Scorer
 

@@ -7,8 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+from semd.campaigns.fuzz.targets import BrokenPromiseError, Reader, Target
 from semd.errors import ImageFormatError
-from semd.evaluation.fuzz.targets import BrokenPromiseError, Reader, Target
 
 
 def _when(first: bytes, deed: Reader) -> Reader:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from semd.campaigns.fuzz import worker_pool as crew
+from semd.campaigns.fuzz.fuzz_campaign import FuzzSpec, run_campaign
+from semd.campaigns.fuzz.mutators import make_input
 from semd.errors import ConfigError
-from semd.evaluation.fuzz import crew
-from semd.evaluation.fuzz.campaign import FuzzSpec, run_campaign
-from semd.evaluation.fuzz.mutators import make_input
 
 SEEDS = (b"bad=1\nx=2\n", b"good=1\ny=22\n")
 KINDS = {

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from semd.evaluation.fuzz.targets import TARGETS, Target, read_corpus
-from semd.evaluation.fuzz.worker import run_block
+from semd.campaigns.fuzz.fuzz_worker import run_block
+from semd.campaigns.fuzz.targets import TARGETS, Target, read_corpus
 
 CORPUS = Path(__file__).parent / "corpus"
 NO_FRAME_OF_THEIRS = {"fei-tags", "zeiss-tags"}

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from semd.domain.pairing import Layout
 from semd.model_store import default_directory, load_model, store_model
+from semd.protocol.pairing import Layout
 from semd.scoring.network import Architecture, ScoringNetwork
 from semd.scoring.stored import network_to_bytes
 from semd.simulator.frame_writer import FrameWriter

@@ -20,16 +20,16 @@ from semd.daemon.answering import Answerer, Places
 from semd.daemon.loop import Loop
 from semd.daemon.process import LEDGER_FILE, reload_frame
 from semd.daemon.vitals import Surroundings
-from semd.domain.action import Action, decode_action
-from semd.domain.judgement import Judgement
+from semd.domain.frame_score import Judgement
 from semd.inbox.inbox import Inbox, Patience
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Watch
-from semd.logs import configure_logs
-from semd.notify import ServiceManager
 from semd.outbox.ledger import Ledger
 from semd.outbox.spool import Spool
 from semd.pipeline import Pipeline
+from semd.protocol.action import Action, decode_action
+from semd.service.logs import configure_logs
+from semd.service.notify import ServiceManager
 
 TEXT = "MAG=2000\r\nWD={wd}\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\nSAMPLE={sample}\r\n"
 DEADLINE_S = 20.0

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from calibration_bench import good_microscope, running
 
-from semd.domain.action import Status, decode_action
+from semd.datasets.dataset import read_dataset
 from semd.domain.axes import AXES
-from semd.domain.pairing import Layout
 from semd.model_store import load_model
-from semd.scoring.dataset import read_dataset
-from semd.storage import InstanceLock
+from semd.protocol.action import Status, decode_action
+from semd.protocol.pairing import Layout
+from semd.service.storage import InstanceLock
 
 
 def test_a_sweep_teaches_and_ends_in_focus(tmp_path: Path) -> None:

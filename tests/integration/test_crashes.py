@@ -13,11 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from daemon_bench import TEXT, Bench, jpeg, make_bench
 from test_middle_client_process import make_action, publish, running, seqs_in, serving, wait_for, with_port
 
-from semd import failpoints
-from semd.domain.pairing import Layout
-from semd.evaluation.crashes.campaign import CampaignSpec, run_campaign
-from semd.failpoints import TABLE, Failpoint, Mode, Part, Trap
+from semd.campaigns.crashes.crash_campaign import CampaignSpec, run_campaign
 from semd.middle_client.settings import MiddleClientSettings
+from semd.protocol.pairing import Layout
+from semd.service import failpoints
+from semd.service.failpoints import TABLE, Failpoint, Mode, Part, Trap
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from daemon_bench import TEXT, Bench, jpeg, make_bench, picture
 
-from semd.domain.action import Status
+from semd.protocol.action import Status
 
 
 def bmp() -> bytes:
@@ -182,7 +182,7 @@ def test_a_disk_that_cannot_be_written_delays_but_loses_nothing(
             raise OSError(cause, os.strerror(cause))
         real(handle)
 
-    monkeypatch.setattr("semd.storage.os.fsync", fsync)
+    monkeypatch.setattr("semd.service.storage.os.fsync", fsync)
     with bench.running():
         bench.write_good("a")
         bench.until(lambda: bool(bench.events("storage.failed")))

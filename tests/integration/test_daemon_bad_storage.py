@@ -16,12 +16,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from daemon_bench import TEXT, Bench, jpeg, make_bench
 
 from semd.daemon.process import reload_frame
-from semd.domain.action import Status
 from semd.errors import HalfMissingError, StorageError
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Watch
 from semd.outbox.ledger import Ledger
 from semd.outbox.rows import LedgerRow, Move, RowState
+from semd.protocol.action import Status
 
 
 def test_without_events_the_scan_finds_every_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from daemon_bench import make_bench
 
-from semd.domain.pairing import Layout
 from semd.middle_client.process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
+from semd.protocol.pairing import Layout
 from semd.simulator.fault_plan import FaultPlan
 from semd.simulator.faulty_link import SURVIVED
 from semd.simulator.faulty_writer import GOING_ON, FaultyWriter

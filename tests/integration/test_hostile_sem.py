@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from semd.domain.action import Action, Status, encode_action
 from semd.domain.axes import Axis
-from semd.logs import configure_logs
 from semd.middle_client.process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
+from semd.protocol.action import Action, Status, encode_action
+from semd.service.logs import configure_logs
 from semd.simulator.fault_plan import FaultPlan
 from semd.simulator.faulty_link import AFTERMATH, AISEM_FAULTS, SURVIVED, FaultySemLink, LinkFault
 

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import daemon_bench
 from daemon_bench import TEXT, Bench, jpeg, make_bench
 
-from semd.domain.action import Status
-from semd.domain.judgement import Judgement
+from semd.domain.frame_score import Judgement
+from semd.protocol.action import Status
 
 
 def health(bench: Bench) -> dict[str, object]:

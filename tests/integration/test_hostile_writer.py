@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from daemon_bench import TEXT, Bench, make_bench, picture
 
-from semd.domain.action import Status
-from semd.domain.pairing import Layout
+from semd.protocol.action import Status
+from semd.protocol.pairing import Layout
 from semd.simulator.fault_plan import FaultPlan
 from semd.simulator.faulty_writer import ENDS, GOING_ON, FaultyWriter, WriterFault
 

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from daemon_bench import make_bench
 
 from semd.daemon.process import HUNG_FILE as DAEMON_HUNG_FILE
-from semd.hang_guard import HUNG_EXIT_STATUS
 from semd.middle_client.process import HEALTH_FILE, HUNG_FILE
+from semd.service.hang_guard import HUNG_EXIT_STATUS
 
 PATIENCE_S = 120.0
 LIMIT_S = 3.0
@@ -26,7 +26,7 @@ LIMIT_S = 3.0
 CLIENT = """
 import signal, sys, threading
 from pathlib import Path
-from semd.logs import configure_logs
+from semd.service.logs import configure_logs
 from semd.middle_client.gate import Gate
 from semd.middle_client.process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
@@ -82,7 +82,7 @@ sys.exit(run_daemon(config, source=Pipeline(Scorer(), still, config.rules(5, 0.2
 NATIVE = """
 import ctypes, sys
 from pathlib import Path
-from semd.hang_guard import HangGuard
+from semd.service.hang_guard import HangGuard
 
 with HangGuard(lambda: 1.0, 1.0, Path(sys.argv[1]), start_patience_s=0.0, native_grace_s=0.5):
     # PyDLL, unlike CDLL, keeps the interpreter's lock during the call: no other thread of Python runs.

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from semd.domain.action import Action, Status, decode_action, encode_action
 from semd.domain.axes import Axis
 from semd.errors import StorageError
 from semd.middle_client.process import HEALTH_FILE, JOURNAL_FILE, run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
+from semd.protocol.action import Action, Status, decode_action, encode_action
 
 Manner = Callable[[int], str]
 """What the server does at its n-th message, counted from 1."""
@@ -333,7 +333,7 @@ def receive(peer: socket.socket, size: int) -> bytes:
     ("modules", "unwanted"),
     [
         ("semd.middle_client.process", ("torch", "cv2", "numpy", "pydantic")),
-        ("semd.middle_client.process, semd.config, semd.logs", ("torch", "cv2")),
+        ("semd.middle_client.process, semd.config, semd.service.logs", ("torch", "cv2")),
     ],
 )
 def test_the_process_loads_nothing_heavy(modules: str, unwanted: tuple[str, ...]) -> None:

@@ -15,13 +15,13 @@ import pytest
 from semd.config import load_config
 from semd.daemon.process import run_daemon
 from semd.domain.axes import Parameters
-from semd.domain.parameter_text import format_parameters
 from semd.errors import DatasetError
+from semd.protocol.parameter_text import format_parameters
 from semd.replay.player import list_recording, replay_frames
 from semd.replay.record import record_frames
+from semd.service.storage import InstanceLock
 from semd.simulator.frame_writer import FrameWriter
 from semd.simulator.microscope import VirtualMicroscope
-from semd.storage import InstanceLock
 
 STAMPS = re.compile(rb"^(ISSUED|EXPIRES|CRC32)=.*\n", re.MULTILINE)
 

@@ -14,21 +14,21 @@ from typer.testing import CliRunner
 
 from semd.cli import app
 from semd.config import load_config
+from semd.datasets.simulated import DatasetSpec, build_dataset
 from semd.domain.axes import Parameters
 from semd.errors import ConfigError, DatasetError, ModelError, StorageError
-from semd.evaluation import latency
-from semd.evaluation.control import simulator_rules
-from semd.evaluation.latency import measure_latency, save_latency
-from semd.evaluation.latency_worker import KINDS
-from semd.evaluation.runtime_export import ExportFrames, export_scorer
+from semd.evaluation.control.table_one import simulator_rules
+from semd.evaluation.speed import latency
+from semd.evaluation.speed.latency import measure_latency, save_latency
+from semd.evaluation.speed.latency_worker import KINDS
 from semd.model_store import default_directory, load_model, load_runtime, read_manifest, store_model
 from semd.pipeline import load_pipeline
 from semd.replay.player import replay_frames
 from semd.scoring.network import Architecture, ScoringNetwork
 from semd.scoring.stored import network_to_bytes
-from semd.simulator.dataset import DatasetSpec, build_dataset
 from semd.simulator.frame_writer import FrameWriter
 from semd.simulator.microscope import VirtualMicroscope
+from semd.training.export.runtime_export import ExportFrames, export_scorer
 
 RUN = CliRunner()
 
@@ -121,10 +121,10 @@ def test_what_cannot_be_exported_leaves_the_folder_alone(
 
     with pytest.raises(DatasetError, match="1000 are needed"):
         export(1000)
-    monkeypatch.setattr("semd.scoring.runtime.export.BOUNDS", {"fp32": -1.0})
+    monkeypatch.setattr("semd.training.export.onnx_export.BOUNDS", {"fp32": -1.0})
     with pytest.raises(ModelError, match="refused"):
         export(2)
-    monkeypatch.setattr("semd.evaluation.runtime_export.os.access", lambda path, mode: False)
+    monkeypatch.setattr("semd.training.export.runtime_export.os.access", lambda path, mode: False)
     with pytest.raises(StorageError, match="--models"):
         export(2)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)

@@ -20,13 +20,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from daemon_bench import Middling, make_bench
 
 from semd.daemon.vitals import Surroundings
-from semd.domain.judgement import Judgement
+from semd.domain.frame_score import Judgement
 from semd.errors import StorageError
 from semd.inbox.watch import Watch
 from semd.middle_client.process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
-from semd.notify import ServiceManager
 from semd.outbox.ledger import Ledger
+from semd.service.notify import ServiceManager
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the protocol is that of systemd")
 

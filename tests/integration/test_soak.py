@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from semd.evaluation.soak.soak import SoakSpec, run_soak
+from semd.campaigns.soak.soak import SoakSpec, run_soak
 
 
 @pytest.mark.slow

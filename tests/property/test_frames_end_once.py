@@ -25,11 +25,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from semd.daemon import answering
 from semd.daemon.answering import Answerer, Places
 from semd.daemon.process import reload_frame
-from semd.domain.action import decode_action
+from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES
-from semd.domain.judgement import Judgement
-from semd.domain.pairing import Dialect
-from semd.domain.rules import DEFAULT_LIMITS, RunRules
+from semd.domain.frame_score import Judgement
 from semd.inbox import consume
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
@@ -39,6 +37,8 @@ from semd.inbox.watch import Hints
 from semd.outbox.ledger import Ledger
 from semd.outbox.spool import Spool
 from semd.pipeline import Pipeline
+from semd.protocol.action import decode_action
+from semd.protocol.pairing import Dialect
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 PATIENCE = Patience(rescan_s=1.0, quiet_s=0.5, settle_s=10.0)

@@ -19,12 +19,9 @@ from hypothesis import strategies as st
 
 from semd.daemon.answering import Answerer, Places, _harmless
 from semd.daemon.process import reload_frame
-from semd.domain.action import Action, Status, encode_action
+from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES, Axis
-from semd.domain.instrument import GENERIC
-from semd.domain.judgement import Judgement
-from semd.domain.pairing import Dialect
-from semd.domain.rules import DEFAULT_LIMITS, RunRules
+from semd.domain.frame_score import Judgement
 from semd.errors import ActionTextError
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
@@ -40,6 +37,9 @@ from semd.middle_client.journal import Journal
 from semd.outbox.ledger import Ledger
 from semd.outbox.spool import Spool
 from semd.pipeline import Pipeline
+from semd.protocol.action import Action, Status, encode_action
+from semd.protocol.instrument_profile import GENERIC
+from semd.protocol.pairing import Dialect
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD = "MAG=2000\r\nWD=9500\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\n"

@@ -19,15 +19,15 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from semd.decision.rules import DEFAULT_LIMITS
 from semd.domain.axes import AXES
-from semd.domain.identity import digest
-from semd.domain.pairing import Dialect
-from semd.domain.rules import DEFAULT_LIMITS
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
 from semd.inbox.inbox import Inbox, Patience
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints
+from semd.protocol.identity import digest
+from semd.protocol.pairing import Dialect
 
 PATIENCE = Patience(rescan_s=1.0, quiet_s=0.5, settle_s=10.0)
 LOADER = FrameLoader(Dialect.COXEM, FrameSize(160, 120), AXES, DEFAULT_LIMITS)

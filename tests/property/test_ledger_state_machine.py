@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from semd.domain.action import Action, Status, decode_action, parse_file_name
 from semd.domain.axes import Axis
-from semd.domain.identity import action_id, digest
 from semd.outbox.ledger import Ledger
 from semd.outbox.recovery import publish_row, recover
 from semd.outbox.rows import Claim, Fingerprint, LedgerRow, Rejection, RowState
 from semd.outbox.spool import SUBFOLDERS, Spool
+from semd.protocol.action import Action, Status, decode_action, parse_file_name
+from semd.protocol.identity import action_id, digest
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 STEMS = st.integers(0, 3).map("frame-{}".format)

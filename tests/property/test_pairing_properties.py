@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semd.domain.pairing import IMAGE_SUFFIXES, Dialect, pair_names
+from semd.protocol.pairing import IMAGE_SUFFIXES, Dialect, pair_names
 
 NAMES = st.sets(
     st.builds(

@@ -16,22 +16,22 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rich.console import Console
 
-from semd.control.environment import SemEnvironment
-from semd.control.microscope import Microscope, Shot
 from semd.control.networks import Actor
 from semd.control.policy import ActorPolicy
 from semd.daemon.answering import Answerer, Places
+from semd.decision.rules import RunRules
+from semd.decision.run import Policy, run_window
 from semd.domain.axes import Axis, Parameters
-from semd.domain.judgement import Judgement
+from semd.domain.frame_score import Judgement
 from semd.domain.limits import Optics
-from semd.domain.rules import RunRules
-from semd.domain.run import Policy, run_window
-from semd.evaluation.records import Records, Skip, read_records
 from semd.inbox.frame import LoadedFrame
 from semd.outbox.ledger import Ledger
 from semd.outbox.spool import Spool
 from semd.pipeline import Answer, Pipeline
 from semd.simulator.control_stand import draw_stand
+from semd.simulator.microscope_interface import Microscope, Shot
+from semd.training.control.environment import SemEnvironment
+from semd.training.control.recorded_transitions import Records, Skip, read_records
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 # The environment takes its own steps, and so does the daemon where no focus is fitted.

@@ -6,15 +6,15 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semd.domain.action import Status
+from semd.decision.rules import RunRules
+from semd.decision.run import Reason, Run, advance, decide, run_state
 from semd.domain.axes import AXES, Axis, Parameters
 from semd.domain.exposure import Exposure, ExposureRange
 from semd.domain.features import Features
-from semd.domain.judgement import Doubt
+from semd.domain.frame_score import Doubt
 from semd.domain.limits import Optics
 from semd.domain.observation import Measurement, Observation
-from semd.domain.rules import RunRules
-from semd.domain.run import Reason, Run, advance, decide, run_state
+from semd.protocol.action import Status
 
 RULES = RunRules(max_steps=15)
 MAGNIFICATION = 2000.0

@@ -12,11 +12,9 @@ import numpy as np
 
 from semd.daemon.answering import Answerer, Places
 from semd.daemon.process import reload_frame
-from semd.domain.action import Action, decode_action
+from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES
-from semd.domain.judgement import Judgement
-from semd.domain.pairing import Dialect
-from semd.domain.rules import DEFAULT_LIMITS, RunRules
+from semd.domain.frame_score import Judgement
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
 from semd.inbox.inbox import Inbox, Patience
@@ -25,6 +23,8 @@ from semd.inbox.watch import Hints
 from semd.outbox.ledger import Ledger
 from semd.outbox.spool import Spool
 from semd.pipeline import Pipeline
+from semd.protocol.action import Action, decode_action
+from semd.protocol.pairing import Dialect
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LOADER = FrameLoader(Dialect.COXEM, FrameSize(160, 120), AXES, DEFAULT_LIMITS)

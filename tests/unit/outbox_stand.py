@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from semd.domain.action import Action, Status, encode_action
 from semd.domain.axes import Axis
-from semd.domain.instrument import GENERIC, InstrumentProfile
 from semd.errors import LinkError
 from semd.middle_client.abort import AbortFile
 from semd.middle_client.action_folder import ActionFolder
@@ -17,6 +15,8 @@ from semd.middle_client.clock import Clock
 from semd.middle_client.desk import Desk
 from semd.middle_client.gate import Gate, RateLimit
 from semd.middle_client.journal import Journal
+from semd.protocol.action import Action, Status, encode_action
+from semd.protocol.instrument_profile import GENERIC, InstrumentProfile
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from semd.daemon.records import decision_to_json, observation_to_json
-from semd.domain.action import Status
+from semd.decision.rules import RunRules
+from semd.decision.run import Decision, Reason
 from semd.domain.axes import AXES, Axis, Parameters
 from semd.domain.exposure import Exposure, ExposureRange
 from semd.domain.features import Features
 from semd.domain.limits import AxisLimits
 from semd.domain.observation import Measurement, Observation
 from semd.domain.reward import RewardWeights
-from semd.domain.rules import RunRules
-from semd.domain.run import Decision, Reason
 from semd.outbox.ledger import Ledger
 from semd.outbox.rows import Claim
+from semd.protocol.action import Status
 
 RULES = RunRules(
     limits={

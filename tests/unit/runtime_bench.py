@@ -10,8 +10,8 @@ from torch import nn
 
 from semd.model_store import default_directory, load_model, store_model
 from semd.scoring.network import Architecture, ScoringNetwork
-from semd.scoring.runtime.agreement import SomeFrames
 from semd.scoring.stored import network_to_bytes
+from semd.training.export.agreement import SomeFrames
 
 SMALL = Architecture(height_px=240, width_px=320, replicas=2)
 

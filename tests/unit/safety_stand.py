@@ -9,9 +9,7 @@ from pathlib import Path
 
 from outbox_stand import ListLink, SetClock, drop_file, make_desk, make_gate, places
 
-from semd.domain.action import Action
 from semd.domain.axes import Axis
-from semd.domain.instrument import GENERIC, InstrumentProfile
 from semd.middle_client.abort import AbortFile
 from semd.middle_client.aisem_forwarder import AisemForwarder
 from semd.middle_client.backoff import Backoff
@@ -19,6 +17,8 @@ from semd.middle_client.clock import Clock
 from semd.middle_client.dry_run import DryRunForwarder
 from semd.middle_client.framing import Templates
 from semd.middle_client.text_forwarder import TextForwarder
+from semd.protocol.action import Action
+from semd.protocol.instrument_profile import GENERIC, InstrumentProfile
 
 TOLERANCES = {Axis.WD: 0.002, Axis.BRIGHTNESS: 0.6, Axis.CONTRAST: 0.6}
 BRIGHTNESS_TOO = {Axis.BRIGHTNESS: (40.0, 3.0)}

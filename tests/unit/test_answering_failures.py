@@ -11,10 +11,10 @@ from answering_stand import MODELS, NOW, Bench, DiedError, png
 from structlog.testing import capture_logs
 
 from semd.daemon import answering
-from semd.domain.action import Status
 from semd.errors import StorageError
 from semd.inbox import consume
 from semd.outbox.ledger import Ledger
+from semd.protocol.action import Status
 
 
 @pytest.fixture(params=["series", "single"])

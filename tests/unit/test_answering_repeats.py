@@ -8,8 +8,8 @@ import pytest
 from answering_stand import MODELS, TEXT, Bench, DiedError, png
 from structlog.testing import capture_logs
 
-from semd.domain.action import Status
-from semd.domain.identity import action_id, digest
+from semd.protocol.action import Status
+from semd.protocol.identity import action_id, digest
 
 
 @pytest.fixture(params=["series", "single"])

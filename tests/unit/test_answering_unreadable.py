@@ -9,8 +9,8 @@ import pytest
 from answering_stand import Bench, DiedError, png
 from structlog.testing import capture_logs
 
-from semd.domain.action import Status
 from semd.outbox.rows import RowState
+from semd.protocol.action import Status
 
 
 @pytest.fixture(params=["series", "single"])

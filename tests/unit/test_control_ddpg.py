@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from semd.control.ddpg import Ddpg
-from semd.control.replay_buffer import Batch
-from semd.control.settings import DEFAULT, PAPER
 from semd.errors import TrainingError
+from semd.training.control.control_settings import DEFAULT, PAPER
+from semd.training.control.ddpg import Ddpg
+from semd.training.control.replay_buffer import Batch
 
 CONFIG = replace(DEFAULT, n_frames=1, rho=0.2)
 

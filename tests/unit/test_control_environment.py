@@ -11,17 +11,17 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import SyncVectorEnv
 
-from semd.control.environment import SemEnvironment
-from semd.control.environment_batch import EnvironmentBatch
-from semd.control.evaluate import evaluate
-from semd.control.microscope import Shot, observe
+from semd.decision.rules import RunRules
+from semd.decision.run import run_state
 from semd.domain.axes import AXES, Axis, Parameters
 from semd.domain.limits import Optics
 from semd.domain.reward import reward
-from semd.domain.rules import RunRules
-from semd.domain.run import run_state
 from semd.errors import TrainingError
 from semd.simulator.control_stand import MAGNIFICATIONS, draw_stand
+from semd.simulator.microscope_interface import Shot, observe
+from semd.training.control.actor_evaluation import evaluate
+from semd.training.control.environment import SemEnvironment
+from semd.training.control.environment_batch import EnvironmentBatch
 
 MAGNIFICATION = 1000.0
 UNIT_MM = Optics().focus_unit_mm(MAGNIFICATION)

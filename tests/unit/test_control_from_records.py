@@ -11,15 +11,15 @@ import pytest
 import torch
 from test_control_training import CONFIG, QUIET, Toy
 
-from semd.control.ddpg import Ddpg
-from semd.control.evaluate import evaluate
-from semd.control.experience import Experience
+from semd.control.actor_weights import actor_bytes, load_actor
 from semd.control.networks import Actor
-from semd.control.replay_buffer import Batch
-from semd.control.settings import TrainingConfig
-from semd.control.training import CURVE, LAST, TrainingResult, train_control
-from semd.control.weights import actor_bytes, load_actor
 from semd.errors import TrainingError
+from semd.training.control.actor_evaluation import evaluate
+from semd.training.control.control_settings import TrainingConfig
+from semd.training.control.control_training import CURVE, LAST, TrainingResult, train_control
+from semd.training.control.ddpg import Ddpg
+from semd.training.control.experience import Experience
+from semd.training.control.replay_buffer import Batch
 
 RECORDS = replace(CONFIG, records_share=0.25, critic_first_updates=32)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semd.control.mixed_replay import MixedReplay
-from semd.control.replay_buffer import PrioritisedReplay
 from semd.errors import TrainingError
+from semd.training.control.mixed_replay import MixedReplay
+from semd.training.control.replay_buffer import PrioritisedReplay
 
 
 def filled(capacity: int, count: int, reward: float) -> PrioritisedReplay:

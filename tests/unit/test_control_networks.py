@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
+from semd.control.actor_weights import actor_bytes, load_actor
 from semd.control.networks import Actor, Critic
 from semd.control.policy import ActorPolicy
-from semd.control.weights import actor_bytes, load_actor
 from semd.errors import ModelError
 
 

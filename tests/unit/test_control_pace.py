@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from semd.control.pace import Pace
+from semd.training.control.pace import Pace
 
 
 def test_parts_add_up_and_are_told_with_their_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([0.0, 3.0, 3.0, 4.0, 10.0, 16.0])
-    monkeypatch.setattr("semd.control.pace.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("semd.training.control.pace.time.perf_counter", lambda: next(ticks))
     pace = Pace(frames=5000)
     for name in ("environment", "learning", "environment"):
         with pace.part(name):
@@ -21,7 +21,7 @@ def test_parts_add_up_and_are_told_with_their_shares(monkeypatch: pytest.MonkeyP
 
 def test_a_part_that_fails_is_counted_too(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([1.0, 2.5])
-    monkeypatch.setattr("semd.control.pace.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("semd.training.control.pace.time.perf_counter", lambda: next(ticks))
     pace = Pace()
     with pytest.raises(ValueError, match="lost"), pace.part("learning"):
         raise ValueError("lost")

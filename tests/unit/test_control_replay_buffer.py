@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semd.control.replay_buffer import PrioritisedReplay
 from semd.errors import TrainingError
+from semd.training.control.replay_buffer import PrioritisedReplay
 
 
 def filled(count: int, capacity: int = 8, kappa: float = 0.7, zeta: float = 0.4) -> PrioritisedReplay:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from semd.control.environment import SemEnvironment
-from semd.control.microscope import Shot
+from semd.decision.rules import RunRules
 from semd.domain.axes import Axis, Parameters
 from semd.domain.limits import Optics
-from semd.domain.rules import RunRules
+from semd.simulator.microscope_interface import Shot
+from semd.training.control.environment import SemEnvironment
 
 WHY = "extra `sb3` is not installed"
 stable_baselines3 = pytest.importorskip("stable_baselines3", reason=WHY)

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from semd.control.evaluate import ControlFigures, evaluate
-from semd.control.settings import DEFAULT
-from semd.control.training import BEST, CURVE, LAST, TrainingResult, train_control
-from semd.control.vector import Actions, States, VectorStep
+from semd.domain.state import Actions, States
 from semd.errors import TrainingError
+from semd.simulator.vector_environment import VectorStep
+from semd.training.control.actor_evaluation import ControlFigures, evaluate
+from semd.training.control.control_settings import DEFAULT
+from semd.training.control.control_training import BEST, CURVE, LAST, TrainingResult, train_control
 
 QUIET = Console(quiet=True)
 CONFIG = replace(

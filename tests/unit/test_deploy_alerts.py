@@ -12,8 +12,8 @@ import yaml
 from semd.config import HealthConfig
 from semd.daemon.health import DaemonHealth
 from semd.daemon.metrics import daemon_metrics
-from semd.metrics import Metric
 from semd.middle_client.metrics import client_metrics
+from semd.service.metrics import Metric
 
 RULES = Path(__file__).parents[2] / "deploy" / "semd-alerts.yml"
 OPERATIONS = RULES.with_name("OPERATIONS.md")

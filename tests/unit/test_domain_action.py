@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semd.domain.action import Action, Status, decode_action, encode_action, parse_file_name
 from semd.domain.axes import Axis
 from semd.errors import ActionTextError
+from semd.protocol.action import Action, Status, decode_action, encode_action, parse_file_name
 
 ISSUED = datetime(2020, 2, 10, 21, 47, 54, 123_000, tzinfo=UTC)
 ACTION = Action(

@@ -12,14 +12,14 @@ from itertools import product
 import numpy as np
 import pytest
 
+from semd.decision.rules import RunRules
+from semd.decision.run import Run, advance, decide
 from semd.domain.axes import Axis, Parameters
 from semd.domain.expert_scale import focus_quality, lenient_blur_px
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
 from semd.domain.limits import Optics
 from semd.domain.observation import Measurement, Observation
-from semd.domain.rules import RunRules
-from semd.domain.run import Run, advance, decide
 
 RULES = RunRules()
 MAGNIFICATION = 2000.0

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from semd.decision.focus_fit import FocusBelief, focus_belief
+from semd.decision.rules import RunRules
 from semd.domain.axes import Axis, Parameters
 from semd.domain.expert_scale import focus_quality, lenient_blur_px
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
-from semd.domain.focus_curve import FocusBelief, focus_belief
-from semd.domain.judgement import Doubt
+from semd.domain.frame_score import Doubt
 from semd.domain.limits import Optics
 from semd.domain.observation import Measurement, Observation
-from semd.domain.rules import RunRules
 
 FEATURES = Features(avg=120.0, grd=1000.0, var=900.0, pixels=100)
 FINE = Exposure(0.0, 0.0, 120.0, 150.0)

@@ -7,18 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from semd.domain.action import Status
+from semd.decision.assessment import insight
+from semd.decision.criteria import score_of
+from semd.decision.rules import RunRules
+from semd.decision.run import Decision, Reason, Run, advance, decide
 from semd.domain.axes import Axis, Parameters
 from semd.domain.expert_scale import focus_quality, lenient_blur_px
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
-from semd.domain.insight import insight
-from semd.domain.judgement import Doubt
-from semd.domain.judging import score_of
+from semd.domain.frame_score import Doubt
 from semd.domain.limits import Optics
 from semd.domain.observation import Measurement, Observation
-from semd.domain.rules import RunRules
-from semd.domain.run import Decision, Reason, Run, advance, decide
+from semd.protocol.action import Status
 
 FEATURES = Features(avg=120.0, grd=1000.0, var=900.0, pixels=100)
 FINE = Exposure(0.0, 0.0, 120.0, 150.0)

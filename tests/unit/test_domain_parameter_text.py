@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from semd.decision.rules import DEFAULT_LIMITS
 from semd.domain.axes import AXES, Axis, Parameters
-from semd.domain.pairing import Candidate, Dialect, natural_key, pair_names
-from semd.domain.parameter_text import check_parameters, format_parameters, from_key_values, parse_parameters
-from semd.domain.rules import DEFAULT_LIMITS
-from semd.domain.text import decode_text, key_values
-from semd.domain.units import KV_PER, MM_PER, NM_PER, X_PER, parse_quantity
 from semd.errors import ParameterMissingError, ParameterRangeError, ParameterTextError
+from semd.protocol.pairing import Candidate, Dialect, natural_key, pair_names
+from semd.protocol.parameter_text import check_parameters, format_parameters, from_key_values, parse_parameters
+from semd.protocol.text_encoding import decode_text, key_values
+from semd.protocol.units import KV_PER, MM_PER, NM_PER, X_PER, parse_quantity
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from semd.decision.exploration import unseen_wd_mm
+from semd.decision.rules import RunRules
+from semd.decision.run import Run, advance, decide
 from semd.domain.axes import Axis, Parameters
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
 from semd.domain.limits import AxisLimits, Optics
 from semd.domain.observation import Measurement, Observation
-from semd.domain.rules import RunRules
-from semd.domain.run import Run, advance, decide
-from semd.domain.searching import unseen_wd_mm
 
 FEATURES = Features(avg=120.0, grd=1000.0, var=900.0, pixels=100)
 FINE = Exposure(0.0, 0.0, 120.0, 150.0)

@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from semd.domain.action import Status
+from semd.decision.rules import RunRules
+from semd.decision.run import Decision, Reason, Run, advance, decide
+from semd.decision.stripes import without_own_stripes
 from semd.domain.axes import Parameters
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
-from semd.domain.judgement import Doubt
+from semd.domain.frame_score import Doubt
 from semd.domain.observation import Measurement, Observation
-from semd.domain.rules import RunRules
-from semd.domain.run import Decision, Reason, Run, advance, decide
-from semd.domain.stripes import without_own_stripes
+from semd.protocol.action import Status
 
 RULES = RunRules()
 WD_MM = 10.0

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from outbox_stand import ListLink, SetClock, drop_file, make_action, make_desk, make_gate
 
-from semd import failpoints
+from semd.campaigns.constant_daemon import stand_in_pipeline
 from semd.config import Config, load_config
 from semd.daemon.process import open_boxes
-from semd.evaluation.stand_in import stand_in_pipeline
-from semd.failpoints import Failpoint
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.watch import Hints
 from semd.middle_client.backoff import Backoff
 from semd.middle_client.text_forwarder import TextForwarder
+from semd.service import failpoints
+from semd.service.failpoints import Failpoint
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="paths of open files are asked of /proc")
 

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from semd.calibration.consensus import METRICS, coarse_peak, find_consensus, measure
+from semd.calibration.focus_sweep import SweepPlan
+from semd.calibration.labels import defocus_blur_px, defocus_score, is_recognisable, least_blur_px
+from semd.calibration.learning import LearningPlan, learn_from_sweeps
+from semd.datasets.dataset import LabelledFrames
 from semd.domain.limits import Optics
 from semd.errors import CalibrationError, ConfigError, TrainingError
-from semd.evaluation.calibrate.consensus import METRICS, coarse_peak, find_consensus, measure
-from semd.evaluation.calibrate.labels import defocus_blur_px, defocus_score, is_recognisable, least_blur_px
-from semd.evaluation.calibrate.learning import LearningPlan, learn_from_sweeps
-from semd.evaluation.calibrate.sweep import SweepPlan
-from semd.scoring.dataset import LabelledFrames
-from semd.scoring.evaluation import predict
-from semd.scoring.finetune import FineTuning
 from semd.scoring.network import Architecture, ScoringNetwork
 from semd.scoring.stored import network_from_bytes
 from semd.simulator.microscope import VirtualMicroscope
+from semd.training.score.finetune import FineTuning
+from semd.training.score.validation import predict
 
 # --- consensus ---------------------------------------------------------------------------------------------------
 

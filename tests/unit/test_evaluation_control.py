@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semd.domain.action import Status
-from semd.domain.judgement import Judgement
+from semd.domain.frame_score import Judgement
 from semd.errors import ConfigError
-from semd.evaluation.control import PAPER_TABLE, make_table, simulator_rules, summarise, wilson_interval
-from semd.evaluation.control_figure import save_fig8, true_path
-from semd.evaluation.control_report import count_hollow
-from semd.evaluation.control_runs import KEPT_RUNS, Cell, play_runs
-from semd.evaluation.episode import Episode, run_episode
+from semd.evaluation.control.control_report import count_hollow
+from semd.evaluation.control.control_runs import KEPT_RUNS, Cell, play_runs
+from semd.evaluation.control.episode import Episode, run_episode
+from semd.evaluation.control.figure_eight import save_fig8, true_path
+from semd.evaluation.control.table_one import PAPER_TABLE, make_table, simulator_rules, summarise, wilson_interval
 from semd.pipeline import Pipeline
+from semd.protocol.action import Status
 from semd.simulator.microscope import VirtualMicroscope
 
 

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from semd.campaigns.constant_daemon import DIGEST
+from semd.campaigns.crashes.crash_campaign import BenchResult, CampaignSpec, summarise
+from semd.campaigns.crashes.crash_sem import BenchSem
+from semd.campaigns.crashes.harness_daemon import moving_pipeline
+from semd.campaigns.crashes.judge import FrameFate, judge
+from semd.campaigns.crashes.steps import Step
 from semd.config import Config, load_config
-from semd.domain.action import Action, decode_action, encode_action
+from semd.decision.run import advance
 from semd.domain.axes import Axis
-from semd.domain.pairing import Layout
-from semd.domain.run import advance
-from semd.evaluation.crashes.bench_daemon import moving_pipeline
-from semd.evaluation.crashes.campaign import BenchResult, CampaignSpec, summarise
-from semd.evaluation.crashes.judge import FrameFate, judge
-from semd.evaluation.crashes.sem import BenchSem
-from semd.evaluation.crashes.steps import Step
-from semd.evaluation.stand_in import DIGEST
-from semd.failpoints import Failpoint, Part
 from semd.inbox.load import FrameLoader
 from semd.pipeline import make_action
+from semd.protocol.action import Action, decode_action, encode_action
+from semd.protocol.pairing import Layout
+from semd.service.failpoints import Failpoint, Part
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from semd.domain.pairing import Dialect
+from semd.datasets import dataset_writer
+from semd.datasets.dataset import read_dataset
+from semd.datasets.dataset_import import ImportSpec, import_dataset
+from semd.datasets.dataset_writer import DatasetWriter, FrameFacts, draw_splits
 from semd.errors import ConfigError, DatasetError
-from semd.evaluation.dataset_import import ImportSpec, import_dataset
 from semd.inbox.image import FrameSize
-from semd.scoring import dataset_writer
-from semd.scoring.dataset import read_dataset
-from semd.scoring.dataset_writer import DatasetWriter, FrameFacts, draw_splits
+from semd.protocol.pairing import Dialect
 
 
 def picture(seed: int, height_px: int = 480, width_px: int = 640) -> np.ndarray:

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from semd.evaluation.sharpness_metrics import band_pass_metric, fit_monotone, gradient_metric, variance_metric
+from semd.evaluation.baselines.sharpness_metrics import band_pass_metric, fit_monotone, gradient_metric, variance_metric
 
 
 @pytest.fixture

@@ -8,20 +8,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from semd.domain.judgement import Judgement
+from semd.domain.frame_score import Judgement
 from semd.errors import ConfigError, PeerError
-from semd.evaluation.control import simulator_rules
-from semd.evaluation.peers.bench import FRAME_BUDGET, Bench
-from semd.evaluation.peers.brent import Brent, bounded_maximum, gradient_energy
-from semd.evaluation.peers.conventional import Conventional
-from semd.evaluation.peers.entrants import enter
-from semd.evaluation.peers.fibsem import Fibsem
-from semd.evaluation.peers.mapfost import Mapfost, calibrate_radius_mm, estimate_defocus_mm
-from semd.evaluation.peers.ours import Ours
-from semd.evaluation.peers.outcome import GAVE_UP, OVERRUN, run_peer
-from semd.evaluation.peers.scenario import SCENARIOS
-from semd.evaluation.peers.third_party import load_package
-from semd.evaluation.sharpness_metrics import gradient_metric, variance_metric
+from semd.evaluation.baselines.baseline_harness import FRAME_BUDGET, Bench
+from semd.evaluation.baselines.brent import Brent, bounded_maximum, gradient_energy
+from semd.evaluation.baselines.conventional import Conventional
+from semd.evaluation.baselines.fibsem import Fibsem
+from semd.evaluation.baselines.mapfost import Mapfost, calibrate_radius_mm, estimate_defocus_mm
+from semd.evaluation.baselines.methods import enter
+from semd.evaluation.baselines.outcome import GAVE_UP, OVERRUN, run_peer
+from semd.evaluation.baselines.scenario import SCENARIOS
+from semd.evaluation.baselines.semd_method import Ours
+from semd.evaluation.baselines.sharpness_metrics import gradient_metric, variance_metric
+from semd.evaluation.baselines.third_party import load_package
+from semd.evaluation.control.table_one import simulator_rules
 from semd.pipeline import Pipeline
 from semd.simulator.microscope import VirtualMicroscope
 from semd.simulator.truth import focus_quality

@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 from semd.cli import app
 from semd.errors import StorageError
-from semd.evaluation.control import wilson_interval
-from semd.evaluation.peers.comparison import Comparison, compare
-from semd.evaluation.peers.entrants import Entrant
-from semd.evaluation.peers.outcome import Outcome
-from semd.evaluation.peers.report import as_json, as_text, notes, save
-from semd.evaluation.peers.scenario import SCENARIOS
-from semd.evaluation.peers.table import Row, summarise, verdict
+from semd.evaluation.baselines.comparison import Comparison, compare
+from semd.evaluation.baselines.comparison_report import as_json, as_text, notes, save
+from semd.evaluation.baselines.comparison_table import Row, summarise, verdict
+from semd.evaluation.baselines.methods import Entrant
+from semd.evaluation.baselines.outcome import Outcome
+from semd.evaluation.baselines.scenario import SCENARIOS
+from semd.evaluation.control.table_one import wilson_interval
 
 GOOD = Outcome(
     frames=4,

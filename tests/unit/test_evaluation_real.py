@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from semd.domain.judgement import Judgement
+from semd.domain.frame_score import Judgement
 from semd.errors import ConfigError
-from semd.evaluation.real_frames import BlurSeries, FocusTriple, evaluate_real, info_bar_rows
+from semd.evaluation.score.real_frames import BlurSeries, FocusTriple, evaluate_real, info_bar_rows
 
 
 def untracked(steps, description):

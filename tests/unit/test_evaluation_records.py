@@ -12,11 +12,11 @@ import pytest
 from records_stand import AIM, GOOD, RULES, WEIGHTS, Line, answered, seen, three_frames, write_ledger
 from rich.console import Console
 
-from semd.domain.action import Status
+from semd.decision.run import Reason
 from semd.domain.axes import Axis
-from semd.domain.run import Reason
 from semd.errors import DatasetError, LedgerError
-from semd.evaluation.records import Records, Skip, read_records, transitions_of
+from semd.protocol.action import Status
+from semd.training.control.recorded_transitions import Records, Skip, read_records, transitions_of
 
 # Score / 10, AVG, GRD, VAR; WD in 5..15, brightness and contrast in 0..100 as -1..1; steps over 2 mm, 20, 20.
 ROW_0 = [0.4, 0.0, 0.2, 0.4, -0.4, -0.2, 0.0, 0.0, 0.0, 0.0]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semd.control.settings import AIM
-from semd.domain.judgement import Judgement
-from semd.evaluation.reward_grid import WEIGHTS, RewardFindings, RewardGrid, evaluate_reward
+from semd.domain.frame_score import Judgement
+from semd.evaluation.control.reward_grid import WEIGHTS, RewardFindings, RewardGrid, evaluate_reward
+from semd.training.control.control_settings import AIM
 
 
 class InFocus:

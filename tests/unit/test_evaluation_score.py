@@ -12,20 +12,20 @@ import pytest
 import torch
 
 from semd.cli.learn import score as train_score_command
-from semd.domain.judgement import Doubt, Judgement
+from semd.datasets.dataset import LabelledFrames
+from semd.datasets.faulty import EMPTY, FAULTS
+from semd.domain.frame_score import Doubt, Judgement
 from semd.errors import ConfigError, DatasetError
-from semd.evaluation.doubts import is_ordinary, measure_doubts
-from semd.evaluation.fig1 import make_panels, orders, pairs_in_order
-from semd.evaluation.predictions import Predictions
-from semd.evaluation.score_report import OURS, OURS_ANY_EXPOSURE, OURS_AS_MARKS, evaluate_score, parse_rivals
-from semd.evaluation.score_table import NOT_TRAINED, PUBLISHED, make_row, table_text
-from semd.scoring.dataset import LabelledFrames
+from semd.evaluation.score.figure_one import make_panels, orders, pairs_in_order
+from semd.evaluation.score.flag_rates import is_ordinary, measure_doubts
+from semd.evaluation.score.predictions import Predictions
+from semd.evaluation.score.score_report import OURS, OURS_ANY_EXPOSURE, OURS_AS_MARKS, evaluate_score, parse_rivals
+from semd.evaluation.score.score_table import NOT_TRAINED, PUBLISHED, make_row, table_text
 from semd.scoring.network import Architecture, ScoringNetwork
-from semd.scoring.rivals import shortened, slower, with_network
 from semd.scoring.scorer import Scorer
 from semd.scoring.stored import network_from_bytes, network_to_bytes
-from semd.scoring.training_config import Stage, TrainingConfig, preset
-from semd.simulator.faulty import EMPTY, FAULTS
+from semd.training.score.other_networks import shortened, slower, with_network
+from semd.training.score.training_config import Stage, TrainingConfig, preset
 
 FORM = Architecture(height_px=240, width_px=320, replicas=2)
 

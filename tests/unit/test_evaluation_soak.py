@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from semd.domain.action import Action, Status
+from semd.campaigns.soak.processes import CLIENT, DAEMON, Sample
+from semd.campaigns.soak.soak import SoakSpec, run_soak
+from semd.campaigns.soak.soak_report import SoakReport, growth_of
+from semd.campaigns.soak.soak_sem import Fates, SoakSem, number_of
 from semd.errors import ConfigError
-from semd.evaluation.soak.processes import CLIENT, DAEMON, Sample
-from semd.evaluation.soak.report import SoakReport, growth_of
-from semd.evaluation.soak.sem import Fates, SoakSem, number_of
-from semd.evaluation.soak.soak import SoakSpec, run_soak
+from semd.protocol.action import Action, Status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

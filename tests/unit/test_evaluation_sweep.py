@@ -20,21 +20,21 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from semd.cli import app
-from semd.control import settings
-from semd.control.environment import SemEnvironment
-from semd.control.environment_batch import EnvironmentBatch
-from semd.control.settings import DEFAULT
-from semd.control.training import BEST, train_control
-from semd.control.vector import VectorStep
-from semd.domain.rules import RunRules
+from semd.decision.rules import RunRules
 from semd.errors import ConfigError, TrainingError
-from semd.evaluation import sweep
-from semd.evaluation.ray_cluster import cluster
-from semd.evaluation.rollouts import RemoteEnvironment, image_environments
-from semd.evaluation.sweep import RESULT, TABLE, Ended, SweepFindings, train_sweep, train_trial
-from semd.evaluation.sweep_plan import Trial, plan_sweep
-from semd.evaluation.twin import make_evaluation
 from semd.simulator.control_stand import draw_stand
+from semd.simulator.vector_environment import VectorStep
+from semd.training.control import control_settings as settings
+from semd.training.control import hyperparameter_sweep as sweep
+from semd.training.control.control_settings import DEFAULT
+from semd.training.control.control_training import BEST, train_control
+from semd.training.control.environment import SemEnvironment
+from semd.training.control.environment_batch import EnvironmentBatch
+from semd.training.control.hyperparameter_sweep import RESULT, TABLE, Ended, SweepFindings, train_sweep, train_trial
+from semd.training.control.ray_cluster import cluster
+from semd.training.control.rollouts import RemoteEnvironment, image_environments
+from semd.training.control.sweep_plan import Trial, plan_sweep
+from semd.training.control.twin_environment import make_evaluation
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="extra `ray` is not installed")
 QUIET = Console(quiet=True)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from semd.control.model_entry import actor_entry
 from semd.control.policy import ActorPolicy
-from semd.control.settings import DEFAULT, PAPER, TrainingConfig
-from semd.control.training import train_control
-from semd.domain.rules import RunRules
-from semd.evaluation.twin import evaluate_on_twin, make_evaluation, make_twin
+from semd.decision.rules import RunRules
 from semd.model_store import load_model, store_model
 from semd.simulator.twin_scene import SceneRanges
+from semd.training.control.actor_manifest_entry import actor_entry
+from semd.training.control.control_settings import DEFAULT, PAPER, TrainingConfig
+from semd.training.control.control_training import train_control
+from semd.training.control.twin_environment import evaluate_on_twin, make_evaluation, make_twin
 
 TINY = {"n_envs": 8, "max_frames": 128, "warmup_frames": 64, "batch_size": 8, "evaluate_episodes": 16}
 

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from semd.cli import app
-from semd.domain.judgement import Judgement
-from semd.evaluation import twin_errors
-from semd.evaluation.twin_errors import ScoreErrors, TwinErrors, compare_errors
+from semd.domain.frame_score import Judgement
+from semd.evaluation.twin import twin_errors
+from semd.evaluation.twin.twin_errors import ScoreErrors, TwinErrors, compare_errors
 from semd.simulator.microscope import VirtualMicroscope
 
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from semd.cli import app
 from semd.domain.expert_scale import lenient_blur_px
-from semd.evaluation import twin_likeness
-from semd.evaluation.twin_likeness import DEFOCUS_U, EXPOSURES, MEASURED, Likeness, TwinFindings, compare_twin
+from semd.evaluation.twin import twin_likeness
+from semd.evaluation.twin.twin_likeness import DEFOCUS_U, EXPOSURES, MEASURED, Likeness, TwinFindings, compare_twin
 from semd.simulator.field import Sample
 from semd.simulator.microscope import VirtualMicroscope
 from semd.simulator.twin_fit import fit_scene

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from semd.decision.rules import RunRules
 from semd.domain.axes import Axis
-from semd.domain.rules import RunRules
-from semd.evaluation.control import simulator_rules
-from semd.evaluation.twin_runs import play_on_twin
+from semd.evaluation.control.table_one import simulator_rules
+from semd.evaluation.twin.twin_runs import play_on_twin
 from semd.simulator.twin_scene import SceneRanges
 from semd.simulator.twin_stand import TwinStand
 

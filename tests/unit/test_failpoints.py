@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from semd.errors import ConfigError
-from semd.failpoints import ENVIRONMENT, PERMIT_FILE, TABLE, Failpoint, Trap, arm, disarm, reach
 from semd.middle_client.process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
+from semd.service.failpoints import ENVIRONMENT, PERMIT_FILE, TABLE, Failpoint, Trap, arm, disarm, reach
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,7 +84,7 @@ def test_the_disk_is_full_from_the_given_time_on_and_as_often_as_said(bench: Pat
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_kill_is_a_kill(bench: Path) -> None:
     program = (
-        "import atexit; from pathlib import Path; from semd.failpoints import Failpoint, arm, reach\n"
+        "import atexit; from pathlib import Path; from semd.service.failpoints import Failpoint, arm, reach\n"
         f"bench = Path({str(bench)!r})\n"
         f"arm({{{ENVIRONMENT!r}: 'sent:3=kill'}}, bench)\n"
         "atexit.register((bench / 'cleaned-up').touch)\n"

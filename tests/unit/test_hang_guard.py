@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from semd.errors import StorageError
-from semd.hang_guard import HUNG_EXIT_STATUS, HangGuard
+from semd.service.hang_guard import HUNG_EXIT_STATUS, HangGuard
 
 PATIENCE_S = 20.0
 LIMIT_S = 0.08
@@ -87,13 +87,13 @@ def test_a_loop_that_hangs_is_ended_with_the_stacks_of_all_threads(tmp_path: Pat
 
 def test_a_log_that_hangs_too_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ending, over = Ending(), threading.Event()
-    monkeypatch.setattr("semd.hang_guard._REPORT_PATIENCE_S", 0.05)
+    monkeypatch.setattr("semd.service.hang_guard._REPORT_PATIENCE_S", 0.05)
 
     class Stuck:
         def critical(self, event: str, **_: object) -> None:
             over.wait(PATIENCE_S)
 
-    monkeypatch.setattr("semd.hang_guard.structlog.get_logger", Stuck)
+    monkeypatch.setattr("semd.service.hang_guard.structlog.get_logger", Stuck)
     with guard(tmp_path / "hung.txt", lambda: 1.0, ending):
         assert ending.came()
         assert not over.is_set()

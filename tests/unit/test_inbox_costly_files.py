@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from semd.domain.pairing import Dialect
 from semd.errors import ImageFormatError, ImageSizeError, ParameterTextError
 from semd.inbox.dialects import read_parameters
 from semd.inbox.image import FrameSize, decode_image
+from semd.protocol.pairing import Dialect
 
 GREY = np.arange(60 * 80, dtype=np.uint32).reshape(60, 80).astype(np.uint8)
 PARAMETERS = b"AP_WD\r\nWD = 5.1 mm\r\nAP_MAG\r\nMag = 1.50 K X\r\n"

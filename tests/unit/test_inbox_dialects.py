@@ -10,9 +10,9 @@ import pytest
 import tifffile
 
 from semd.domain.axes import Parameters
-from semd.domain.pairing import Dialect
 from semd.errors import FrameError, ParameterMissingError
 from semd.inbox.dialects import read_parameters
+from semd.protocol.pairing import Dialect
 
 REAL = Path(__file__).parents[3] / "shared" / "realsem"
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import tifffile
 
+from semd.decision.rules import DEFAULT_LIMITS
 from semd.domain.axes import AXES
-from semd.domain.pairing import Dialect
-from semd.domain.rules import DEFAULT_LIMITS
 from semd.errors import ImageIncompleteError, ImageSizeError, ParameterTextError
 from semd.inbox.image import FrameSize, decode_image
 from semd.inbox.inbox import Inbox, Patience
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints
+from semd.protocol.pairing import Dialect
 
 TEXT = b"MAG=2000\r\nWD=9500\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\n"
 NOISE = np.random.default_rng(5).integers(30, 220, (480, 640), dtype=np.uint8)

@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 import pytest
 
+from semd.decision.rules import DEFAULT_LIMITS
 from semd.domain.axes import AXES
-from semd.domain.pairing import Dialect
-from semd.domain.rules import DEFAULT_LIMITS
 from semd.errors import StorageError
 from semd.inbox.frame import LoadedFrame, Rejection
 from semd.inbox.image import FrameSize
 from semd.inbox.inbox import Fingerprint, Inbox, Item, Patience
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints
+from semd.protocol.pairing import Dialect
 
 PATIENCE = Patience(rescan_s=1.0, quiet_s=0.5, settle_s=10.0)
 TEXT = b"MAG=2000\r\nWD=9500\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\n"

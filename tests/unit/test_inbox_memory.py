@@ -7,13 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from semd.decision.rules import DEFAULT_LIMITS
 from semd.domain.axes import AXES
-from semd.domain.pairing import Dialect
-from semd.domain.rules import DEFAULT_LIMITS
 from semd.inbox.image import FrameSize
 from semd.inbox.inbox import Inbox, Patience
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints
+from semd.protocol.pairing import Dialect
 
 TEXT = b"MAG=2000\r\nWD=9500\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\n"
 IMAGE = cv2.imencode(".png", np.random.default_rng(1).integers(20, 220, (120, 160), dtype=np.uint8))[1].tobytes()

@@ -9,11 +9,11 @@ import pytest
 
 from semd.cli.template import write_template
 from semd.config import InstrumentConfig, LimitsConfig, load_config
-from semd.domain.address import is_loopback
+from semd.config.instrument_file import MAX_PROFILE_BYTES
 from semd.domain.axes import AXES, Axis
-from semd.domain.instrument import BUILT_IN
 from semd.errors import ConfigError
-from semd.instrument import MAX_PROFILE_BYTES
+from semd.protocol.address import is_loopback
+from semd.protocol.instrument_profile import BUILT_IN
 
 MINIMAL = '[watch]\ndirectory = "in"\n[actions]\ndirectory = "out"\n[state]\ndirectory = "state"\n'
 PROFILE = 'name = "lab 3"\nwd_mm = [5.0, 15.0]\nbrightness = [-3, 7]\ncontrast = [0, 4095]\n'

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from semd.logs import PatientFileHandler, configure_logs
+from semd.service.logs import PatientFileHandler, configure_logs
 
 
 class Windows:

@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 from semd.daemon.health import DaemonHealth
 from semd.daemon.metrics import daemon_metrics, write_metrics
 from semd.daemon.metrics_endpoint import metrics_endpoint
-from semd.metrics import Metric, counter, gauge, render
 from semd.middle_client.metrics import client_metrics
+from semd.service.metrics import Metric, counter, gauge, render
 
 HEALTH = DaemonHealth(
     written_at=1_800_000_000.25,

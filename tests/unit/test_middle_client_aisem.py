@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from outbox_stand import ListLink, SetClock, drop_file, make_action, make_desk, make_gate, places
 
-from semd.domain.action import Status
 from semd.domain.axes import Axis
 from semd.middle_client.aisem_forwarder import AisemForwarder
 from semd.middle_client.clock import Clock
 from semd.middle_client.framing import Templates
+from semd.protocol.action import Status
 
 REPLY = "명령을 수행하였습니다".encode("euc-kr")
 ANSWER_TIMEOUT_S, CONFIRM_TIMEOUT_S = 5.0, 20.0

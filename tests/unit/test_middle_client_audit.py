@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from outbox_stand import START, ListLink, SetClock, drop_file, make_action, make_desk, make_gate, places
 
-from semd.domain.action import Action, encode_action
 from semd.errors import LinkError, StorageError
 from semd.middle_client.audit import AuditTrail
 from semd.middle_client.audit_reading import TrailReport, read_trail
@@ -20,6 +19,7 @@ from semd.middle_client.backoff import Backoff
 from semd.middle_client.clock import Clock
 from semd.middle_client.desk import Desk
 from semd.middle_client.text_forwarder import TextForwarder
+from semd.protocol.action import Action, encode_action
 
 FILE = "commands-2026-01.jsonl"
 

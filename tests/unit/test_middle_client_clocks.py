@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from outbox_stand import START, ListLink, drop_file, make_action, make_desk, places
 
-from semd.domain.action import Action
 from semd.middle_client.abort import AbortFile
 from semd.middle_client.backoff import Backoff
 from semd.middle_client.clock import Clock
 from semd.middle_client.gate import Gate, RateLimit
 from semd.middle_client.journal import Journal, JournalEntry
 from semd.middle_client.text_forwarder import TextForwarder
+from semd.protocol.action import Action
 
 
 @dataclass

@@ -9,8 +9,8 @@ from outbox_stand import make_action
 from safety_stand import BRIGHTNESS_TOO, Stand
 from structlog.testing import capture_logs
 
-from semd.domain.action import Action, Status
 from semd.middle_client.dry_run import NoLink
+from semd.protocol.action import Action, Status
 
 
 @pytest.fixture

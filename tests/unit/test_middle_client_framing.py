@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from outbox_stand import make_action
 
-from semd.domain.action import Status, encode_action
 from semd.domain.axes import Axis
 from semd.errors import LinkError
 from semd.middle_client.framing import (
@@ -19,6 +18,7 @@ from semd.middle_client.framing import (
     parse_answer,
     text_message,
 )
+from semd.protocol.action import Status, encode_action
 
 ID = "0123456789abcdef0123456789abcdef"
 EXPOSURE = {Axis.BRIGHTNESS: (40.0, 2.5), Axis.CONTRAST: (60.0, 0.0)}

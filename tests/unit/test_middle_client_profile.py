@@ -9,10 +9,10 @@ from outbox_stand import make_action
 from safety_stand import Stand
 from structlog.testing import capture_logs
 
-from semd.domain.action import Status
 from semd.domain.axes import Axis
-from semd.domain.instrument import COXEM_EM30, InstrumentProfile
 from semd.domain.limits import AxisLimits
+from semd.protocol.action import Status
+from semd.protocol.instrument_profile import COXEM_EM30, InstrumentProfile
 
 
 @pytest.fixture

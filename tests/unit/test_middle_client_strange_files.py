@@ -12,11 +12,11 @@ from outbox_stand import SetClock, drop_file, make_action
 from safety_stand import Stand, ack
 from structlog.testing import capture_logs
 
-from semd.domain.action import MAX_MESSAGE_BYTES
 from semd.errors import LinkError
 from semd.middle_client.backoff import Backoff
 from semd.middle_client.clock import Clock
 from semd.middle_client.link import TcpLink
+from semd.protocol.action import MAX_MESSAGE_BYTES
 
 
 @pytest.fixture

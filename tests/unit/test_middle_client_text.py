@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from outbox_stand import ListLink, SetClock, drop_file, make_action, make_desk, make_gate, places
 
-from semd.domain.action import Action, encode_action
 from semd.errors import StorageError
 from semd.middle_client.backoff import Backoff
 from semd.middle_client.clock import Clock
 from semd.middle_client.text_forwarder import TextForwarder
+from semd.protocol.action import Action, encode_action
 
 ANSWER_TIMEOUT_S = 10.0
 
@@ -328,7 +328,7 @@ def test_nothing_is_sent_that_could_not_be_written_down(stand: Stand, monkeypatc
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("semd.storage.os.fsync", full)
+        patch.setattr("semd.service.storage.os.fsync", full)
         with pytest.raises(StorageError, match="disk is full"):
             stand.step()
     assert stand.link.sent == []

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from semd.notify import ServiceManager
+from semd.service.notify import ServiceManager
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the protocol is that of systemd")
 

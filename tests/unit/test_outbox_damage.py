@@ -17,10 +17,10 @@ from semd.daemon.answering import Places
 from semd.daemon.health import check_health
 from semd.daemon.process import LEDGER_FILE, open_boxes
 from semd.errors import LedgerDamagedError, StorageError
-from semd.logs import configure_logs
 from semd.outbox.damage import NOTE_FILE, damage_standing, inspect_ledger, set_aside
 from semd.outbox.ledger import Ledger
 from semd.outbox.rows import Claim
+from semd.service.logs import configure_logs
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 FRAMES = 60

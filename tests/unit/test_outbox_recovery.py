@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from outbox_stand import START, make_action, places
 
-from semd.domain.action import Action, decode_action, encode_action
 from semd.errors import LedgerError
 from semd.outbox.ledger import Ledger
 from semd.outbox.recovery import publish_row, recover
 from semd.outbox.rows import Claim, LedgerRow, RowState
 from semd.outbox.spool import Spool
+from semd.protocol.action import Action, decode_action, encode_action
 
 STEPS = ["claimed", "decided", "temporary", "synced", "renamed", "published"]
 
@@ -71,11 +71,11 @@ def crashing_storage(crash_after: str | None) -> Iterator[None]:
             raise Crash
 
         if crash_after == "temporary":
-            patch.setattr("semd.storage.os.fsync", crash)
+            patch.setattr("semd.service.storage.os.fsync", crash)
         elif crash_after == "synced":
-            patch.setattr("semd.storage.rename", crash)
+            patch.setattr("semd.service.storage.rename", crash)
         elif crash_after == "renamed":
-            patch.setattr("semd.storage.sync_directory", crash)
+            patch.setattr("semd.service.storage.sync_directory", crash)
         yield
 
 

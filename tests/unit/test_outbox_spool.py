@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from outbox_stand import drop_file, make_action
 
-from semd.domain.action import decode_action
 from semd.errors import StorageError
 from semd.middle_client.action_folder import Outcome
 from semd.outbox.spool import SUBFOLDERS, Spool
+from semd.protocol.action import decode_action
 
 
 def test_the_folders_are_those_of_the_middle_client() -> None:
@@ -67,7 +67,7 @@ def test_a_write_that_fails_leaves_nothing(
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr("semd.storage.os.fsync", fail)
+        patch.setattr("semd.service.storage.os.fsync", fail)
         with pytest.raises(StorageError, match=words):
             spool.publish(make_action(1))
     assert spool.locate(make_action(1).file_name) is None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semd.scoring.augment import photometric, random_crops
 from semd.scoring.preprocess import standardise
+from semd.training.score.augmentation import photometric, random_crops
 
 
 def test_crops_are_parts_of_their_frames() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from semd.datasets.dataset import COLUMNS, read_dataset, read_datasets
 from semd.errors import DatasetError
-from semd.scoring.dataset import COLUMNS, read_dataset, read_datasets
 
 
 def a_dataset(directory: Path, frames: int, seed: int, side_px: int = 8) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semd.domain.judgement import Doubt
+from semd.domain.frame_score import Doubt
 from semd.scoring.faults import LEAST_STRUCTURE_GREY, clipped_share, find_faults, stripe_grey, stripes, structure_grey
 
 

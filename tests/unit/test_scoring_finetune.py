@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from semd.datasets.dataset import LabelledFrames
 from semd.errors import ConfigError, TrainingError
-from semd.scoring import finishing, lesson
-from semd.scoring.dataset import LabelledFrames
-from semd.scoring.evaluation import Judged
-from semd.scoring.finetune import FineTuning, HeadFrames, fine_tune
 from semd.scoring.network import Architecture, ScoringNetwork, with_spectrum
 from semd.scoring.spectrum import SPECTRUM_VALUES
-from semd.scoring.training_config import TrainingConfig, preset
+from semd.training.score import feature_cache as lesson
+from semd.training.score import finishing
+from semd.training.score.finetune import FineTuning, HeadFrames, fine_tune
+from semd.training.score.training_config import TrainingConfig, preset
+from semd.training.score.validation import Judged
 
 FORM = Architecture(height_px=240, width_px=320, replicas=3)
 

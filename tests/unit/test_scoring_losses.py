@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from semd.scoring.dataset import LabelledFrames
-from semd.scoring.evaluation import report
-from semd.scoring.losses import expected_error_loss, rmse_loss
+from semd.datasets.dataset import LabelledFrames
 from semd.scoring.network import Replicas
-from semd.scoring.training import rate_at
-from semd.scoring.training_config import TrainingConfig, paper_preset
+from semd.training.score.losses import expected_error_loss, rmse_loss
+from semd.training.score.score_training import rate_at
+from semd.training.score.training_config import TrainingConfig, paper_preset
+from semd.training.score.validation import report
 
 
 def test_the_loss_is_the_root_mean_square_error_of_what_each_replica_drew() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from semd.cli import app
-from semd.scoring.evaluation import ScoringReport
-from semd.scoring.model_entry import scorer_entry
-from semd.scoring.training_config import preset
-from semd.simulator.dataset import DatasetSpec
+from semd.datasets.simulated import DatasetSpec
+from semd.training.score.scorer_manifest_entry import scorer_entry
+from semd.training.score.training_config import preset
+from semd.training.score.validation import ScoringReport
 
 NOTHING_MEASURED = ScoringReport(**dict.fromkeys(ScoringReport.__dataclass_fields__, 0))
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from semd.domain.judgement import Doubt
+from semd.domain.frame_score import Doubt
 from semd.errors import ImageSizeError, ModelError
 from semd.scoring.network import OURS, PAPER, Architecture, ScoringNetwork, with_spectrum
 from semd.scoring.preprocess import centre_crop, standardise

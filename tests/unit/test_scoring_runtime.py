@@ -15,13 +15,13 @@ from runtime_bench import SMALL, make_touchy, models_folder, random_network, som
 
 from semd.errors import ModelError
 from semd.scoring.network import Architecture, ScoringNetwork
-from semd.scoring.runtime.agreement import compare, extract_all
-from semd.scoring.runtime.export import BOUNDS, export_runtime
-from semd.scoring.runtime.graph import build_graph
 from semd.scoring.runtime.loading import load_scorer
-from semd.scoring.runtime.quantise import RECIPES, Recipe, quantise
 from semd.scoring.runtime.session import OnnxEngine
 from semd.scoring.scorer import Scorer
+from semd.training.export.agreement import compare, extract_all
+from semd.training.export.graph import build_graph
+from semd.training.export.onnx_export import BOUNDS, export_runtime
+from semd.training.export.quantise import RECIPES, Recipe, quantise
 
 EVERYTHING = ("conv1", "maxpool", "layer", "avgpool", "flatten")
 

@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 import torch
 
+from semd.datasets.dataset import COLUMNS, read_dataset
 from semd.errors import DatasetError, TrainingError
-from semd.scoring import lesson, training
-from semd.scoring.dataset import COLUMNS, read_dataset
-from semd.scoring.evaluation import predict, report
 from semd.scoring.network import Architecture
 from semd.scoring.stored import network_from_bytes
-from semd.scoring.team import Team
-from semd.scoring.training import split_validation, train_scorer
-from semd.scoring.training_config import Stage, TrainingConfig
+from semd.training.score import feature_cache as lesson
+from semd.training.score import score_training as training
+from semd.training.score.process_group import Team
+from semd.training.score.score_training import split_validation, train_scorer
+from semd.training.score.training_config import Stage, TrainingConfig
+from semd.training.score.validation import predict, report
 
 QUICK = TrainingConfig(
     architecture=Architecture(height_px=240, width_px=320, replicas=2),
@@ -257,8 +258,8 @@ def test_torchrun_trains_what_two_processes_train(dataset: Path, tmp_path: Path)
         "import sys\n"
         "from pathlib import Path\n"
         "from semd.scoring.network import Architecture\n"
-        "from semd.scoring.training import train_scorer\n"
-        "from semd.scoring.training_config import Stage, TrainingConfig\n"
+        "from semd.training.score.score_training import train_scorer\n"
+        "from semd.training.score.training_config import Stage, TrainingConfig\n"
         "form = Architecture(height_px=240, width_px=320, replicas=2)\n"
         "if __name__ == '__main__':\n"
         "    config = TrainingConfig(architecture=form, stages=(Stage(32, 32, 4, 2),), threads=1, bf16=False, seed=3)\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from semd.errors import ConfigError
-from semd.scoring.training_config import Stage, TrainingConfig, preset
+from semd.training.score.training_config import Stage, TrainingConfig, preset
 
 
 def test_the_paper_preset_is_the_papers() -> None:

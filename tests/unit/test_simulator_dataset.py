@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from semd.cli import app
+from semd.datasets.dataset import COLUMNS, read_dataset
+from semd.datasets.labelled import Rarities, labelled_frames, random_blur
+from semd.datasets.simulated import DatasetSpec, build_dataset, read_magnifications
 from semd.domain.expert_scale import blur_for_quality, lenient_blur_px, worst_blur_px
 from semd.errors import ConfigError, DatasetError
-from semd.scoring.dataset import COLUMNS, read_dataset
 from semd.simulator.beads import beads_emission
-from semd.simulator.dataset import DatasetSpec, build_dataset, read_magnifications
-from semd.simulator.labelled import Rarities, labelled_frames, random_blur
 from semd.simulator.optics import Blur
 
 SPEC = DatasetSpec(frames=11, frames_per_field=3, assorted_share=0.3, test_share=0.5, seed=11)

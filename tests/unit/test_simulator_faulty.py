@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semd.domain.judgement import Doubt
+from semd.datasets.faulty import FAULTS, Fault, faulty_frames
+from semd.domain.frame_score import Doubt
 from semd.scoring.faults import clipped_share, find_faults
-from semd.simulator.faulty import FAULTS, Fault, faulty_frames
 
 
 @pytest.mark.parametrize("fault", FAULTS)

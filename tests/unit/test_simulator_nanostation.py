@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import pytest
 
-from semd.domain.action import Action, Status, encode_action
 from semd.domain.axes import Axis
-from semd.domain.pairing import Layout
-from semd.domain.parameter_text import parse_parameters
+from semd.protocol.action import Action, Status, encode_action
+from semd.protocol.pairing import Layout
+from semd.protocol.parameter_text import parse_parameters
 from semd.simulator.frame_writer import FrameWriter, ImageFormat, Manner
 from semd.simulator.microscope import VirtualMicroscope
 from semd.simulator.nanostation import NanoStation

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from semd.control.evaluate import evaluate
+from semd.decision.rules import RunRules
+from semd.decision.run import run_state
 from semd.domain.axes import AXES, Axis, Parameters
 from semd.domain.expert_scale import focus_quality, lenient_blur_px
 from semd.domain.exposure import Exposure, ExposureRange, measure_exposure
@@ -15,11 +16,10 @@ from semd.domain.features import Features
 from semd.domain.limits import Optics
 from semd.domain.observation import Measurement, Observation
 from semd.domain.reward import PAPER_WEIGHTS, reward
-from semd.domain.rules import RunRules
-from semd.domain.run import run_state
 from semd.simulator.twin import Twin
 from semd.simulator.twin_frames import exposure_defect, take_frames
 from semd.simulator.twin_scene import SceneRanges, draw_scenes
+from semd.training.control.actor_evaluation import evaluate
 
 RULES = RunRules(n_frames=3)
 UNIT_MM = Optics().focus_unit_mm(1000.0)

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from semd.domain.action import MAX_MESSAGE_BYTES, decode_action
+from semd.decision.rules import DEFAULT_LIMITS
 from semd.domain.axes import AXES
-from semd.domain.pairing import Dialect
-from semd.domain.rules import DEFAULT_LIMITS
 from semd.errors import ActionTextError, ImageSizeError, LinkError, ModelError, ParameterTextError
 from semd.inbox.image import FrameSize
 from semd.inbox.image_bytes import MAX_PIXELS
@@ -19,6 +17,8 @@ from semd.inbox.load import FrameLoader
 from semd.middle_client.framing import MAX_LINE_BYTES, AnswerReader, aisem_reply
 from semd.middle_client.journal import Journal
 from semd.model_store import MAX_MODEL_BYTES, load_model
+from semd.protocol.action import MAX_MESSAGE_BYTES, decode_action
+from semd.protocol.pairing import Dialect
 
 TEXT = b"MAG=2000\nWD=9500\nBRIGHTNESS=40\nCONTRAST=50\n"
 SIZE = FrameSize(640, 480, max_bytes=100_000)

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from semd.stop_signals import stopping_on_signals
+from semd.service.stop_signals import stopping_on_signals
 
 PLAYED = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no signal to play Ctrl+Break with")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from semd.errors import StorageError
-from semd.storage import InstanceLock, write_atomically
+from semd.service.storage import InstanceLock, write_atomically
 
 
-@pytest.mark.parametrize("step", ["semd.storage.os.fsync", "semd.storage.rename"])
+@pytest.mark.parametrize("step", ["semd.service.storage.os.fsync", "semd.service.storage.rename"])
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -49,7 +49,7 @@ def test_a_directory_that_is_gone_is_named(tmp_path: Path) -> None:
 def test_the_lock_keeps_others_out_until_its_holder_ends(tmp_path: Path) -> None:
     path = tmp_path / "state" / "lock"
     program = (
-        "import sys, time; from pathlib import Path; from semd.storage import InstanceLock\n"
+        "import sys, time; from pathlib import Path; from semd.service.storage import InstanceLock\n"
         f"InstanceLock(Path({str(path)!r})).__enter__(); print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as holder:

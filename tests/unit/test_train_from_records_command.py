@@ -12,14 +12,14 @@ from records_stand import three_frames, write_ledger
 from typer.testing import CliRunner
 
 from semd.cli import app
-from semd.control import settings
-from semd.control.evaluate import ControlFigures
+from semd.control.actor_weights import actor_bytes
 from semd.control.networks import Actor
 from semd.control.policy import ActorPolicy
-from semd.control.weights import actor_bytes
 from semd.errors import ConfigError, DatasetError, TrainingError
-from semd.evaluation import learning_from_records
 from semd.model_store import load_model
+from semd.training.control import control_settings as settings
+from semd.training.control import learning_from_records
+from semd.training.control.actor_evaluation import ControlFigures
 
 FIGURES = ControlFigures(100, 1.0, 1.0, 0.9, 5.0, 8.0, 9.5, 9.5)
 

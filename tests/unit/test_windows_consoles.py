@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from semd.cli.output import forgive_consoles, print_json
-from semd.logs import configure_logs
+from semd.service.logs import configure_logs
 
 STRANGE = "WD +25 µm ✓ 현미경"
 

@@ -17,7 +17,7 @@ from daemon_bench import make_bench
 from semd.errors import StorageError
 from semd.inbox.consume import move_file
 from semd.middle_client.action_folder import ActionFolder
-from semd.storage import write_atomically
+from semd.service.storage import write_atomically
 
 ATTEMPTS = 20
 
@@ -50,8 +50,8 @@ def holder(monkeypatch: pytest.MonkeyPatch) -> Holder:
         return held.replace(source, target)
 
     monkeypatch.setattr(Path, "replace", replace)
-    monkeypatch.setattr("semd.storage._RENAME_ATTEMPTS", ATTEMPTS)
-    monkeypatch.setattr("semd.storage._RENAME_PAUSE_S", 0.001)
+    monkeypatch.setattr("semd.service.storage._RENAME_ATTEMPTS", ATTEMPTS)
+    monkeypatch.setattr("semd.service.storage._RENAME_PAUSE_S", 0.001)
     return held
 
 
@@ -77,7 +77,7 @@ def test_a_file_held_on_and_on_is_an_error_that_says_so_and_stays_whole(tmp_path
 
 
 def test_where_nobody_can_hold_files_a_refusal_is_final(tmp_path: Path, holder: Holder, monkeypatch) -> None:
-    monkeypatch.setattr("semd.storage._RENAME_ATTEMPTS", 1)
+    monkeypatch.setattr("semd.service.storage._RENAME_ATTEMPTS", 1)
     holder.refusals = 1
     with pytest.raises(StorageError):
         write_atomically(tmp_path / "file", b"")

@@ -8,10 +8,12 @@ import torch
 
 from semd.errors import ModelError
 from semd.scoring.runtime.extra import import_onnxruntime
-from semd.scoring.runtime.graph import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+INPUT = "image"
+OUTPUT = "features"
 
 # Each thread takes its share in small pieces, so that one on a busy core does not hold up the others.
 _PIECES_PER_THREAD = "4"

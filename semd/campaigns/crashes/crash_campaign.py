@@ -1,0 +1,173 @@
+"""A campaign: for each layout and dialect one bench, and on it every failpoint, one after the other."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from semd.campaigns.constant_daemon import DIGEST
+from semd.campaigns.crashes.crash_harness import open_bench
+from semd.campaigns.crashes.harness_daemon import moving_pipeline
+from semd.campaigns.crashes.judge import FrameFate, judge
+from semd.campaigns.crashes.steps import LINK, Conductor, Step
+from semd.config import Config
+from semd.errors import StorageError
+from semd.model_store import default_directory, models_digest
+from semd.pipeline import Pipeline, load_pipeline
+from semd.protocol.pairing import Layout
+from semd.service.failpoints import TABLE, Failpoint, Mode, Part, Trap
+
+_TIMES_FULL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignSpec:
+    """What to do to whom.
+
+    Attributes:
+        layouts, dialects: one bench for each pair.
+        points: failpoints, in the order of the table.
+        modes: `kill`, `full` (where something is written), or both.
+        hits: at which times a point is reached; each is a step of its own.
+        is_real: the daemon that a lab starts, with its networks, in place of the stand-ins.
+        patience_s: how long anything may take.
+    """
+
+    layouts: tuple[Layout, ...] = tuple(Layout)
+    dialects: tuple[str, ...] = ("text", "aisem")
+    points: tuple[Failpoint, ...] = tuple(Failpoint)
+    modes: tuple[Mode, ...] = ("kill", "full")
+    hits: tuple[int, ...] = (2,)
+    is_real: bool = False
+    patience_s: float = 120.0
+
+    def traps(self, part: Part, mode: Mode) -> list[Trap]:
+        """The traps for one process, in order."""
+        if mode not in self.modes:
+            return []
+        found: list[Trap] = []
+        for point in Failpoint:
+            if point not in self.points or TABLE[point].part is not part:
+                continue
+            if mode == "full":
+                found += [Trap(point, hit, "full", _TIMES_FULL) for hit in self.hits if TABLE[point].is_write]
+            elif point is Failpoint.RESUMED:
+                # It takes a frame that was left half-way, and there is one at each start.
+                for _ in self.hits:
+                    found += [Trap(Failpoint.DECIDED, 1, "kill"), Trap(point, 1, "kill")]
+            else:
+                found += [Trap(point, hit, "kill") for hit in self.hits]
+        return found
+
+
+@dataclass(slots=True)
+class BenchResult:
+    """All steps of one bench, and the action files that answer no frame."""
+
+    steps: list[Step] = field(default_factory=list)
+    strays: int = 0
+    frames: int = 0
+
+
+def run_campaign(spec: CampaignSpec, directory: Path, show: Callable[[Step], None]) -> Iterator[BenchResult]:
+    """Run bench after bench; each result as it is there.
+
+    Args:
+        spec: what to do.
+        directory: the benches' directories are made below.
+        show: told of every step as it is done; its counts come with the bench's result.
+    """
+    for layout in spec.layouts:
+        for dialect in spec.dialects:
+            yield _run_bench(spec, directory / f"{layout}-{dialect}", layout, dialect, show)
+
+
+def summarise(results: Sequence[BenchResult]) -> dict[str, object]:
+    """The campaign in a few numbers."""
+    steps = [step for result in results for step in result.steps]
+    killed = [step for step in steps if step.mode == "kill"]
+    full = [step for step in steps if step.mode == "full"]
+    totals = {
+        key: sum(getattr(step, key) for step in steps)
+        for key in ("frames", "lost", "doubled", "applied_twice", "invented", "differing", "sent_again")
+    }
+    return {
+        "failpoints": len({step.point for step in killed + full}),
+        "killed": sum(not step.trouble for step in killed),
+        "disk_full": sum(not step.trouble for step in full),
+        "troubles": [step.trouble for step in steps if step.trouble],
+        **totals,
+        "strays": sum(result.strays for result in results),
+        **_times("recovery_daemon", [step.recovery_s for step in killed if step.part == Part.DAEMON]),
+        **_times("recovery_middle_client", [step.recovery_s for step in killed if step.part == Part.MIDDLE_CLIENT]),
+        **_times("recovery_link", [step.recovery_s for step in steps if step.point == LINK]),
+    }
+
+
+def as_json(spec: CampaignSpec, results: Sequence[BenchResult]) -> dict[str, object]:
+    """Everything, for a file."""
+    return {
+        "spec": asdict(spec),
+        "summary": summarise(results),
+        "steps": [asdict(step) for result in results for step in result.steps],
+    }
+
+
+def _times(name: str, found: list[float | None]) -> dict[str, float | None]:
+    seconds = [value for value in found if value is not None]
+    return {
+        f"{name}_median_s": round(statistics.median(seconds), 2) if seconds else None,
+        f"{name}_longest_s": round(max(seconds), 2) if seconds else None,
+    }
+
+
+def _run_bench(
+    spec: CampaignSpec, directory: Path, layout: Layout, dialect: str, show: Callable[[Step], None]
+) -> BenchResult:
+    result = BenchResult()
+    with open_bench(
+        directory,
+        layout,
+        dialect,
+        daemon_module="semd" if spec.is_real else "semd.campaigns.crashes.harness_daemon",
+        models_digest=models_digest(default_directory()) if spec.is_real else DIGEST,
+        patience_s=spec.patience_s,
+    ) as bench:
+        conductor = Conductor(bench, result.steps, show)
+        try:
+            conductor.start()
+            for part in Part:
+                conductor.kill(part, spec.traps(part, "kill"))
+            for part in Part:
+                for trap in spec.traps(part, "full"):
+                    conductor.fill(part, trap)
+            conductor.cut_link()
+            conductor.finish()
+        except StorageError as error:
+            result.steps[-1].trouble = str(error)
+            show(result.steps[-1])
+    fates, result.strays = judge(bench.sem, bench.config, _pipeline(spec, bench.config))
+    result.frames = len(fates)
+    _attribute(result.steps, fates)
+    return result
+
+
+def _pipeline(spec: CampaignSpec, config: Config) -> Pipeline:
+    if spec.is_real:
+        return load_pipeline(config.models.directory, config.scoring.threads, config.rules)
+    return moving_pipeline(config)
+
+
+def _attribute(steps: Sequence[Step], fates: Sequence[FrameFate]) -> None:
+    """Give each frame's fate to the step during which it was saved."""
+    for fate in fates:
+        step = steps[fate.frame.during]
+        step.frames += 1
+        step.lost += fate.is_lost
+        step.doubled += fate.is_doubled
+        step.applied_twice += fate.is_applied_twice
+        step.invented += fate.is_invented
+        step.differing += fate.differs
+        step.sent_again += fate.sent > 1

@@ -1,0 +1,33 @@
+"""The daemon of the crash bench: networks that cost nothing, and a control machine that really moves the knobs.
+
+That it moves matters: an action that changes nothing could be applied twice, or never, without showing.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semd.campaigns.constant_daemon import main, stand_in_pipeline
+from semd.config import Config
+from semd.pipeline import Pipeline
+
+_FARTHEST = 0.3
+
+
+def moving_pipeline(config: Config) -> Pipeline:
+    """The stand-in pipeline, with a policy that goes somewhere else from every state."""
+    return replace(stand_in_pipeline(config), policy=_wander)
+
+
+def _wander(state: NDArray[np.float32]) -> NDArray[np.float32]:
+    rng = np.random.default_rng(zlib.crc32(state.tobytes()))
+    return rng.uniform(-_FARTHEST, _FARTHEST, 3).astype(np.float32)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], moving_pipeline))

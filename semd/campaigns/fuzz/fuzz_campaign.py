@@ -1,0 +1,217 @@
+"""A fuzzing campaign: blocks of inputs dealt out to worker processes that may die, kept as it goes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from semd.campaigns.fuzz.fuzz_report import Figures, FuzzReport, fault_of
+from semd.campaigns.fuzz.fuzz_worker import Finding, find_targets
+from semd.campaigns.fuzz.mutators import make_input
+from semd.campaigns.fuzz.targets import Target, read_corpus
+from semd.campaigns.fuzz.worker_pool import Crew, Done, Task, Terms, WorkerError
+from semd.errors import ConfigError
+from semd.service.storage import storage_error, write_atomically
+
+TABLE = "semd.campaigns.fuzz.targets:TARGETS"
+PROGRESS_FILE = "progress.json"
+_BLOCK = 500
+_SAVE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class FuzzSpec:
+    """What to do.
+
+    Attributes:
+        inputs: at least so many in all, dealt out by the targets' shares.
+        seed: of the inputs.
+        corpus: folder of the seeds, a folder for each target.
+        workers: processes.
+        only: names of targets; empty for all.
+        out: folder that is gone on from, and where findings go; None keeps nothing.
+        memory_mb: what a process may take beyond its libraries.
+        limit_s: CPU time that an input may take.
+        table: the targets, as `module:name`.
+    """
+
+    inputs: int
+    seed: int
+    corpus: Path
+    workers: int = 2
+    only: tuple[str, ...] = ()
+    out: Path | None = None
+    memory_mb: int = 1024
+    limit_s: float = 2.0
+    table: str = TABLE
+
+
+@dataclass(slots=True)
+class _Known:
+    """What the campaign knows, kept in a file between sittings."""
+
+    done: dict[str, set[int]] = field(default_factory=dict)
+    figures: dict[str, Figures] = field(default_factory=dict)
+    findings: dict[str, Finding] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+
+def run_campaign(spec: FuzzSpec, advance: Callable[[int], None]) -> FuzzReport:
+    """Feed what has not been fed in an earlier sitting. Ctrl+C ends it early; what is known is kept and returned.
+
+    Args:
+        spec: see there.
+        advance: told how many more inputs have been fed.
+
+    Raises:
+        ConfigError: no such target or corpus, the folder holds another campaign, or this system has no memory caps.
+        StorageError: the folder cannot be written.
+    """
+    if sys.platform == "win32":
+        raise ConfigError("fuzzing needs the memory caps of Linux; run it there")
+    targets = find_targets(spec.table)
+    unknown = [name for name in spec.only if name not in targets]
+    if unknown:
+        raise ConfigError(f"target {unknown[0]!r} is not known; there are {', '.join(targets)}")
+    chosen = [target for name, target in targets.items() if not spec.only or name in spec.only]
+    corpora = {target.name: read_corpus(spec.corpus, target) for target in chosen}
+    digest = _digest(corpora)
+    known = _load(spec, digest)
+    tasks = deque(_plan(spec, chosen, known))
+    advance(sum(figures.inputs for figures in known.figures.values()))
+    begun_s, before_s = time.monotonic(), known.seconds
+    interrupted = False
+    with tempfile.TemporaryDirectory(prefix="semd-fuzz-") as scratch:
+        terms = Terms(spec.table, spec.corpus, spec.seed, spec.memory_mb, spec.limit_s)
+        crew = Crew(terms, tasks, spec.workers, Path(scratch))
+        try:
+            saved_s = begun_s
+            for done in crew.results():
+                _take(known, done)
+                advance(done.block.inputs)
+                known.seconds = before_s + time.monotonic() - begun_s
+                if time.monotonic() - saved_s > _SAVE_S:
+                    _save(spec, digest, known)
+                    saved_s = time.monotonic()
+        except KeyboardInterrupt:
+            interrupted = True
+        except WorkerError as error:
+            raise ConfigError(f"a worker ended before its first input: {error}") from error
+        finally:
+            crew.dismiss()
+    known.seconds = before_s + time.monotonic() - begun_s
+    order = [target.name for target in chosen if target.name in known.figures]
+    report = FuzzReport(
+        seed=spec.seed,
+        corpus_sha256=digest,
+        seconds=known.seconds,
+        interrupted=interrupted,
+        memory_mb=spec.memory_mb,
+        limit_s=spec.limit_s,
+        figures={name: known.figures[name] for name in order},
+        findings=tuple(known.findings.values()),
+        counts=known.counts,
+    )
+    if spec.out is not None:
+        _save(spec, digest, known)
+        ours = [finding for finding in report.findings if finding.target in corpora]
+        report.save(spec.out, {finding: _input_of(finding, targets, corpora, spec.seed) for finding in ours})
+    return report
+
+
+def _input_of(finding: Finding, targets: dict[str, Target], corpora: dict[str, list[bytes]], seed: int) -> bytes:
+    target = targets[finding.target]
+    return target.finish(make_input(target.name, corpora[target.name], seed, finding.index, is_text=target.is_text))
+
+
+def _digest(corpora: dict[str, list[bytes]]) -> str:
+    found = hashlib.sha256()
+    for name in sorted(corpora):
+        found.update(name.encode())
+        for data in corpora[name]:
+            found.update(hashlib.sha256(data).digest())
+    return found.hexdigest()
+
+
+def _plan(spec: FuzzSpec, targets: Sequence[Target], known: _Known) -> list[Task]:
+    """Whole blocks, so that a campaign can be made longer; all targets advance together."""
+    shares = sum(target.share for target in targets)
+    tasks: list[tuple[float, Task]] = []
+    for target in targets:
+        size = _BLOCK if spec.inputs >= _BLOCK * len(targets) else max(1, spec.inputs // len(targets))
+        blocks = -(-spec.inputs * target.share // (shares * size))
+        done = known.done.get(target.name, set())
+        tasks += [
+            ((number + 0.5) / blocks, Task(target.name, number, number * size, size))
+            for number in range(blocks)
+            if number not in done
+        ]
+    return [task for _, task in sorted(tasks, key=lambda pair: pair[0])]
+
+
+def _take(known: _Known, done: Done) -> None:
+    task, block = done.task, done.block
+    figures = known.figures.setdefault(task.target, Figures())
+    figures.inputs += block.inputs
+    figures.accepted += block.accepted
+    figures.cpu_s += block.cpu_s
+    figures.findings += len(block.findings)
+    if block.slowest_s > figures.slowest_s:
+        figures.slowest_s, figures.slowest_index = block.slowest_s, block.slowest_index
+    if block.peak_mb is not None:
+        figures.peak_mb = max(figures.peak_mb or 0.0, block.peak_mb)
+    for finding in block.findings:
+        known.findings.setdefault(fault_of(finding), finding)
+        known.counts[fault_of(finding)] += 1
+    if done.rest is None:
+        known.done.setdefault(task.target, set()).add(task.number)
+
+
+def _load(spec: FuzzSpec, digest: str) -> _Known:
+    known = _Known()
+    path = spec.out / PROGRESS_FILE if spec.out is not None else None
+    if path is None or not path.exists():
+        return known
+    try:
+        kept: dict[str, Any] = json.loads(path.read_bytes())
+        if (kept["seed"], kept["corpus_sha256"]) != (spec.seed, digest):
+            raise ConfigError(f"{path.parent}: holds a campaign of another seed, corpus or targets: name another --out")
+        known.done = {name: set(numbers) for name, numbers in kept["done"].items()}
+        known.figures = {name: Figures(**values) for name, values in kept["figures"].items()}
+        known.findings = {name: Finding(**values) for name, values in kept["findings"].items()}
+        known.counts = Counter(kept["counts"])
+        known.seconds = float(kept["seconds"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: not the progress of a campaign ({error}): name another --out") from error
+    except OSError as error:
+        raise storage_error(path, "read", error) from error
+    return known
+
+
+def _save(spec: FuzzSpec, digest: str, known: _Known) -> None:
+    if spec.out is None:
+        return
+    try:
+        spec.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(spec.out, "create", error) from error
+
+    kept = {
+        "seed": spec.seed,
+        "corpus_sha256": digest,
+        "seconds": known.seconds,
+        "done": {name: sorted(numbers) for name, numbers in known.done.items()},
+        "figures": {name: asdict(figures) for name, figures in known.figures.items()},
+        "findings": {name: asdict(finding) for name, finding in known.findings.items()},
+        "counts": dict(known.counts),
+    }
+    write_atomically(spec.out / PROGRESS_FILE, json.dumps(kept).encode())

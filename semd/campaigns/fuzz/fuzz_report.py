@@ -1,0 +1,132 @@
+"""What a fuzzing campaign found, as a table and as files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from semd.campaigns.fuzz.fuzz_worker import Finding
+from semd.reporting.saving import save_report
+from semd.service.storage import storage_error, write_atomically
+
+REPORT_FILE, TABLE_FILE, FINDINGS_FOLDER = "fuzz.json", "fuzz.txt", "findings"
+
+
+@dataclass(slots=True)
+class Figures:
+    """One target's sums.
+
+    Attributes:
+        inputs: fed.
+        accepted: of them read without an error.
+        cpu_s: taken by all.
+        slowest_s: CPU time of the slowest.
+        slowest_index: which that was.
+        peak_mb: largest resident memory of a process that fed them.
+        findings: inputs that did what none may do.
+    """
+
+    inputs: int = 0
+    accepted: int = 0
+    cpu_s: float = 0.0
+    slowest_s: float = 0.0
+    slowest_index: int = 0
+    peak_mb: float | None = None
+    findings: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FuzzReport:
+    """A campaign, finished or not.
+
+    Attributes:
+        seed, corpus_sha256: make the inputs again.
+        seconds: wall-clock time, over all sittings.
+        interrupted: whether there is more to do.
+        memory_mb, limit_s: what an input may take.
+        figures: by target.
+        findings: one of each fault.
+        counts: findings of each fault.
+    """
+
+    seed: int
+    corpus_sha256: str
+    seconds: float
+    interrupted: bool
+    memory_mb: int
+    limit_s: float
+    figures: Mapping[str, Figures]
+    findings: tuple[Finding, ...]
+    counts: Mapping[str, int]
+
+    @property
+    def inputs(self) -> int:
+        """Fed in all."""
+        return sum(figures.inputs for figures in self.figures.values())
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json` and the file."""
+        return {
+            "inputs": self.inputs,
+            "faults": len(self.findings),
+            "seed": self.seed,
+            "corpus_sha256": self.corpus_sha256,
+            "seconds": round(self.seconds, 1),
+            "interrupted": self.interrupted,
+            "memory_mb": self.memory_mb,
+            "limit_s": self.limit_s,
+            "targets": {name: asdict(figures) for name, figures in self.figures.items()},
+            "findings": [asdict(finding) for finding in self.findings],
+            "counts": dict(self.counts),
+        }
+
+    def as_text(self) -> str:
+        """As a table; inputs/s is of CPU time, for other programs share the machine."""
+        lines = [
+            f"{'target':14}{'inputs':>10}{'accepted':>10}{'findings':>10}"
+            f"{'inputs/s':>10}{'slowest ms':>12}{'peak MB':>9}"
+        ]
+        for name, figures in self.figures.items():
+            rate = figures.inputs / figures.cpu_s if figures.cpu_s else 0.0
+            peak = "-" if figures.peak_mb is None else f"{figures.peak_mb:.0f}"
+            lines.append(
+                f"{name:14}{figures.inputs:10}{figures.accepted:10}{figures.findings:10}{rate:10.0f}"
+                f"{figures.slowest_s * 1e3:12.1f}{peak:>9}"
+            )
+        lines.append(
+            f"{self.inputs} inputs, {len(self.findings)} faults, {self.seconds:.0f} s"
+            + (", interrupted" if self.interrupted else "")
+        )
+        for finding in self.findings:
+            times = self.counts[fault_of(finding)]
+            lines.append(f"{finding.target} {finding.index}: {finding.kind}, {finding.where} ({times} times)")
+        return "\n".join(lines)
+
+    def save(self, directory: Path, inputs: Mapping[Finding, bytes]) -> None:
+        """Write `fuzz.json`, `fuzz.txt`, and each finding's input with what is known of it.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
+        folder = directory / FINDINGS_FOLDER
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(folder, "create", error) from error
+        for finding, data in inputs.items():
+            stem = f"{finding.target}-{finding.index}"
+            write_atomically(folder / f"{stem}.bin", data)
+            write_atomically(folder / f"{stem}.txt", f"{finding.kind}: {finding.where}\n{finding.text}".encode())
+        save_report(directory, texts={TABLE_FILE: self.as_text()}, values={REPORT_FILE: self.as_json()})
+
+
+def fault_of(finding: Finding) -> str:
+    """What makes two findings the same fault."""
+    return f"{finding.target}: {finding.kind}: {finding.where}"

@@ -1,0 +1,241 @@
+"""The worker processes of a campaign: fed by threads that notice when one hangs or dies, and start another."""
+
+from __future__ import annotations
+
+import json
+import select
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from semd.campaigns.fuzz.fuzz_worker import AT_FILE, DEATH_FILE, Block, Finding
+
+_LOOK_S = 0.2
+_HANG_FACTOR = 10
+"""An input that takes so many times its limit by the clock on the wall hangs; the CPU may be busy with others."""
+_LEAST_HANG_S = 20.0
+_START_S = 300.0
+_LAST_WORDS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Inputs of one target.
+
+    Attributes:
+        target: its name.
+        number: of the block that these belong to.
+        first, count: of the inputs.
+    """
+
+    target: str
+    number: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a task.
+
+    Attributes:
+        task: see there.
+        block: figures and findings.
+        rest: what is still to be done of it, since the worker did not survive an input.
+    """
+
+    task: Task
+    block: Block
+    rest: Task | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How workers are started; see `FuzzSpec`."""
+
+    table: str
+    corpus: Path
+    seed: int
+    memory_mb: int
+    limit_s: float
+
+
+class WorkerError(Exception):
+    """A worker ended before its first input: nothing can be fed. Its last words are the message."""
+
+
+class Crew:
+    """Threads with a worker process each.
+
+    Args:
+        terms: of the workers.
+        tasks: what to do; taken from the left.
+        workers: how many.
+        scratch: an empty folder for them.
+    """
+
+    def __init__(self, terms: Terms, tasks: deque[Task], workers: int, scratch: Path) -> None:
+        self._terms = terms
+        self._tasks = tasks
+        self._scratch = scratch
+        self._stop = threading.Event()
+        self._results: SimpleQueue[Done | BaseException | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, args=(number,)) for number in range(workers)]
+
+    def results(self) -> Iterator[Done]:
+        """Start them; yield what is done until all is.
+
+        Raises:
+            WorkerError: see there.
+        """
+        for thread in self._threads:
+            thread.start()
+        working = len(self._threads)
+        while working:
+            found = self._results.get()
+            if found is None:
+                working -= 1
+            elif isinstance(found, BaseException):
+                raise found
+            else:
+                yield found
+
+    def dismiss(self) -> None:
+        """End them all; nothing that they were at is kept."""
+        self._stop.set()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+    def _work(self, number: int) -> None:
+        worker: _Worker | None = None
+        lives = 0
+        try:
+            while not self._stop.is_set():
+                try:
+                    task: Task | None = self._tasks.popleft()
+                except IndexError:
+                    break
+                while task is not None and not self._stop.is_set():
+                    if worker is None:
+                        worker = _Worker(self._terms, self._scratch / f"{number}-{lives}", self._stop)
+                        lives += 1
+                    done = worker.do(task)
+                    if done is None:
+                        return  # told to stop
+                    if done.rest is not None or done.block.inputs < task.count:
+                        worker.end()
+                        worker = None
+                    self._results.put(done)
+                    task = done.rest
+        except (WorkerError, OSError) as error:
+            self._results.put(error)
+        finally:
+            if worker is not None:
+                worker.end()
+            self._results.put(None)
+
+
+class _Worker:
+    """One process."""
+
+    def __init__(self, terms: Terms, folder: Path, stop: threading.Event) -> None:
+        self._terms = terms
+        self._folder = folder
+        self._stop = stop
+        folder.mkdir()
+        arguments = [terms.table, terms.corpus, terms.seed, folder, terms.memory_mb, terms.limit_s]
+        self._errors = (folder / "errors.txt").open("wb")
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "semd.campaigns.fuzz.fuzz_worker", *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+
+    def do(self, task: Task) -> Done | None:
+        """Let it do a task; None when told to stop meanwhile."""
+        order = {"target": task.target, "first": task.first, "count": task.count}
+        before = self._at()
+        try:
+            self._input.write(json.dumps(order).encode() + b"\n")
+            self._input.flush()
+        except BrokenPipeError:
+            raise WorkerError(self._last_words()) from None
+        hang_s = max(_HANG_FACTOR * self._terms.limit_s, _LEAST_HANG_S)
+        seen, since_s = before, time.monotonic()
+        while not self._stop.is_set():
+            if select.select([self._output], [], [], _LOOK_S)[0]:
+                line = self._output.readline()
+                return self._read(task, line) if line else self._lost(task, "died", before[0])
+            now = self._at()
+            if now != seen:
+                seen, since_s = now, time.monotonic()
+            elif time.monotonic() - since_s > (hang_s if now[0] > before[0] else _START_S):  # it may load libraries
+                self._process.kill()
+                return self._lost(task, "hung", before[0])
+        return None
+
+    def end(self) -> None:
+        """End it, if it has not ended itself."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._input, self._output):
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                continue  # an order that it did not live to read
+        self._errors.close()
+
+    @property
+    def _input(self) -> Any:
+        return self._process.stdin
+
+    @property
+    def _output(self) -> Any:
+        return self._process.stdout
+
+    def _at(self) -> tuple[int, int]:
+        """How many inputs it has begun in all, and the number of the present one; zeros before the first."""
+        try:
+            raw = (self._folder / AT_FILE).read_bytes()
+        except FileNotFoundError:
+            return 0, 0
+        begun, index = struct.unpack("<qq", raw) if len(raw) == 16 else (0, 0)
+        return begun, index
+
+    def _read(self, task: Task, line: bytes) -> Done:
+        found = json.loads(line)
+        findings = [Finding(**finding) for finding in found.pop("findings")]
+        return Done(task, Block(**found, findings=findings))
+
+    def _lost(self, task: Task, kind: str, begun_before: int) -> Done:
+        """It did not survive an input of this task."""
+        status = self._process.wait()
+        begun, index = self._at()
+        if begun == begun_before:
+            raise WorkerError(self._last_words())
+        where = f"signal {-status}" if kind == "died" and status < 0 else f"exit status {status}"
+        finding = Finding(task.target, index, kind, "time" if kind == "hung" else where, self._last_words())
+        fed = index - task.first + 1
+        block = Block(inputs=fed, findings=[finding])
+        left = task.count - fed
+        return Done(task, block, Task(task.target, task.number, index + 1, left) if left else None)
+
+    def _last_words(self) -> str:
+        words = []
+        for name in (DEATH_FILE, "errors.txt"):
+            path = self._folder / name
+            if path.exists():
+                with path.open("rb") as file:
+                    file.seek(max(0, path.stat().st_size - _LAST_WORDS))
+                    words.append(file.read().decode("utf-8", "replace"))
+        return "\n".join(words).strip() or "it said nothing"

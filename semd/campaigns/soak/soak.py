@@ -1,0 +1,202 @@
+"""`semd evaluate soak`: the real daemon and Middle Client under a flood of frames, half of the world failing."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from semd.campaigns.soak.processes import CLIENT, DAEMON, Children, Sample
+from semd.campaigns.soak.soak_report import SoakReport, growth_of
+from semd.campaigns.soak.soak_sem import HEIGHT_PX, WIDTH_PX, SoakSem
+from semd.daemon.process import LEDGER_FILE
+from semd.errors import ConfigError, StorageError
+from semd.simulator.fault_plan import FaultPlan
+from semd.simulator.faulty_link import SURVIVED, FaultySemLink
+
+_LOOK_S = 0.02
+_MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+_BYTES_PER_FRAME = 12_000
+"""What stays of a frame on the disk: its action file takes a block, its rows and lines the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoakSpec:
+    """What to do.
+
+    Attributes:
+        frames: to be saved.
+        seed: of pictures and faults.
+        writer_faults: share of the pairs that are saved in a wrong way.
+        link_faults: share of the messages that the SEM side answers in a wrong way.
+        kills: how often daemon and Middle Client, in turns, are killed and started again.
+        window: frames that may be under way at once.
+        sample_s: between two looks at the processes.
+        patience_s: without any frame ending the soak is given up.
+        directory: where everything lies; None for a temporary one, in memory if there is room.
+    """
+
+    frames: int
+    seed: int = 0
+    writer_faults: float = 0.01
+    link_faults: float = 0.002
+    kills: int = 0
+    window: int = 24
+    sample_s: float = 1.0
+    patience_s: float = 120.0
+    directory: Path | None = None
+
+
+def run_soak(spec: SoakSpec, progress: Callable[[int], None]) -> SoakReport:
+    """Run it; Ctrl+C ends it early, and what is known is returned.
+
+    Args:
+        spec: see there.
+        progress: told how many frames have ended.
+
+    Raises:
+        ConfigError: this system does not tell of processes in /proc, or the directory is not empty.
+        StorageError: a process ended by itself.
+    """
+    if not Path("/proc/self/statm").exists():
+        raise ConfigError("the soak reads memory, handles and threads from /proc, which this system has not")
+    with _directory(spec) as directory, socket.create_server(("127.0.0.1", 0)) as listener:
+        config = _write_config(directory, listener.getsockname()[1])
+        sem = SoakSem(
+            directory / "watch", directory / "state" / "quarantine", spec.seed, spec.writer_faults, spec.window
+        )
+        plan = FaultPlan(
+            share=spec.link_faults,
+            kinds=SURVIVED["text"],
+            rng=random.Random(spec.seed + 1),  # noqa: S311 - no secret
+        )
+        link = FaultySemLink(sem, sem.stopping.is_set, plan=plan, pause=sem.stopping.wait)
+        children = Children(config)
+        work = [
+            threading.Thread(target=link.serve, args=(listener, "text"), name="link"),
+            threading.Thread(target=sem.write, args=(spec.frames,), name="writer"),
+        ]
+        for process in (DAEMON, CLIENT):
+            children.start(process)
+        watcher = _Watcher(spec, sem, children, directory / "state" / LEDGER_FILE)
+        try:
+            for thread in work:
+                thread.start()
+            watcher.watch(progress)
+        finally:
+            sem.stopping.set()
+            children.stop()
+            for thread in work:
+                thread.join()
+        sem.look()
+        return SoakReport(
+            frames=spec.frames,
+            fates=sem.fates(),
+            seconds=watcher.seconds,
+            interrupted=watcher.interrupted,
+            stalled=watcher.stalled,
+            kills=children.kills,
+            writer_faults={str(fault): count for fault, count in sem.happened.items()},
+            link_faults={str(fault): count for fault, count in plan.happened.items()},
+            growth=growth_of(watcher.samples, spec.frames),
+            samples=tuple(watcher.samples),
+        )
+
+
+class _Watcher:
+    """Waits for the frames to end, samples and kills meanwhile."""
+
+    def __init__(self, spec: SoakSpec, sem: SoakSem, children: Children, ledger: Path) -> None:
+        self._spec = spec
+        self._sem = sem
+        self._children = children
+        self._ledger = ledger
+        self.samples: list[Sample] = []
+        self.seconds = 0.0
+        self.interrupted = False
+        self.stalled = ""
+
+    def watch(self, progress: Callable[[int], None]) -> None:
+        """Return when every frame has ended, Ctrl+C came, or nothing ends any more."""
+        try:
+            self._watch(progress)
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def _watch(self, progress: Callable[[int], None]) -> None:
+        spec, sem = self._spec, self._sem
+        kills = [spec.frames * (number + 1) // (spec.kills + 1) for number in range(spec.kills)]
+        began_s: float | None = None
+        moved_s = sampled_s = time.monotonic()
+        ended = 0
+        while ended < spec.frames:
+            time.sleep(_LOOK_S)
+            sem.look()
+            self._children.check()
+            now_s = time.monotonic()
+            if sem.ended > ended:
+                # The processes load libraries before the first; that is no part of the rate.
+                began_s = began_s if began_s is not None else now_s
+                ended, moved_s = sem.ended, now_s
+                self.seconds = now_s - began_s
+                progress(ended)
+            elif now_s - moved_s > spec.patience_s:
+                self.stalled = f"no frame ended for {spec.patience_s:g} s"
+                return
+            if now_s - sampled_s >= spec.sample_s:
+                sampled_s = now_s
+                self.samples += self._children.sample(now_s - (began_s or now_s), ended, self._ledger)
+            if kills and ended >= kills[0]:
+                kills.pop(0)
+                self._children.kill((DAEMON, CLIENT)[self._children.kills % 2])
+
+
+@contextmanager
+def _directory(spec: SoakSpec) -> Iterator[Path]:
+    if spec.directory is None:
+        has_room = _MEMORY_DISK.is_dir() and shutil.disk_usage(_MEMORY_DISK).free > 2 * spec.frames * _BYTES_PER_FRAME
+        with tempfile.TemporaryDirectory(prefix="semd-soak-", dir=_MEMORY_DISK if has_room else None) as name:
+            yield Path(name)
+        return
+    try:
+        spec.directory.mkdir(parents=True, exist_ok=True)
+        if any(spec.directory.iterdir()):
+            raise ConfigError(f"{spec.directory}: is not empty: name another --directory")
+    except OSError as error:
+        raise StorageError(f"{spec.directory}: cannot be used: {error.strerror}") from error
+    yield spec.directory
+
+
+def _write_config(directory: Path, port: int) -> Path:
+    for name in ("watch", "actions", "state"):
+        (directory / name).mkdir()
+    path = directory / "semd.toml"
+    path.write_text(
+        f"""[watch]
+directory = "watch"
+rescan_s = 0.5
+quiet_s = 0.1
+settle_s = 5.0
+width_px = {WIDTH_PX}
+height_px = {HEIGHT_PX}
+[actions]
+directory = "actions"
+lifetime_s = 86400
+[state]
+directory = "state"
+[link]
+port = {port}
+answer_timeout_s = 1.0
+most_commands_per_minute = 100000
+[limits]
+wd_mm = [3.0, 20.0]
+"""
+    )
+    return path

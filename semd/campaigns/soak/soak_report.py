@@ -1,0 +1,186 @@
+"""What a soak showed: the fate of every frame, and whether anything grew."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from semd.campaigns.soak.processes import Sample
+from semd.campaigns.soak.soak_sem import Fates
+from semd.reporting.saving import save_report
+from semd.service.storage import write_atomically
+
+_WARM_UP = 0.2
+"""Share of the frames that caches and pools may take to fill."""
+_LEAST_SAMPLES = 8
+_MOST_GROWTH = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """One quantity after the warm-up.
+
+    Attributes:
+        process: whose.
+        what: `resident_mb`, `handles`, `threads`, or `ledger_bytes` for each frame.
+        before, after: medians of the first and of the last quarter.
+        share: by how much it grew; 0.01 is a hundredth.
+    """
+
+    process: str
+    what: str
+    before: float
+    after: float
+    share: float
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it grew by less than a twentieth; less than one handle or thread is none."""
+        return self.share < _MOST_GROWTH or (self.what in ("handles", "threads") and self.after - self.before < 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SoakReport:
+    """All of it.
+
+    Attributes:
+        frames: asked for.
+        fates: of those that were written.
+        seconds: from the first to the end of the last.
+        interrupted: whether Ctrl+C ended it.
+        stalled: why it was given up; empty when it was not.
+        kills: processes killed on purpose.
+        writer_faults, link_faults: how often each was played.
+        growth: empty where there were too few samples to tell.
+        samples: of both processes.
+    """
+
+    frames: int
+    fates: Fates
+    seconds: float
+    interrupted: bool
+    stalled: str
+    kills: int
+    writer_faults: Mapping[str, int]
+    link_faults: Mapping[str, int]
+    growth: tuple[Growth, ...]
+    samples: tuple[Sample, ...]
+
+    @property
+    def lossless(self) -> bool:
+        """Whether all frames were written and each ended once."""
+        fates = self.fates
+        return fates.written == self.frames and not (fates.lost or fates.duplicated or self.interrupted)
+
+    @property
+    def flat(self) -> bool:
+        """Whether it can be told that nothing grew."""
+        return bool(self.growth) and all(growth.is_flat for growth in self.growth)
+
+    @property
+    def passed(self) -> bool:
+        """The verdict."""
+        return self.lossless and self.flat
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json` and the file; without the samples, which have a file of their own."""
+        return {
+            "passed": self.passed,
+            "frames": self.frames,
+            "written": self.fates.written,
+            "ended": self.fates.ended,
+            "lost": 0 if self.interrupted else len(self.fates.lost),
+            "under_way": len(self.fates.lost) if self.interrupted else 0,
+            "duplicated": len(self.fates.duplicated),
+            "ended_otherwise": self.fates.otherwise,
+            "seconds": round(self.seconds, 1),
+            "frames_per_second": round(self.fates.ended / self.seconds, 2) if self.seconds else None,
+            "interrupted": self.interrupted,
+            "stalled": self.stalled,
+            "kills": self.kills,
+            "writer_faults": dict(self.writer_faults),
+            "link_faults": dict(self.link_faults),
+            "growth": [asdict(growth) | {"flat": growth.is_flat} for growth in self.growth],
+            "first_lost": [] if self.interrupted else list(self.fates.lost[:20]),
+            "first_duplicated": list(self.fates.duplicated[:20]),
+        }
+
+    def as_text(self) -> str:
+        """As a table."""
+        found = self.as_json()
+        faults = sum(self.writer_faults.values()), sum(self.link_faults.values())
+        lines = [
+            f"{found['ended']} of {self.frames} frames ended in {self.seconds:.0f} s "
+            f"({found['frames_per_second']} frames/s), {faults[0]} pairs saved wrongly, "
+            f"{faults[1]} faults of the link, {self.kills} kills",
+            f"lost {found['lost']}, duplicated {found['duplicated']}, ended otherwise {found['ended_otherwise']}",
+            "",
+            f"{'after the warm-up':34}{'before':>12}{'after':>12}{'growth':>9}",
+        ]
+        lines += [
+            f"{growth.process + ', ' + growth.what:34}{growth.before:12.1f}{growth.after:12.1f}{growth.share:9.1%}"
+            for growth in self.growth
+        ]
+        if not self.growth:
+            lines.append("too few samples to tell whether anything grew")
+        if self.interrupted:
+            lines.append(f"interrupted; {found['under_way']} frames were under way")
+        if self.stalled:
+            lines.append(f"given up: {self.stalled}")
+        return "\n".join([*lines, "", "passed" if self.passed else "not passed"])
+
+    def save(self, directory: Path) -> None:
+        """Write `soak.txt`, `soak.json` and `samples.csv`.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
+        save_report(directory, texts={"soak.txt": self.as_text()}, values={"soak.json": self.as_json()})
+        table = io.StringIO(newline="")
+        writer = csv.writer(table)
+        writer.writerow([part.name for part in fields(Sample)])
+        writer.writerows(astuple(sample) for sample in self.samples)
+        write_atomically(directory / "samples.csv", table.getvalue().encode())
+
+
+def growth_of(samples: Sequence[Sample], frames: int) -> tuple[Growth, ...]:
+    """What grew after the warm-up, in the longest life of each process; nothing where there are too few samples."""
+    found: list[Growth] = []
+    warm = [sample for sample in samples if sample.ended >= _WARM_UP * frames]
+    for process in dict.fromkeys(sample.process for sample in warm):
+        lives: dict[int, list[Sample]] = {}
+        for sample in warm:
+            if sample.process == process:
+                lives.setdefault(sample.pid, []).append(sample)
+        life = max(lives.values(), key=len)
+        if len(lives) > 1:  # it had a warm-up of its own
+            life = life[int(_WARM_UP * len(life)) :]
+        if len(life) < _LEAST_SAMPLES:
+            return ()
+        for what in ("resident_mb", "handles", "threads"):
+            values = [float(getattr(sample, what)) for sample in life]
+            quarter = len(values) // 4
+            found.append(_growth(process, what, median(values[:quarter]), median(values[-quarter:])))
+    ledger = _ledger_growth(warm)
+    return (*found, ledger) if ledger is not None else ()
+
+
+def _ledger_growth(warm: Sequence[Sample]) -> Growth | None:
+    """Bytes for each frame, in the first and in the second half."""
+    if not warm:
+        return None
+    first, middle, last = warm[0], warm[len(warm) // 2], warm[-1]
+    if not first.ended < middle.ended < last.ended:
+        return None
+    before = (middle.ledger_bytes - first.ledger_bytes) / (middle.ended - first.ended)
+    after = (last.ledger_bytes - middle.ledger_bytes) / (last.ended - middle.ended)
+    return _growth("ledger", "bytes for each frame", before, after)
+
+
+def _growth(process: str, what: str, before: float, after: float) -> Growth:
+    return Growth(process, what, before, after, (after - before) / before if before else 0.0)

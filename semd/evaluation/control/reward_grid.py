@@ -1,0 +1,174 @@
+"""`semd evaluate reward`: is the best reward the best picture? Equation (6) over brightness and contrast at focus.
+
+VAR alone pays for clipped, over-contrasted frames and GRD for noise. So the reward is measured on a grid of both knobs
+around each field's own optimum, with the published form (c1 = c2 = 1, no exposure term) beside ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from semd.domain.exposure import ExposureRange, measure_exposure
+from semd.domain.features import grey_histogram, measure_features
+from semd.domain.observation import Measurement
+from semd.domain.reward import PAPER_WEIGHTS, RewardWeights, reward
+from semd.pipeline import ScoringMachine
+from semd.reporting.saving import save_report
+from semd.simulator.field import Sample
+from semd.simulator.microscope import VirtualMicroscope
+
+REACH = 40.0
+"""Settings to either side of the field's optimum."""
+WEIGHTS = {"semd": RewardWeights(), "paper's form": PAPER_WEIGHTS}
+
+
+@dataclass(frozen=True, slots=True)
+class RewardGrid:
+    """The reward of one field's frames in focus.
+
+    Attributes:
+        sample, magnification, seed: the field.
+        offsets: settings less the optimum, float64 (G,), the same for both knobs.
+        good: by the truth, whether brightness (rows) and contrast (columns) suit the field, bool (G, G).
+        rewards: equation (6) for each of `WEIGHTS`, float64 (G, G).
+    """
+
+    sample: Sample
+    magnification: int
+    seed: int
+    offsets: NDArray[np.float64]
+    good: NDArray[np.bool_]
+    rewards: dict[str, NDArray[np.float64]]
+
+    def best_is_good(self, name: str) -> bool:
+        """Whether the setting with the highest reward is a good one."""
+        return bool(self.good.flat[int(self.rewards[name].argmax())])
+
+    def best_offset(self, name: str) -> tuple[float, float]:
+        """Brightness and contrast of the highest reward, less the optimum."""
+        row, column = np.unravel_index(int(self.rewards[name].argmax()), self.good.shape)
+        return float(self.offsets[row]), float(self.offsets[column])
+
+
+def measure_grid(
+    scorer: ScoringMachine, sample: Sample, magnification: int, seed: int, steps: int, good: ExposureRange
+) -> RewardGrid:
+    """Scan a field in focus at `steps` x `steps` settings.
+
+    Args:
+        scorer: the scoring machine.
+        sample: of the field.
+        magnification: of the field.
+        seed: of the field.
+        steps: settings of each knob, at least 2.
+        good: the exposure's good range in the reward.
+    """
+    microscope = VirtualMicroscope(sample, magnification, seed)
+    microscope.apply(wd_mm=microscope.focus_wd_mm)
+    offsets = np.linspace(-REACH, REACH, steps)
+    suits = np.zeros((steps, steps), bool)
+    rewards = {name: np.zeros((steps, steps)) for name in WEIGHTS}
+    for row, brighter in enumerate(offsets):
+        for column, richer in enumerate(offsets):
+            microscope.apply(
+                brightness=microscope.detector.brightness_optimum + brighter,
+                contrast=microscope.detector.contrast_optimum + richer,
+            )
+            scan = microscope.scan()
+            histogram = grey_histogram(scan.image)
+            judged = scorer.judge(scan.image, magnification)
+            measured = Measurement(
+                judged.score, measure_features(scan.image, histogram), measure_exposure(histogram), judged.sigma
+            )
+            suits[row, column] = scan.truth.brightness_contrast_ok
+            for name, weights in WEIGHTS.items():
+                rewards[name][row, column] = reward(measured, weights, good)
+    return RewardGrid(sample, magnification, seed, offsets, suits, rewards)
+
+
+@dataclass(frozen=True, slots=True)
+class RewardFindings:
+    """All fields' grids and what they say."""
+
+    grids: tuple[RewardGrid, ...]
+
+    def shares(self) -> dict[str, float]:
+        """For each form of the reward, the share of fields whose best reward is a good picture."""
+        return {name: float(np.mean([grid.best_is_good(name) for grid in self.grids])) for name in WEIGHTS}
+
+    def as_text(self) -> str:
+        """A table for a terminal."""
+        lines = [f"{'field':24}" + "".join(f"{name:>14}{'B':>8}{'C':>8}" for name in WEIGHTS)]
+        for grid in self.grids:
+            cells = ""
+            for name in WEIGHTS:
+                brighter, richer = grid.best_offset(name)
+                cells += f"{'good' if grid.best_is_good(name) else 'not good':>14}{brighter:>+8.1f}{richer:>+8.1f}"
+            lines.append(f"{f'{grid.sample} x{grid.magnification} #{grid.seed}':24}{cells}")
+        shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in self.shares().items())
+        lines.append(f"the best reward is a good picture, share of {len(self.grids)} fields: {shares}")
+        lines.append("B, C: brightness and contrast of the best reward, less the field's optimum")
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, object]:
+        """Everything."""
+        grids = [
+            asdict(grid)
+            | {
+                "offsets": grid.offsets.tolist(),
+                "good": grid.good.tolist(),
+                "rewards": {name: values.tolist() for name, values in grid.rewards.items()},
+            }
+            for grid in self.grids
+        ]
+        return {"best_reward_is_good": self.shares(), "grids": grids}
+
+    def save(self, directory: Path) -> None:
+        """Write `reward.txt`, `reward.json` and `reward.png`; the directory is created.
+
+        Raises:
+            StorageError, OSError: the directory cannot be written.
+        """
+        save_report(directory, texts={"reward.txt": self.as_text()}, values={"reward.json": self.as_json()})
+        save_reward_figure(directory / "reward.png", self.grids)
+
+
+def evaluate_reward(
+    scorer: ScoringMachine,
+    fields: Sequence[tuple[Sample, int, int]],
+    steps: int,
+    good: ExposureRange,
+    track: Callable[[Sequence[tuple[Sample, int, int]]], Iterable[tuple[Sample, int, int]]],
+) -> RewardFindings:
+    """Measure a grid for each field (sample, magnification, seed); see `measure_grid`."""
+    return RewardFindings(
+        tuple(
+            measure_grid(scorer, sample, magnification, seed, steps, good)
+            for sample, magnification, seed in track(fields)
+        )
+    )
+
+
+def save_reward_figure(path: Path, grids: Sequence[RewardGrid]) -> None:
+    """Draw each field's rewards with the good settings outlined and the best marked, into a PNG."""
+    figure = Figure(figsize=(2.6 * len(grids), 2.6 * len(WEIGHTS) + 0.6), layout="constrained", dpi=110)
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(WEIGHTS), len(grids), squeeze=False, sharex=True, sharey=True)
+    for line, name in zip(panels, WEIGHTS, strict=True):
+        for axes, grid in zip(line, grids, strict=True):
+            axes.pcolormesh(grid.offsets, grid.offsets, grid.rewards[name], cmap="viridis", shading="nearest")
+            if grid.good.any() and not grid.good.all():
+                axes.contour(grid.offsets, grid.offsets, grid.good.astype(float), levels=[0.5], colors="white")
+            brighter, richer = grid.best_offset(name)
+            axes.plot(richer, brighter, "x", color="#d62728", ms=8, mew=2)
+            axes.set_title(f"{grid.sample} x{grid.magnification}\n{name}", fontsize=8)
+    figure.supxlabel("contrast less optimum; white: good by the truth, cross: best reward", fontsize=9)
+    figure.supylabel("brightness less optimum", fontsize=9)
+    figure.savefig(path)

@@ -1,0 +1,180 @@
+"""`semd evaluate control`: Table I of the paper with our rows beside its own, from ground truth alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from semd.decision.rules import RunRules
+from semd.domain.axes import Axis
+from semd.domain.limits import AxisLimits
+from semd.evaluation.control.episode import GOOD_SCORE, Episode
+from semd.simulator.microscope import KnobLimits
+
+FRAME_BUDGET = 25
+"""The paper counts a run as successful when the best image comes within this many frames."""
+
+PAPER_TABLE: dict[tuple[str, int], tuple[float, float, float]] = {
+    ("grid", 500): (0.2267, 1.0, 9.5353),
+    ("grid", 1000): (0.1893, 0.9796, 9.2535),
+    ("grid", 2000): (0.1324, 1.0, 9.5559),
+    ("grid", 5000): (0.0932, 1.0, 9.0366),
+    ("tinball", 500): (0.1292, 1.0, 9.3748),
+    ("tinball", 1000): (0.1034, 1.0, 9.2749),
+    ("tinball", 2000): (0.0813, 1.0, 9.1504),
+    ("tinball", 5000): (0.0718, 1.0, 9.3766),
+}
+"""Table I: WD RMSE in mm, brightness & contrast success, average final score."""
+PAPER_CONVENTIONAL = {"grid": (0.3681, 7.0182), "tinball": (0.2153, 7.5945)}
+"""Table I, the conventional scheme over all magnifications: WD RMSE in mm and average final score."""
+PAPER_SUCCESS = 0.93
+TELLABLE = 0.1
+"""Less than this nobody could tell apart; the text files' rounding and the walk of the focus move the truth as far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One cell of the table: all runs of one sample at one magnification.
+
+    Attributes:
+        sample, magnification: of the cell.
+        episodes: number of runs.
+        success: fraction that said DONE within 25 frames and was right.
+        interval: 95 % confidence interval of it (Wilson).
+        ended_good: fraction that ended on a good picture within 25 frames, whatever was said of it.
+        wd_rmse_mm: over all runs.
+        exposure_success: fraction that ended with brightness and contrast in their good range.
+        mean_true_score: at the end.
+        median_frames, p95_frames: of all runs.
+        worse_than_start: runs that ended worse than they began by ground truth, by more than a tenth of a point.
+        lower_than_start: the same by anything at all, a thousandth of a point included.
+        false_done: runs that said DONE although the true score is below 9.
+    """
+
+    sample: str
+    magnification: int
+    episodes: int
+    success: float
+    interval: tuple[float, float]
+    ended_good: float
+    wd_rmse_mm: float
+    exposure_success: float
+    mean_true_score: float
+    median_frames: float
+    p95_frames: float
+    worse_than_start: int
+    lower_than_start: int
+    false_done: int
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All rows, and the runs behind them pooled into one."""
+
+    rows: tuple[Row, ...]
+    total: Row
+
+    def as_json(self) -> dict[str, object]:
+        """Rows with the paper's figures beside them."""
+        paper = {f"{sample}-{magnification}": values for (sample, magnification), values in PAPER_TABLE.items()}
+        return {
+            "success": self.total.success,
+            "success_95_percent_interval": [round(bound, 4) for bound in self.total.interval],
+            "rows": [asdict(row) for row in (*self.rows, self.total)],
+            "paper_wd_rmse_exposure_score": paper,
+            "paper_conventional_wd_rmse_score": PAPER_CONVENTIONAL,
+        }
+
+    def as_text(self) -> str:
+        """Table I for a terminal: the paper's row above ours wherever it has one."""
+        lines = [
+            f"{'sample':12}{'mag':>6} {'':6}{'runs':>6}{'success':>9}{'95 %':>14}{'WD RMSE mm':>12}{'B&C ok':>8}"
+            f"{'score':>8}{'median':>8}{'p95':>5}{'worse':>7}{'false DONE':>12}{'ended good':>12}"
+        ]
+        for row in self.rows:
+            paper = PAPER_TABLE.get((row.sample, row.magnification))
+            if paper is not None:
+                wd, exposure, score = paper
+                lines.append(_line(row.sample, row.magnification, "paper", f"{wd:>41.4f}{exposure:>8.3f}{score:>8.3f}"))
+            lines.append(_line(row.sample, row.magnification, "semd", _cells(row)))
+        for sample in dict.fromkeys(row.sample for row in self.rows):
+            if sample in PAPER_CONVENTIONAL:
+                wd, score = PAPER_CONVENTIONAL[sample]
+                lines.append(_line(sample, "all", "paper", f"{wd:>41.4f}{'-':>8}{score:>8.3f}   conventional scheme"))
+        lines.append(_line("all", "", "semd", _cells(self.total)))
+        lines.append(
+            f"success: DONE within {FRAME_BUDGET} frames on a picture that is good by the truth; paper {PAPER_SUCCESS}"
+        )
+        lines.append(
+            f"worse: by more than {TELLABLE} points; lower by anything at all: {self.total.lower_than_start} of "
+            f"{self.total.episodes}"
+        )
+        return "\n".join(lines)
+
+
+def _line(sample: str, magnification: int | str, who: str, cells: str) -> str:
+    return f"{sample[:12]:12}{magnification:>6} {who:6}{cells}"
+
+
+def _cells(row: Row) -> str:
+    low, high = row.interval
+    return (
+        f"{row.episodes:>6}{row.success:>9.4f}{f'{low:.3f}..{high:.3f}':>14}{row.wd_rmse_mm:>12.4f}"
+        f"{row.exposure_success:>8.3f}{row.mean_true_score:>8.3f}{row.median_frames:>8.1f}{row.p95_frames:>5.0f}"
+        f"{row.worse_than_start:>7}{row.false_done:>12}{row.ended_good:>12.4f}"
+    )
+
+
+def simulator_rules(n_frames: int, rho: float) -> RunRules:
+    """The default rules within the virtual microscope's limits."""
+    knobs = KnobLimits()
+    return RunRules(
+        limits={
+            Axis.WD: AxisLimits(*knobs.wd_mm),
+            Axis.BRIGHTNESS: AxisLimits(*knobs.brightness),
+            Axis.CONTRAST: AxisLimits(*knobs.contrast),
+        },
+        n_frames=n_frames,
+        rho=rho,
+    )
+
+
+def make_table(groups: Mapping[tuple[str, int], Sequence[Episode]]) -> Table:
+    """One row for the runs of each sample and magnification, and one for all."""
+    rows = [summarise(sample, magnification, group) for (sample, magnification), group in groups.items()]
+    return Table(tuple(rows), summarise("all", 0, [episode for group in groups.values() for episode in group]))
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """95 % confidence interval of a share of `count` runs (Wilson)."""
+    z = 1.96
+    centre = share + z * z / (2 * count)
+    reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return (centre - reach) / scale, (centre + reach) / scale
+
+
+def summarise(sample: str, magnification: int, episodes: Sequence[Episode]) -> Row:
+    """Make one row of the table."""
+    frames = np.array([episode.frames for episode in episodes])
+    errors = np.array([episode.wd_error_mm for episode in episodes])
+    success = float(np.mean([e.success and e.frames <= FRAME_BUDGET for e in episodes]))
+    return Row(
+        sample=sample,
+        magnification=magnification,
+        episodes=len(episodes),
+        success=success,
+        interval=wilson_interval(success, len(episodes)),
+        ended_good=float(np.mean([e.is_good and e.frames <= FRAME_BUDGET for e in episodes])),
+        wd_rmse_mm=float(np.sqrt(np.mean(errors**2))),
+        exposure_success=float(np.mean([e.brightness_contrast_ok for e in episodes])),
+        mean_true_score=float(np.mean([e.true_score for e in episodes])),
+        median_frames=float(np.median(frames)),
+        p95_frames=float(np.percentile(frames, 95)),
+        worse_than_start=sum(e.true_score < e.start_true_score - TELLABLE for e in episodes),
+        lower_than_start=sum(e.true_score < e.start_true_score for e in episodes),
+        false_done=sum(e.status == "DONE" and e.true_score < GOOD_SCORE for e in episodes),
+    )

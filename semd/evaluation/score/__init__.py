@@ -1,0 +1,1 @@
+"""Evaluation of the scoring machine: the papers' tables, quality flags, Fig. 1 and real micrographs."""

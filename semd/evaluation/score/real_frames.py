@@ -1,0 +1,249 @@
+"""`semd evaluate real`: the scoring machine on real micrographs, none of which it was trained on.
+
+The folder holds any of:
+
+- `deepfocus`: one field at three known distances from focus (`pert-5000` farthest, `base`, `pert5000` nearest), 10 nm
+  pixels. Nine crops are put in order.
+- `gold`: gold on carbon in focus, magnification unknown.
+- `zeiss`: TIFF files in focus with their pixel size in tag 34118 or 51023, most with an info bar.
+
+Frames in focus are read as the daemon reads them: info bar cut off, scaled by area to 640x480. Magnification means
+field width, and vendors refer it to prints of different width; so it is reckoned from the pixel size of the scaled
+frame, by the convention the machine was trained with: 127 mm wide at x1. Each frame is then blurred by discs of 2 to
+16 of its pixels, which no score may fail to notice.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from semd.errors import ConfigError, ImageFormatError, ParameterMissingError
+from semd.evaluation.score.predictions import Track
+from semd.inbox.dialects import read_parameters
+from semd.inbox.image import FrameSize, decode_scaled
+from semd.protocol.pairing import Dialect
+from semd.scoring.scorer import BEST_SCORE, Scorer
+from semd.simulator.optics import FRAME_HEIGHT_PX, FRAME_WIDTH_PX, Blur, pixel_nm
+
+DISCS_PX = (0.0, 2.0, 4.0, 8.0, 16.0)
+IN_FOCUS_SCORE = 8.0
+GOLD_MAGNIFICATION = 10000.0
+"""Gold on carbon is looked at above x10000 (its grains measure tens of nm); the most that the papers' range holds."""
+
+_DEEPFOCUS = ("pert-5000", "base", "pert5000")
+_DEEPFOCUS_PIXEL_NM = 10.0
+_FIBICS_TAG = 51023
+_BAR_STARTS_BELOW = 0.75
+_SUFFIXES = (".tif", ".tiff", ".jpg", ".png", ".bmp")
+
+
+@dataclass(frozen=True, slots=True)
+class FocusTriple:
+    """One crop of a field out of focus, less so, and least so.
+
+    Attributes:
+        crop: which.
+        magnification: as reckoned.
+        scores: in that order.
+    """
+
+    crop: str
+    magnification: float
+    scores: tuple[float, ...]
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the score rises towards focus."""
+        return all(one < other for one, other in pairwise(self.scores))
+
+
+@dataclass(frozen=True, slots=True)
+class BlurSeries:
+    """A frame in focus and what blurring makes of its score.
+
+    Attributes:
+        name: the file's.
+        magnification: as reckoned or assumed.
+        info_bar_px: rows cut off below.
+        scores: blurred by `DISCS_PX`.
+        doubts: of the frame as it is.
+    """
+
+    name: str
+    magnification: float
+    info_bar_px: int
+    scores: tuple[float, ...]
+    doubts: tuple[str, ...]
+
+    @property
+    def falls(self) -> bool:
+        """Whether every wider disc lowers the score; at an end of the scale it may stay."""
+        return all(
+            wider < narrower or wider == narrower in (0.0, BEST_SCORE) for narrower, wider in pairwise(self.scores)
+        )
+
+    @property
+    def falls_strictly(self) -> bool:
+        """The same without that excuse."""
+        return all(wider < narrower for narrower, wider in pairwise(self.scores))
+
+
+@dataclass(frozen=True, slots=True)
+class RealFrames:
+    """All that was found in a folder."""
+
+    triples: tuple[FocusTriple, ...]
+    series: tuple[BlurSeries, ...]
+
+    def as_text(self) -> str:
+        """The tables for a terminal."""
+        lines = [f"{'deepfocus, towards focus':44}{'mag':>8}" + "".join(f"{part:>10}" for part in _DEEPFOCUS)]
+        for triple in self.triples:
+            numbers = "".join(f"{score:>10.2f}" for score in triple.scores)
+            verdict = "ordered" if triple.ordered else "NOT ordered"
+            lines.append(f"{triple.crop:44}{triple.magnification:>8.0f}{numbers}  {verdict}")
+        lines.append(f"in order: {sum(triple.ordered for triple in self.triples)} of {len(self.triples)}")
+        lines += ["", f"{'in focus, then blurred by discs':44}{'mag':>8}" + "".join(f"{d:>7.0f} px" for d in DISCS_PX)]
+        for series in self.series:
+            numbers = "".join(f"{score:>10.2f}" for score in series.scores)
+            verdict = f"{'falls' if series.falls else 'does NOT fall'} {' '.join(series.doubts)}".rstrip()
+            lines.append(f"{series.name[:43]:44}{series.magnification:>8.0f}{numbers}  {verdict}")
+        sharp = sum(series.scores[0] >= IN_FOCUS_SCORE for series in self.series)
+        lines.append(f"at least {IN_FOCUS_SCORE:g} in focus: {sharp} of {len(self.series)}")
+        strict = sum(series.falls_strictly for series in self.series)
+        falling = sum(series.falls for series in self.series)
+        lines.append(f"falling: {falling} of {len(self.series)}, {strict} of them at every step")
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, object]:
+        """The same as numbers."""
+        return {
+            "deepfocus": [asdict(triple) | {"ordered": triple.ordered} for triple in self.triples],
+            "discs_px": DISCS_PX,
+            "in_focus": [
+                asdict(series) | {"falls": series.falls, "falls_strictly": series.falls_strictly}
+                for series in self.series
+            ],
+        }
+
+
+def evaluate_real(
+    directory: Path, scorer: Scorer, track: Track, gold_magnification: float = GOLD_MAGNIFICATION
+) -> RealFrames:
+    """Judge what the folder holds.
+
+    Raises:
+        ConfigError: it holds none of the three folders with a file semd reads, or a file lacks its pixel size.
+        FrameError: an image cannot be decoded; says why.
+    """
+    sharp = [path for name in ("gold", "zeiss") for path in _images(directory / name)]
+    triples = _triples(directory / "deepfocus", scorer, track)
+    if not sharp and not triples:
+        raise ConfigError(f"{directory} holds no micrographs in deepfocus, gold or zeiss")
+    series = [_series(path, scorer, gold_magnification) for path in track(sharp, "frames in focus")]
+    return RealFrames(tuple(triples), tuple(series))
+
+
+def _images(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.glob("*") if path.suffix.lower() in _SUFFIXES)
+
+
+def _triples(directory: Path, scorer: Scorer, track: Track) -> list[FocusTriple]:
+    found = [[path for path in _images(directory) if path.stem.endswith(f"_{part}")] for part in _DEEPFOCUS]
+    if not any(found):
+        return []
+    if any(len(paths) != 1 for paths in found):
+        raise ConfigError(f"{directory} needs one image of each of {', '.join(_DEEPFOCUS)}")
+    # Native pixels: these fields are larger than a frame.
+    pictures = [_native(paths[0]) for paths in found]
+    height, width = pictures[0].shape
+    magnification = _magnification(_DEEPFOCUS_PIXEL_NM)
+    places = [
+        (top, left)
+        for top in (0, (height - FRAME_HEIGHT_PX) // 2, height - FRAME_HEIGHT_PX)
+        for left in (0, (width - FRAME_WIDTH_PX) // 2, width - FRAME_WIDTH_PX)
+    ]
+    triples = []
+    for top, left in track(places, "focus triples"):
+        crops = [picture[top : top + FRAME_HEIGHT_PX, left : left + FRAME_WIDTH_PX] for picture in pictures]
+        scores = tuple(scorer.score(np.ascontiguousarray(crop), magnification) for crop in crops)
+        triples.append(FocusTriple(f"crop at row {top}, column {left}", magnification, scores))
+    return triples
+
+
+def _series(path: Path, scorer: Scorer, gold_magnification: float) -> BlurSeries:
+    data, suffix = path.read_bytes(), path.suffix.lower()
+    bar_px = info_bar_rows(_native(path))
+    frame, scale = decode_scaled(data, suffix, FrameSize(info_bar_px=bar_px))
+    of_gold = path.parent.name == "gold"
+    magnification = gold_magnification if of_gold else _magnification(_pixel_size_nm(path, data) * scale)
+    judged = [scorer.judge(_blurred(frame, disc_px), magnification) for disc_px in DISCS_PX]
+    doubts = tuple(str(doubt) for doubt in judged[0].doubts)
+    return BlurSeries(path.name, magnification, bar_px, tuple(each.score for each in judged), doubts)
+
+
+def _native(path: Path) -> NDArray[np.uint8]:
+    """The picture in its own pixels, whatever its size, and whatever its name says of its format.
+
+    Raises:
+        ImageFormatError: it cannot be decoded.
+    """
+    data = path.read_bytes()
+    if path.suffix.lower() in (".tif", ".tiff"):
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            height, width = file.pages.first.shape[:2]
+        return decode_scaled(data, ".tif", FrameSize(width, height))[0]
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    if picture is None:
+        raise ImageFormatError(f"{path} cannot be decoded")
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def _blurred(frame: NDArray[np.uint8], disc_px: float) -> NDArray[np.uint8]:
+    if disc_px == 0.0:
+        return frame
+    blurred = Blur(disc_px, disc_px).apply(frame.astype(np.float32))
+    return np.asarray(np.clip(np.rint(blurred), 0.0, 255.0), dtype=np.uint8)
+
+
+def info_bar_rows(picture: NDArray[np.uint8]) -> int:
+    """Rows of an info bar below a micrograph, uint8 (H, W): mostly pure black or white; 0 where there is none."""
+    clipped = ((picture == 0) | (picture == 255)).mean(axis=1) > 0.5
+    start = int(_BAR_STARTS_BELOW * len(picture))
+    rows = np.flatnonzero(clipped[start:])
+    # A real bar reaches the last rows and is nothing but bar from its first on.
+    if not len(rows) or clipped[start + rows[0] :].mean() < 0.8:
+        return 0
+    return len(picture) - start - int(rows[0])
+
+
+def _magnification(pixel_size_nm: float) -> float:
+    """Magnification of a 640-pixel-wide frame with pixels of this size."""
+    return pixel_nm(1.0) / pixel_size_nm
+
+
+def _pixel_size_nm(path: Path, data: bytes) -> float:
+    """Pixel size in nm: Zeiss's tag, else the one that the Atlas engine writes.
+
+    Raises:
+        ConfigError: neither is there.
+    """
+    try:
+        known = read_parameters(Dialect.ZEISS, b"", data, ()).pixel_nm
+    except ParameterMissingError:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            tag = file.pages.first.tags.get(_FIBICS_TAG)
+        found = re.search(r"<Ux>([0-9.eE+-]+)</Ux>", str(tag.value)) if tag is not None else None
+        known = float(found[1]) * 1000.0 if found else None
+    if not known:
+        raise ConfigError(f"{path}: no pixel size in tag 34118 or {_FIBICS_TAG}")
+    return known

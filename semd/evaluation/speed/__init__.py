@@ -1,0 +1,1 @@
+"""Speed: the scoring machine's runtimes side by side, and the daemon around the network."""

@@ -1,0 +1,1 @@
+"""Reports: tables as text and the same figures as JSON files."""

@@ -1,0 +1,1 @@
+"""What every long-running process needs: logs, notification, hang guard, signals, metrics, storage, failpoints."""

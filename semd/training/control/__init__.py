@@ -1,0 +1,1 @@
+"""Training of the control machine: DDPG, Algorithm 1, equations (7) to (15)."""

@@ -1,0 +1,1 @@
+"""Export of the scoring network to ONNX Runtime, verified against eager torch."""

@@ -1,0 +1,68 @@
+"""What the heads judge the training frames by, computed once and kept: the convolutions take most of the time."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from semd.training.score.validation import judge_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from semd.datasets.dataset import LabelledFrames
+    from semd.scoring.network import ScoringNetwork
+
+_PART_FRAMES = 2000
+
+
+def see_all(
+    network: ScoringNetwork,
+    frames: LabelledFrames,
+    rows: NDArray[np.int64],
+    directory: Path,
+    *,
+    bf16: bool,
+    progress: bool,
+) -> Tensor:
+    """What a network sees of some frames, float32 (len(rows), features).
+
+    Args:
+        network: the network; of its weights only the convolutions' matter here.
+        frames: the dataset.
+        rows: rows of it.
+        directory: where finished parts are kept, so that a run that is killed goes on behind the last; created.
+        bf16: compute the convolutions in bfloat16.
+        progress: whether to show a progress bar.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    name = _fingerprint(network, frames, rows)
+    seen: list[Tensor] = []
+    parts = range(0, len(rows), _PART_FRAMES)
+    for number, start in enumerate(track(parts, "what the heads judge by", disable=not progress)):
+        path = directory / f"{name}-{number:04d}.npy"
+        if not path.is_file():
+            part = judge_rows(network, frames, rows[start : start + _PART_FRAMES], bf16=bf16).seen
+            unfinished = path.with_suffix(".partial")
+            with unfinished.open("wb") as file:
+                np.save(file, part.numpy(), allow_pickle=False)
+            unfinished.replace(path)
+        seen.append(torch.from_numpy(np.load(path, allow_pickle=False)))
+    return torch.cat(seen)
+
+
+def _fingerprint(network: ScoringNetwork, frames: LabelledFrames, rows: NDArray[np.int64]) -> str:
+    """A name for what is computed: other convolutions or frames have another."""
+    digest = hashlib.sha256(rows.tobytes())
+    for part in (frames.field_id, frames.magnification, frames.score):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    for value in network.backbone.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
