@@ -15,8 +15,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from semd.decision.decide import decide
 from semd.decision.rules import RunRules
-from semd.decision.run import Decision, Policy, Run, decide
+from semd.decision.run import Decision, Policy, Run
 from semd.domain.axes import Parameters
 from semd.domain.exposure import measure_exposure
 from semd.domain.features import grey_histogram, measure_features

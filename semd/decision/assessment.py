@@ -1,171 +1,318 @@
-"""A run's frames as they look once all of them have been seen, and where they say the focus is."""
+"""Assess a frame: everything the decision needs to know of the run so far, each value computed once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from semd.decision.criteria import is_confirmed, is_doubted, is_exposed, passes, scans_at, score_of
-from semd.decision.exploration import unseen_wd_mm
-from semd.decision.focus_fit import FocusBelief, focus_belief
-from semd.decision.read_back import differs
+from semd.decision.focus_fit import FocusEstimate, fit_focus
+from semd.decision.judged_frame import JudgedFrame, best_frame, judge_frames, steps_without_gain
+from semd.decision.read_back import SettingsComparison, compare_settings, differs, field_changed
 from semd.decision.rules import RunRules
+from semd.decision.run import Run
 from semd.decision.stripes import without_own_stripes
 from semd.domain.axes import Axis
 from semd.domain.observation import Observation
 
-_AT_FOCUS_DEPTHS = 0.3
-_FLANK_DEPTHS = 1.2
-_NEAR_DEPTHS = 4.0
-_START_SIGMAS = 2.0
-_START_DEPTHS = 1.0
-_TOLERATED_POINTS = 0.05
-_TOLERATED_SAID_POINTS = 0.1
+
+@dataclass(frozen=True, slots=True)
+class FocusView:
+    """The fitted focus beside the frames of the run.
+
+    Attributes:
+        known: True where the focus is known well enough to approach it.
+        at_focus: True where the last frame was taken in focus.
+        near_start: True where the run may have begun in focus.
+        at_start: True where the last frame has the run's first working distance.
+        start_mm: the run's first working distance, clamped to the limits.
+        start_shown: True where a well exposed frame without flags shows the start.
+        start_sharper: True where the run began sharper than it now stands, by more than is tolerated.
+        frames_below: unflagged frames that show the flank below the focus.
+        frames_above: unflagged frames that show the flank above the focus.
+    """
+
+    known: bool
+    at_focus: bool
+    near_start: bool
+    at_start: bool
+    start_mm: float
+    start_shown: bool
+    start_sharper: bool
+    frames_below: int
+    frames_above: int
 
 
 @dataclass(frozen=True, slots=True)
-class Insight:
-    """What a run knows at its last frame.
+class Assessment:
+    """One frame in its run. The rules of `stop_rules` and the next targets follow from it alone.
 
     Attributes:
-        measured: all frames of the run as the scoring machine judged them, less doubts that another scan removed.
-        frames: the same as the whole run judges them: other scores and errors.
-        belief: where the focus is; None where the scores alone are known.
+        run: the run that the frame continues; None where it begins one.
+        frame: the frame as measured.
+        step: 0.. within the run.
+        holds_spent: True where the run may not HOLD once more.
+        steps_left: frames that the run may still take after this one.
+        read_back_differs: True where a parameter does not read back as commanded.
+        damaged: True where the image could not be measured.
+        measured: the run's frames with their own scores, oldest first; empty where the frame is damaged or an operator
+            took over.
+        judged: the same with scores and errors as the focus fit corrects them.
+        observations: the same frames as records, less flags that another scan cleared, for the actor's state.
+        focus: the fitted focus; None where each score stands alone.
+        view: the focus beside the frames; None where there is no focus.
+        lost: True where a focus was looked for and next to nothing is known of it.
+        passes: True where the frame passes, if its score can be trusted.
+        trusted: True where the passing score can be trusted.
+        blank: True where nearly all pixels share one value.
+        barren: True where no frame of the run is promising.
+        best: index of the frame to return to.
+        at_best: True where the frame has the settings of the best one.
+        idle_steps: frames since one as good as the best; 0 while nothing is promising.
+        confirms_best: True where the best frame passes by too little and was scanned only once.
+        keeps_focus: True where only the exposure may keep the frame from passing.
     """
 
-    measured: tuple[Observation, ...]
-    frames: tuple[Observation, ...]
-    belief: FocusBelief | None
+    run: Run | None
+    frame: Observation
+    step: int
+    holds_spent: bool
+    steps_left: int
+    read_back_differs: bool = False
+    damaged: bool = False
+    measured: tuple[JudgedFrame, ...] = ()
+    judged: tuple[JudgedFrame, ...] = ()
+    observations: tuple[Observation, ...] = ()
+    focus: FocusEstimate | None = None
+    view: FocusView | None = None
+    lost: bool = False
+    passes: bool = False
+    trusted: bool = False
+    blank: bool = False
+    barren: bool = False
+    best: int = 0
+    at_best: bool = False
+    idle_steps: int = 0
+    confirms_best: bool = False
+    keeps_focus: bool = False
 
     @property
-    def now(self) -> Observation:
-        """The last frame."""
-        return self.frames[-1]
+    def ended(self) -> bool:
+        """True where the run has ended before this frame."""
+        return self.run is not None and self.run.status.is_terminal
 
-    def may_pass(self, rules: RunRules) -> bool:
-        """Whether the last frame passes, if its score can be believed."""
-        return self.now.measurement is not None and passes(self.now.measurement, rules)
+    @property
+    def flagged(self) -> bool:
+        """True where a quality flag says that the frame's score is not to be trusted."""
+        return bool(self.judged) and self.judged[-1].flagged
 
-    def is_sure(self, rules: RunRules) -> bool:
-        """Whether the score of the last frame, which passes, can be believed."""
-        if is_doubted(self.now):
-            return False
-        last = len(self.frames) - 1
-        if self.belief is None or last not in self.belief.places:
-            return is_confirmed(self.now, self.frames[:-1], rules)
-        return float(self.belief.passing[self.belief.places.index(last)]) >= rules.sure_share
+    @property
+    def exposed(self) -> bool:
+        """True where the frame's exposure is good or not ours to correct."""
+        return bool(self.judged) and self.judged[-1].exposed
 
-    def knows_focus(self, rules: RunRules) -> bool:
-        """Whether the frames agree on where the focus is."""
-        return self.belief is not None and self.belief.sigma_mm <= rules.aim_depths * self.belief.depth_mm
+    @property
+    def good(self) -> bool:
+        """True where the run may end as DONE: it passes, surely, and its start was no sharper."""
+        owes_start = self.view is not None and self.view.near_start and not self.view.start_shown
+        prefers_start = self.view is not None and self.view.start_sharper
+        return self.passes and self.trusted and not owes_start and not prefers_start
 
-    def is_lost(self, rules: RunRules) -> bool:
-        """Whether the frames were asked where the focus is, and say next to nothing."""
-        if not rules.fits_focus:
-            return False
-        return self.belief is None or self.belief.sigma_mm > rules.lost_depths * self.belief.depth_mm
+    @property
+    def score(self) -> float | None:
+        """Score as the run judges it; None without an image."""
+        if self.judged:
+            return self.judged[-1].score
+        return self.frame.measurement.score if self.frame.measurement is not None else None
 
-    def owes_start_a_look(self, rules: RunRules) -> bool:
-        """Whether the run may have begun in focus and left before it saw the start fairly: it must not end worse."""
-        return self._may_be_start(rules) and not self._fair_starts(self.frames, rules)
-
-    def prefers_start(self, rules: RunRules) -> bool:
-        """Whether the frames say that the run began sharper than it now stands, by more than can be left open.
-
-        Where it has come back as near as the limits let it, it does not.
-        """
-        belief, last = self.belief, len(self.frames) - 1
-        if belief is None or last not in belief.places or 0 not in belief.places or self._is_at_start(self.now, rules):
-            return False
-        lost = belief.quality[belief.places.index(0)] - belief.quality[belief.places.index(last)]
-        fair = [score_of(seen) for seen in self._fair_starts(self.measured, rules)]
-        # Nearby the scoring machine errs alike: where the scores themselves tell, the fit is not asked.
-        said = fmean(fair) - score_of(self.measured[-1]) if fair else 0.0
-        return bool(lost > _TOLERATED_POINTS or said > _TOLERATED_SAID_POINTS)
-
-    def is_worth_confirming(self, best: Observation, rules: RunRules) -> bool:
-        """Whether a best that passes, but not surely, is to be scanned again: what a fitted focus knows better."""
-        if self.belief is not None or best.measurement is None or is_doubted(best):
-            return False
-        return passes(best.measurement, rules) and len(scans_at(best, self.frames, rules)) == 1
-
-    def next_wd_mm(self, actor_mm: float, rules: RunRules) -> float:
-        """The working distance to go to, given where the actor would.
-
-        Where the frames agree on the focus, or at least on the side it lies on, it is gone to. Else the actor looks for
-        it, and once it has long found nothing, the run goes where it has not been. In focus already, and still not sure
-        of it, the flank tells more than another look from the same place. A run that may have begun in focus sees both
-        flanks before it settles: one alone does not tell the side of its start that the focus lies on, and a backlash
-        would hold the lens off a start that is come back to from the other.
-        """
-        belief, here_mm = self.belief, self.now.parameters.wd_mm
-        unseen_mm = unseen_wd_mm(self.measured, rules) if self.is_lost(rules) else None
-        looking_mm = actor_mm if unseen_mm is None else unseen_mm
-        if belief is None:
-            return looking_mm
-        if not self.knows_focus(rules):
-            chance, there_mm = max(belief.beside(here_mm, side) for side in (-1.0, 1.0))
-            return there_mm if chance >= rules.side_share else looking_mm
-        if self._is_start_due(belief, rules):
-            there_mm, is_there = self._start_mm(rules), self._is_at_start(self.now, rules)
-        else:
-            there_mm, is_there = belief.wd_mm, self._is_at_focus(belief)
-        below, above = self._flanks(belief)
-        sides: tuple[float, ...] = (1.0, -1.0) if above <= below else (-1.0, 1.0)
-        if not is_there:
-            sides = sides[:1] if (below == 0) != (above == 0) and self._may_be_start(rules) else ()
-        elif not is_exposed(self.now, rules):
-            sides = ()
-        flanks_mm = (belief.wd_mm + side * _FLANK_DEPTHS * belief.depth_mm for side in sides)
-        limits = rules.limits[Axis.WD]
-        return next((flank_mm for flank_mm in flanks_mm if limits.clamp(flank_mm) == flank_mm), there_mm)
-
-    def _is_start_due(self, belief: FocusBelief, rules: RunRules) -> bool:
-        return self.owes_start_a_look(rules) or (self._is_at_focus(belief) and self.prefers_start(rules))
-
-    def _is_at_focus(self, belief: FocusBelief) -> bool:
-        return abs(self.now.parameters.wd_mm - belief.wd_mm) <= _AT_FOCUS_DEPTHS * belief.depth_mm
-
-    def _flanks(self, belief: FocusBelief) -> tuple[int, int]:
-        """How many frames show the flank below the focus, and how many the one above."""
-        seen_mm = [seen.parameters.wd_mm for seen in self.frames if not is_doubted(seen)]
-        offsets = [(wd_mm - belief.wd_mm) / belief.depth_mm for wd_mm in seen_mm]
-        flanks = [offset for offset in offsets if _AT_FOCUS_DEPTHS < abs(offset) < _NEAR_DEPTHS]
-        above = sum(offset > 0.0 for offset in flanks)
-        return len(flanks) - above, above
-
-    def _may_be_start(self, rules: RunRules) -> bool:
-        """Whether the run may have begun in focus, or as good as."""
-        belief = self.belief
-        if belief is None:
-            return False
-        reach_mm = max(_START_SIGMAS * belief.sigma_mm, _START_DEPTHS * belief.depth_mm)
-        return abs(self._start_mm(rules) - belief.wd_mm) <= reach_mm
-
-    def _fair_starts(self, frames: tuple[Observation, ...], rules: RunRules) -> list[Observation]:
-        """The frames that show the run's first working distance well exposed and beyond doubt."""
-        fair = (seen for seen in frames if not is_doubted(seen) and is_exposed(seen, rules))
-        return [seen for seen in fair if self._is_at_start(seen, rules)]
-
-    def _is_at_start(self, frame: Observation, rules: RunRules) -> bool:
-        return not differs({Axis.WD: self._start_mm(rules)}, frame.parameters, rules)
-
-    def _start_mm(self, rules: RunRules) -> float:
-        """The run's first working distance, as far as the limits let it be gone to."""
-        return rules.limits[Axis.WD].clamp(self.frames[0].parameters.wd_mm)
+    def as_event(self) -> dict[str, object]:
+        """Values worth logging, on one level, for the debug event of a frame."""
+        event: dict[str, object] = {
+            "step": self.step,
+            "passes": self.passes,
+            "trusted": self.trusted,
+            "flagged": self.flagged,
+            "exposed": self.exposed,
+            "barren": self.barren,
+            "lost": self.lost,
+            "best": self.best,
+            "at_best": self.at_best,
+            "idle_steps": self.idle_steps,
+        }
+        if self.focus is not None and self.view is not None:
+            event |= {
+                "focus_wd_mm": round(self.focus.wd_mm, 4),
+                "focus_sigma_mm": round(self.focus.sigma_mm, 4),
+                "focus_known": self.view.known,
+                "at_focus": self.view.at_focus,
+                "near_start": self.view.near_start,
+                "start_sharper": self.view.start_sharper,
+            }
+        return event
 
 
-def insight(frames: tuple[Observation, ...], rules: RunRules) -> Insight:
-    """Judge the frames of a run, at least one, by all of them together."""
-    frames = without_own_stripes(frames)
-    belief = focus_belief(frames, rules)
-    if belief is None:
-        return Insight(frames, frames, None)
-    judged = list(frames)
-    for place, quality, sigma in zip(belief.places, belief.quality, belief.sigma, strict=True):
-        seen = frames[place].measurement
-        if seen is not None:
-            # The others may overrule a score, within reason: it is still this frame that is judged.
-            score = min(max(float(quality), seen.score - rules.overrule_points), seen.score + rules.overrule_points)
-            judged[place] = replace(frames[place], measurement=replace(seen, score=score, sigma=float(sigma)))
-    return Insight(frames, tuple(judged), belief)
+def assess(run: Run | None, frame: Observation, rules: RunRules) -> Assessment:
+    """Assess `frame`, given the run so far.
+
+    Args:
+        run: the run so far, or None when there is none.
+        frame: the new frame.
+        rules: thresholds and budgets.
+    """
+    holds_spent = run is not None and run.holds >= rules.constants.max_holds
+    if run is not None and field_changed(run.last, frame.parameters, rules):
+        run = None
+    took_over = run is not None and differs(run.targets, frame.parameters, rules)
+    if run is not None and not took_over and (run.restarts_next or _has_fallen(run, frame, rules)):
+        run = None
+    step = run.steps if run is not None else 0
+    alone = Assessment(
+        run=run,
+        frame=frame,
+        step=step,
+        holds_spent=holds_spent,
+        steps_left=rules.max_steps - step - 1,
+        read_back_differs=took_over,
+        damaged=frame.measurement is None,
+    )
+    if took_over or frame.measurement is None:
+        return alone
+    return _assess_run(alone, (*(run.frames if run is not None else ()), frame), rules)
+
+
+def assess_earlier_frames(assessment: Assessment, rules: RunRules) -> Assessment:
+    """Assess the frames of the run before the present one, where there are any."""
+    run = assessment.run
+    if run is None or not run.frames:
+        return assessment
+    return _assess_run(assessment, run.frames, rules)
+
+
+def _assess_run(alone: Assessment, frames: tuple[Observation, ...], rules: RunRules) -> Assessment:
+    frames = without_own_stripes(frames, rules)
+    measured = judge_frames(frames, rules)
+    focus = fit_focus(measured, rules)
+    judged = _corrected(measured, focus, rules)
+    start_mm = rules.limits[Axis.WD].clamp(measured[0].parameters.wd_mm)
+    settings = compare_settings([each.parameters for each in measured], start_mm, rules)
+    now, passes = judged[-1], judged[-1].passes(rules)
+    barren = not any(each.is_promising(rules) for each in measured)
+    best = best_frame(judged, rules)
+    return replace(
+        alone,
+        observations=frames,
+        measured=measured,
+        judged=judged,
+        focus=focus,
+        view=_focus_view(measured, judged, focus, start_mm, settings, rules) if focus is not None else None,
+        lost=rules.fits_focus and (focus is None or focus.sigma_mm > rules.constants.lost_depths * focus.depth_mm),
+        passes=passes,
+        trusted=passes and _is_trusted(judged, focus, settings, rules),
+        blank=now.is_blank(rules),
+        barren=barren,
+        best=best,
+        at_best=bool(settings.same[best, -1]),
+        idle_steps=0 if barren else steps_without_gain(measured, rules),
+        confirms_best=focus is None and _is_single_pass(judged, best, settings, rules),
+        keeps_focus=measured[-1].may_pass_once_exposed(rules),
+    )
+
+
+def _corrected(
+    measured: tuple[JudgedFrame, ...], focus: FocusEstimate | None, rules: RunRules
+) -> tuple[JudgedFrame, ...]:
+    """Scores and errors as the fit implies them; a score is corrected within reason only, for it is still judged."""
+    if focus is None:
+        return measured
+    judged, most = list(measured), rules.constants.max_correction_points
+    for member, quality, sigma in zip(focus.members, focus.quality, focus.sigma, strict=True):
+        own = measured[member].score
+        score = min(max(float(quality), own - most), own + most)
+        judged[member] = replace(measured[member], score=score, sigma=float(sigma))
+    return tuple(judged)
+
+
+def _is_trusted(
+    judged: tuple[JudgedFrame, ...], focus: FocusEstimate | None, settings: SettingsComparison, rules: RunRules
+) -> bool:
+    """Return True if the last frame's passing score can be trusted.
+
+    The fit gives a probability. Without it, one score must pass by its own error, or another scan of the same settings
+    must agree.
+    """
+    now, last = judged[-1], len(judged) - 1
+    if now.flagged:
+        return False
+    if focus is not None and last in focus.members:
+        return float(focus.passing[focus.members.index(last)]) >= rules.sure_share
+    if now.score - rules.sure_sigmas * now.sigma > rules.accept_score:
+        return True
+    scans = _scores_at(last, judged, settings)
+    return len(scans) > 1 and sum(scans) > rules.accept_score * len(scans)
+
+
+def _is_single_pass(judged: tuple[JudgedFrame, ...], place: int, settings: SettingsComparison, rules: RunRules) -> bool:
+    frame = judged[place]
+    return not frame.flagged and frame.passes(rules) and len(_scores_at(place, judged, settings)) == 1
+
+
+def _scores_at(place: int, judged: tuple[JudgedFrame, ...], settings: SettingsComparison) -> list[float]:
+    """Scores of the unflagged frames with the settings of one of them."""
+    return [each.score for each, same in zip(judged, settings.same[place], strict=True) if same and not each.flagged]
+
+
+def _focus_view(
+    measured: tuple[JudgedFrame, ...],
+    judged: tuple[JudgedFrame, ...],
+    focus: FocusEstimate,
+    start_mm: float,
+    settings: SettingsComparison,
+    rules: RunRules,
+) -> FocusView:
+    constants, depth_mm = rules.constants, focus.depth_mm
+    reach_mm = max(constants.start_sigmas * focus.sigma_mm, constants.start_depths * depth_mm)
+    offsets = [(each.parameters.wd_mm - focus.wd_mm) / depth_mm for each in measured if not each.flagged]
+    flanks = [offset for offset in offsets if constants.at_focus_depths < abs(offset) < constants.near_depths]
+    above = sum(offset > 0.0 for offset in flanks)
+    at_start = bool(settings.at_start[-1])
+    fair = [
+        each.score
+        for each, is_there in zip(measured, settings.at_start, strict=True)
+        if is_there and each.exposed and not each.flagged
+    ]
+    return FocusView(
+        known=focus.sigma_mm <= constants.aim_depths * depth_mm,
+        at_focus=abs(measured[-1].parameters.wd_mm - focus.wd_mm) <= constants.at_focus_depths * depth_mm,
+        near_start=abs(start_mm - focus.wd_mm) <= reach_mm,
+        at_start=at_start,
+        start_mm=start_mm,
+        start_shown=bool(fair),
+        # Where the limits let it come no nearer to its start, the start is not preferred.
+        start_sharper=not at_start and _is_start_sharper(focus, fair, measured[-1].score, len(judged) - 1, rules),
+        frames_below=len(flanks) - above,
+        frames_above=above,
+    )
+
+
+def _is_start_sharper(
+    focus: FocusEstimate, fair_start_scores: list[float], score: float, last: int, rules: RunRules
+) -> bool:
+    """Return True if the run began sharper than its last frame, by the fit or by the scores themselves."""
+    if last not in focus.members or 0 not in focus.members:
+        return False
+    lost = focus.quality[focus.members.index(0)] - focus.quality[focus.members.index(last)]
+    # Nearby frames are misjudged alike: where the scores themselves tell, they tell more finely than the fit.
+    said = fmean(fair_start_scores) - score if fair_start_scores else 0.0
+    return bool(lost > rules.constants.tolerated_fit_points or said > rules.constants.tolerated_score_points)
+
+
+def _has_fallen(run: Run, frame: Observation, rules: RunRules) -> bool:
+    """Return True if the score has fallen after the end of a run so far that a new one is due.
+
+    The mark is the threshold, or the best score that the scoring machine itself gave in the run: a field that never
+    passed cannot fall below the threshold.
+    """
+    if not run.status.is_terminal or frame.measurement is None:
+        return False
+    scores = [each.measurement.score if each.measurement is not None else 0.0 for each in run.frames]
+    best = max(scores, default=rules.accept_score)
+    return frame.measurement.score < min(rules.accept_score, best) - rules.restart_margin

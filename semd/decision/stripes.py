@@ -1,47 +1,50 @@
-"""Whether stripes along the scan lines are charging's, which are drawn anew by each scan, or the sample's own."""
+"""Stripes along the scan lines: charging draws them anew in each scan, the sample's own stay where they are."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from statistics import StatisticsError, correlation
 
+from semd.decision.rules import RunRules
 from semd.domain.frame_score import Doubt
 from semd.domain.observation import Measurement, Observation
 
-# Stripes of two scans that have nothing to do with each other agree by 0 +- 0.16.
-_SAME_STRIPES = 0.9
 
+def without_own_stripes(frames: tuple[Observation, ...], rules: RunRules) -> tuple[Observation, ...]:
+    """Clear the flag `striped` on frames whose stripes another frame of the run shows again.
 
-def without_own_stripes(frames: tuple[Observation, ...]) -> tuple[Observation, ...]:
-    """The frames of a run, less the doubts about stripes that another of them has shown again.
-
-    Scratches, layers and steps may lie along the scan and look like charging in one frame. Charging does not wait
-    for the next scan: what stands in the same lines again belongs to the sample, whatever the settings were meanwhile.
+    Scratches, layers and steps may lie along the scan and look like charging in a single frame. Stripes that a second
+    scan shows in the same lines belong to the sample, whatever the settings were meanwhile.
     """
-    striped = [seen for seen in frames if seen.measurement is not None and seen.measurement.stripes]
+    striped = [frame for frame in frames if frame.measurement is not None and frame.measurement.stripes]
     if len(striped) < 2:
         return frames
+    least = rules.constants.same_stripes_correlation
     return tuple(
-        _cleared(seen) if any(_shows_again(seen, other) for other in striped if other is not seen) else seen
-        for seen in frames
+        _cleared(frame)
+        if any(other is not frame and _correlation(frame, other) >= least for other in striped)
+        else frame
+        for frame in frames
     )
 
 
-def _shows_again(seen: Observation, other: Observation) -> bool:
-    one, another = seen.measurement, other.measurement
-    return one is not None and another is not None and _agreement(one, another) >= _SAME_STRIPES
-
-
-def _agreement(one: Measurement, other: Measurement) -> float:
-    """Correlation of two frames' stripes, -1..1; 0 where there are none to compare."""
+def _correlation(frame: Observation, other: Observation) -> float:
+    """Correlation of two frames' stripe profiles, -1..1; 0 where there are none to compare."""
+    one, another = frame.measurement, other.measurement
+    if one is None or another is None:
+        return 0.0
     try:
-        return correlation(one.stripes, other.stripes)
+        return correlation(one.stripes, another.stripes)
     except StatisticsError:
         return 0.0
 
 
-def _cleared(seen: Observation) -> Observation:
-    if seen.measurement is None:
-        return seen
-    doubts = tuple(doubt for doubt in seen.measurement.doubts if doubt is not Doubt.STRIPED)
-    return replace(seen, measurement=replace(seen.measurement, doubts=doubts))
+def _cleared(frame: Observation) -> Observation:
+    measurement = frame.measurement
+    if measurement is None:
+        return frame
+    return replace(frame, measurement=_without_striped(measurement))
+
+
+def _without_striped(measurement: Measurement) -> Measurement:
+    return replace(measurement, doubts=tuple(flag for flag in measurement.doubts if flag is not Doubt.STRIPED))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from semd.decision.constants import CONSTANTS
+from semd.decision.decide import decide
 from semd.decision.rules import RunRules
-from semd.decision.run import Reason, Run, advance, decide, run_state
+from semd.decision.run import Reason, Run, advance, run_state, run_window
 from semd.domain.axes import AXES, Axis, Parameters
 from semd.domain.exposure import Exposure, ExposureRange
 from semd.domain.features import Features
@@ -59,14 +63,14 @@ def test_every_answer_keeps_the_rules(
             if decision.status in (Status.HOLD, Status.DONE):
                 assert decision.deltas[axis] == 0.0
         run = advance(run, frame, decision)
-        assert run.holds <= RULES.max_holds
+        assert run.holds <= RULES.constants.max_holds
         assert run.steps <= RULES.max_steps or run.status.is_terminal or run.status is Status.HOLD
         if decision.status is Status.DONE:
             assert measurement is not None
             assert measurement.score > RULES.accept_score - RULES.restart_margin
             assert not measurement.doubts or decision.reason is Reason.ALREADY_ENDED
         if run.frames:
-            state = run_state(run.frames, run.start, RULES)
+            state = run_state(run.frames, run_window(run.start, RULES), RULES)
             assert state.shape == (10 * RULES.n_frames,)
             assert np.isfinite(state).all()
         values = decision.targets
@@ -88,7 +92,8 @@ def test_a_defect_is_between_none_and_all_and_none_means_accepted(exposure: Expo
 @given(st.lists(st.floats(0, 8.9), min_size=2, max_size=14))
 def test_giving_up_never_ends_worse_than_the_start(scores: list[float]) -> None:
     # Scores that have nothing to do with the working distance: no focus explains them.
-    rules = RunRules(max_steps=len(scores), axes=(Axis.WD,), barren_steps=99, fits_focus=False)
+    constants = replace(CONSTANTS, barren_steps=99)
+    rules = RunRules(max_steps=len(scores), axes=(Axis.WD,), constants=constants, fits_focus=False)
     run: Run | None = None
     taken: dict[float, list[float]] = {}
     now = Parameters(MAGNIFICATION, 10.0)

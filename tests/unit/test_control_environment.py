@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import SyncVectorEnv
 
 from semd.decision.rules import RunRules
-from semd.decision.run import run_state
+from semd.decision.run import run_state, run_window
 from semd.domain.axes import AXES, Axis, Parameters
 from semd.domain.limits import Optics
 from semd.domain.reward import reward
@@ -86,14 +86,14 @@ def test_state_and_reward_are_the_domains() -> None:
     twin = FakeMicroscope(3, start_u=8.0)
     frames = [observe(twin.scan(), read_score, "0")]
     start = frames[0].parameters
-    assert np.array_equal(first, run_state(tuple(frames), start, RULES))
+    assert np.array_equal(first, run_state(tuple(frames), run_window(start, RULES), RULES))
     for units in (3.0, 2.0):
         state, gained, terminated, truncated, info = env.step(down(units))
         target_mm = round(twin.wd_mm - units * UNIT_MM, 4)
         twin.apply({Axis.WD: target_mm, Axis.BRIGHTNESS: 50.0, Axis.CONTRAST: 50.0})
         frames.append(observe(twin.scan(), read_score, "n"))
         assert frames[-1].measurement is not None
-        assert np.array_equal(state, run_state(tuple(frames), start, RULES))
+        assert np.array_equal(state, run_state(tuple(frames), run_window(start, RULES), RULES))
         assert gained == reward(frames[-1].measurement, RULES.weights, RULES.exposure)
         assert not terminated
         assert not truncated

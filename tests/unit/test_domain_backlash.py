@@ -12,8 +12,9 @@ from itertools import product
 import numpy as np
 import pytest
 
+from semd.decision.decide import decide
 from semd.decision.rules import RunRules
-from semd.decision.run import Run, advance, decide
+from semd.decision.run import Run, advance
 from semd.domain.axes import Axis, Parameters
 from semd.domain.expert_scale import focus_quality, lenient_blur_px
 from semd.domain.exposure import Exposure

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semd.decision.focus_fit import FocusBelief, focus_belief
+from semd.decision.focus_fit import FocusEstimate, fit_focus
+from semd.decision.judged_frame import judge_frames
 from semd.decision.rules import RunRules
 from semd.domain.axes import Axis, Parameters
 from semd.domain.expert_scale import focus_quality, lenient_blur_px
@@ -39,13 +40,13 @@ def quality(units_off: float, rest: float = 0.15) -> float:
     return focus_quality(lenient_blur_px(MAGNIFICATION) * float(np.hypot(units_off, rest)), MAGNIFICATION)
 
 
-def known(*frames: Observation, rules: RunRules = RULES) -> FocusBelief:
-    belief = focus_belief(frames, rules)
+def known(*frames: Observation, rules: RunRules = RULES) -> FocusEstimate:
+    belief = fit_focus(judge_frames(frames, rules), rules)
     assert belief is not None
     return belief
 
 
-def focus_units(belief: FocusBelief) -> float:
+def focus_units(belief: FocusEstimate) -> float:
     return (belief.wd_mm - START_MM) / UNIT_MM
 
 
@@ -161,13 +162,12 @@ def test_what_cannot_be_trusted_takes_no_part() -> None:
         scored(0.0, quality(4.0)),
         scored(1.0, 9.9, 0.1, FINE, Doubt.UNFAMILIAR),
         scored(2.0, 0.2),
-        replace(scored(3.0, 9.0), measurement=None),
         scored(7.0, quality(3.0)),
     )
     belief = known(*frames)
-    assert belief.places == (0, 4)
+    assert belief.members == (0, 3)
     assert len(belief.quality) == len(belief.sigma) == len(belief.passing) == 2
-    assert focus_units(belief) == pytest.approx(focus_units(known(frames[0], frames[4])), abs=1e-9)
+    assert focus_units(belief) == pytest.approx(focus_units(known(frames[0], frames[3])), abs=1e-9)
 
 
 def test_nothing_is_fitted_without_optics_without_the_axis_or_where_it_is_not_wanted() -> None:
@@ -177,8 +177,8 @@ def test_nothing_is_fitted_without_optics_without_the_axis_or_where_it_is_not_wa
         RunRules(axes=(Axis.BRIGHTNESS, Axis.CONTRAST)),
         RunRules(fits_focus=False),
     ):
-        assert focus_belief(frames, rules) is None
-    assert focus_belief((scored(0.0, 0.1),), RULES) is None
+        assert fit_focus(judge_frames(frames, rules), rules) is None
+    assert fit_focus(judge_frames((scored(0.0, 0.1),), RULES), RULES) is None
 
 
 def test_its_probabilities_hold_where_its_assumptions_do() -> None:
@@ -192,7 +192,7 @@ def test_its_probabilities_hold_where_its_assumptions_do() -> None:
         truth = [quality(factor * (place - focus), rest) for place in places]
         scores = np.array(truth) + 0.3 * rng.standard_normal(4)
         belief = known(*(scored(place, float(score)) for place, score in zip(places, scores, strict=True)))
-        for position, place in enumerate(belief.places):
+        for position, place in enumerate(belief.members):
             said.append(belief.passing[position])
             came.append(truth[place] > 9.0)
     told, true = np.array(said), np.array(came, float)
@@ -212,7 +212,7 @@ def test_its_probabilities_hold_where_its_assumptions_do() -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_whatever_the_scores_are_the_answer_is_a_probability(run: list[tuple[float, float, float, Exposure]]) -> None:
-    belief = focus_belief(tuple(scored(*each) for each in run), RULES)
+    belief = fit_focus(judge_frames(tuple(scored(*each) for each in run), RULES), RULES)
     if belief is None:
         assert all(score < 0.7 for _, score, _, _ in run)
         return

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from semd.decision.assessment import insight
-from semd.decision.criteria import score_of
+from semd.decision.aim import next_wd_mm
+from semd.decision.assessment import Assessment, assess
+from semd.decision.decide import decide
 from semd.decision.rules import RunRules
-from semd.decision.run import Decision, Reason, Run, advance, decide
+from semd.decision.run import Decision, Reason, Run, advance, run_window
 from semd.domain.axes import Axis, Parameters
 from semd.domain.expert_scale import focus_quality, lenient_blur_px
 from semd.domain.exposure import Exposure
@@ -46,6 +47,29 @@ def seen(*units: float, focus: float = 0.0) -> tuple[Observation, ...]:
     return tuple(at(place, quality(place - focus)) for place in units)
 
 
+def assessed(frames: tuple[Observation, ...], rules: RunRules = RULES) -> Assessment:
+    """The last of some frames that the microscope was sent to, in its run."""
+    run = None
+    if len(frames) > 1:
+        before, start = frames[:-1], frames[0].parameters
+        run = Run(before, start, before[-1].parameters, {}, Status.ADJUST, len(before), 0, restarts_next=False)
+    return assess(run, frames[-1], rules)
+
+
+def aimed(told: Assessment, actor_mm: float, rules: RunRules = RULES) -> float:
+    """The working distance to go to, given where the actor would."""
+    start = told.observations[0].parameters
+    return next_wd_mm(told, actor_mm, run_window(start, rules), rules)
+
+
+def owes_start_a_look(told: Assessment) -> bool:
+    return told.view is not None and told.view.near_start and not told.view.start_shown
+
+
+def prefers_start(told: Assessment) -> bool:
+    return told.view is not None and told.view.start_sharper
+
+
 def units_of(wd_mm: float) -> float:
     return (wd_mm - START_MM) / UNIT_MM
 
@@ -61,50 +85,50 @@ def decided(frames: tuple[Observation, ...], steps: tuple[float, float, float] =
 
 
 def test_while_the_focus_may_lie_on_either_side_the_actor_looks_for_it() -> None:
-    assert insight(seen(0.0, focus=7.0), RULES).next_wd_mm(10.3, RULES) == 10.3
+    assert aimed(assessed(seen(0.0, focus=7.0), RULES), 10.3, RULES) == 10.3
 
 
 def test_scores_that_no_focus_explains_are_left_for_what_was_not_seen() -> None:
     hill = [(0.0, 1.0), (12.0, 5.8), (20.0, 1.5), (12.5, 3.1), (8.0, 2.6), (14.0, 5.9), (11.0, 1.4)]
     frames = tuple(at(place, score) for place, score in hill)
-    assert insight(frames[:-1], RULES).next_wd_mm(10.3, RULES) == 10.3
-    assert units_of(insight(frames, RULES).next_wd_mm(10.3, RULES)) == pytest.approx(-10.0)
+    assert aimed(assessed(frames[:-1], RULES), 10.3, RULES) == 10.3
+    assert units_of(aimed(assessed(frames, RULES), 10.3, RULES)) == pytest.approx(-10.0)
 
 
 def test_without_the_fit_the_actor_is_never_overruled() -> None:
     # So it is in training, where the actor is to learn what comes of its own steps.
     rules = replace(RULES, fits_focus=False)
     hill = tuple(at(place, 2.0) for place in (0.0, 12.0, 20.0, 12.5, 8.0, 14.0, 11.0))
-    assert insight(hill, rules).next_wd_mm(10.3, rules) == 10.3
+    assert aimed(assessed(hill, rules), 10.3, rules) == 10.3
     # Nothing recognised, by contrast, is an answer: the focus is not here.
     blank = tuple(at(place, 0.0) for place in (0.0, 12.0, 20.0, 12.5, 8.0, 14.0, 11.0))
-    assert insight(blank, RULES).belief is None
-    assert units_of(insight(blank, RULES).next_wd_mm(10.3, RULES)) == pytest.approx(-10.0)
+    assert assessed(blank, RULES).focus is None
+    assert units_of(aimed(assessed(blank, RULES), 10.3, RULES)) == pytest.approx(-10.0)
 
 
 def test_a_flank_is_not_left_however_long_it_is_climbed() -> None:
     flank = seen(0.0, 0.5, 1.0, 0.0, 0.5, 1.0, 0.5, focus=8.0)
-    assert units_of(insight(flank, RULES).next_wd_mm(START_MM, RULES)) == pytest.approx(8.0, abs=2.0)
-    assert not insight(flank, RULES).is_lost(RULES)
+    assert units_of(aimed(assessed(flank, RULES), START_MM, RULES)) == pytest.approx(8.0, abs=2.0)
+    assert not assessed(flank, RULES).lost
 
 
 def test_a_focus_is_believed_to_lie_in_the_window_or_not_far_beyond() -> None:
-    told = insight(tuple(at(place, 1.0) for place in (0.0, 10.0, 20.0)), RULES)
-    assert told.belief is not None
-    assert units_of(told.belief.grid_mm.min()) >= -1.3 * 30.0 - 1e-6
-    assert units_of(told.belief.grid_mm.max()) <= 1.3 * 30.0 + 1e-6
+    told = assessed(tuple(at(place, 1.0) for place in (0.0, 10.0, 20.0)), RULES)
+    assert told.focus is not None
+    assert units_of(told.focus.grid_mm.min()) >= -1.3 * 30.0 - 1e-6
+    assert units_of(told.focus.grid_mm.max()) <= 1.3 * 30.0 + 1e-6
 
 
 def test_a_focus_that_is_known_is_gone_to() -> None:
-    told = insight(seen(0.0, 9.0, 4.0, focus=6.0), RULES)
-    assert units_of(told.next_wd_mm(START_MM, RULES)) == pytest.approx(6.0, abs=0.4)
+    told = assessed(seen(0.0, 9.0, 4.0, focus=6.0), RULES)
+    assert units_of(aimed(told, START_MM, RULES)) == pytest.approx(6.0, abs=0.4)
 
 
 def test_in_focus_and_not_sure_of_it_the_less_known_flank_is_looked_at() -> None:
-    below = insight((*seen(-8.0, -3.0, -1.5), at(0.0, 8.95)), RULES)
-    assert units_of(below.next_wd_mm(START_MM, RULES)) > 0.8
-    above = insight((*seen(8.0, 3.0, 1.5), at(0.0, 8.95)), RULES)
-    assert units_of(above.next_wd_mm(START_MM, RULES)) < -0.8
+    below = assessed((*seen(-8.0, -3.0, -1.5), at(0.0, 8.95)), RULES)
+    assert units_of(aimed(below, START_MM, RULES)) > 0.8
+    above = assessed((*seen(8.0, 3.0, 1.5), at(0.0, 8.95)), RULES)
+    assert units_of(aimed(above, START_MM, RULES)) < -0.8
 
 
 def test_beyond_the_limits_no_flank_is_looked_for() -> None:
@@ -112,79 +136,79 @@ def test_beyond_the_limits_no_flank_is_looked_for() -> None:
         low, high = (START_MM + units * UNIT_MM for units in (low_units, high_units))
         return replace(RULES, limits={**RULES.limits, Axis.WD: replace(RULES.limits[Axis.WD], low=low, high=high)})
 
-    in_focus = insight((*seen(-8.0, -3.0, -1.5), at(0.0, 8.95)), RULES)
-    assert units_of(in_focus.next_wd_mm(START_MM, limited(-9.0, 0.5))) < -0.8
-    begun_there = insight(seen(0.0, 1.2, focus=-0.3), RULES)
-    assert units_of(begun_there.next_wd_mm(10.3, limited(-0.5, 9.0))) == pytest.approx(-0.3, abs=0.4)
+    in_focus = assessed((*seen(-8.0, -3.0, -1.5), at(0.0, 8.95)), RULES)
+    assert units_of(aimed(in_focus, START_MM, limited(-9.0, 0.5))) < -0.8
+    begun_there = assessed(seen(0.0, 1.2, focus=-0.3), RULES)
+    assert units_of(aimed(begun_there, 10.3, limited(-0.5, 9.0))) == pytest.approx(-0.3, abs=0.4)
 
 
 def test_in_focus_it_stays_there_while_the_exposure_is_mended() -> None:
-    told = insight((*seen(-8.0, -3.0, -1.5, 1.5), at(0.0, 8.8, DARK)), RULES)
-    assert abs(units_of(told.next_wd_mm(START_MM, RULES))) < 0.4
+    told = assessed((*seen(-8.0, -3.0, -1.5, 1.5), at(0.0, 8.8, DARK)), RULES)
+    assert abs(units_of(aimed(told, START_MM, RULES))) < 0.4
 
 
 def test_a_run_that_may_have_begun_in_focus_sees_its_start_fairly_before_it_ends() -> None:
     # The first frame was clipped, so nothing is known of its sharpness; then the run left it by a depth or less.
     unseen = (at(0.0, 9.8, DARK, Doubt.SATURATED), at(-1.0, 9.9))
-    away = insight((*unseen, at(-0.9, 9.9)), RULES)
-    assert away.may_pass(RULES)
-    assert away.is_sure(RULES)
-    assert away.owes_start_a_look(RULES)
-    assert away.next_wd_mm(10.3, RULES) == START_MM
+    away = assessed((*unseen, at(-0.9, 9.9)), RULES)
+    assert away.passes
+    assert away.trusted
+    assert owes_start_a_look(away)
+    assert aimed(away, 10.3, RULES) == START_MM
     decision = decided((*unseen, at(-0.9, 9.9)))
     assert decision.status is Status.ADJUST
     assert decision.targets[Axis.WD] == pytest.approx(START_MM, abs=1e-4)
-    back = insight((*unseen, at(-0.9, 9.9), at(0.0, 9.8)), RULES)
-    assert not back.owes_start_a_look(RULES)
+    back = assessed((*unseen, at(-0.9, 9.9), at(0.0, 9.8)), RULES)
+    assert not owes_start_a_look(back)
 
 
 def test_a_run_that_began_sharper_goes_back_before_it_ends() -> None:
     # The start has been seen fairly; the last passes surely, but is a quarter of a point less sharp.
-    away = insight((at(0.0, 9.3, DARK), *seen(3.0, 1.2, -1.2, 0.0, 0.6)), RULES)
-    assert away.may_pass(RULES)
-    assert away.is_sure(RULES)
-    assert not away.owes_start_a_look(RULES)
-    assert away.prefers_start(RULES)
-    assert abs(units_of(away.next_wd_mm(START_MM + 3.0 * UNIT_MM, RULES))) < 0.1
+    away = assessed((at(0.0, 9.3, DARK), *seen(3.0, 1.2, -1.2, 0.0, 0.6)), RULES)
+    assert away.passes
+    assert away.trusted
+    assert not owes_start_a_look(away)
+    assert prefers_start(away)
+    assert abs(units_of(aimed(away, START_MM + 3.0 * UNIT_MM, RULES))) < 0.1
 
 
 def test_a_run_that_may_have_begun_in_focus_sees_both_flanks_before_it_settles() -> None:
-    one = insight(seen(0.0, 1.2, focus=-0.3), RULES)
-    assert units_of(one.next_wd_mm(10.3, RULES)) < -1.0
-    both = insight(seen(0.0, 1.2, -1.4, focus=-0.3), RULES)
-    assert units_of(both.next_wd_mm(10.3, RULES)) == pytest.approx(-0.3, abs=0.1)
+    one = assessed(seen(0.0, 1.2, focus=-0.3), RULES)
+    assert units_of(aimed(one, 10.3, RULES)) < -1.0
+    both = assessed(seen(0.0, 1.2, -1.4, focus=-0.3), RULES)
+    assert units_of(aimed(both, 10.3, RULES)) == pytest.approx(-0.3, abs=0.1)
     # Coming from afar it has no start to lose.
-    far = insight(seen(0.0, 9.0, 7.5, focus=6.0), RULES)
-    assert units_of(far.next_wd_mm(10.3, RULES)) == pytest.approx(6.0, abs=0.4)
+    far = assessed(seen(0.0, 9.0, 7.5, focus=6.0), RULES)
+    assert units_of(aimed(far, 10.3, RULES)) == pytest.approx(6.0, abs=0.4)
 
 
 def test_scores_near_the_start_tell_by_themselves_which_is_sharper() -> None:
     # The dark frames drag the fit's opinion of the start down; of its own kind the start's score is the higher one.
     begun = (at(0.0, 9.02, DARK), at(0.0, 9.09, DARK), at(0.0, 9.83), at(1.4, 8.98))
-    away = insight((*begun, at(0.43, 9.4)), RULES)
-    assert away.belief is not None
-    assert away.belief.quality[2] - away.belief.quality[-1] < 0.05
-    assert away.prefers_start(RULES)
-    assert not insight((*begun, at(0.43, 9.78)), RULES).prefers_start(RULES)
+    away = assessed((*begun, at(0.43, 9.4)), RULES)
+    assert away.focus is not None
+    assert away.focus.quality[2] - away.focus.quality[-1] < 0.05
+    assert prefers_start(away)
+    assert not prefers_start(assessed((*begun, at(0.43, 9.78)), RULES))
 
 
 def test_a_start_no_sharper_than_the_end_is_not_gone_back_to() -> None:
-    assert not insight(seen(3.0, 1.2, 0.3), RULES).prefers_start(RULES)
-    assert not insight(seen(0.0, 3.0, 0.1), RULES).prefers_start(RULES)
+    assert not prefers_start(assessed(seen(3.0, 1.2, 0.3), RULES))
+    assert not prefers_start(assessed(seen(0.0, 3.0, 0.1), RULES))
 
 
 def test_a_start_far_from_focus_is_owed_nothing() -> None:
-    told = insight((at(0.0, 2.0, DARK), *seen(5.0, 12.0, 7.5, 8.0, focus=8.0)), RULES)
-    assert told.is_sure(RULES)
-    assert not told.owes_start_a_look(RULES)
+    told = assessed((at(0.0, 2.0, DARK), *seen(5.0, 12.0, 7.5, 8.0, focus=8.0)), RULES)
+    assert told.trusted
+    assert not owes_start_a_look(told)
 
 
 def test_a_start_beyond_the_limits_is_gone_to_as_far_as_they_reach() -> None:
     low, high = START_MM - 1.0, START_MM - 0.2 * UNIT_MM
     rules = replace(RULES, limits={**RULES.limits, Axis.WD: replace(RULES.limits[Axis.WD], low=low, high=high)})
     frames = (at(0.0, 9.8, DARK, Doubt.SATURATED), at(-1.0, 9.9), at(-0.9, 9.9))
-    assert insight(frames, rules).next_wd_mm(10.3, rules) == pytest.approx(high)
-    assert not insight((*frames, at(-0.2, 9.8)), rules).owes_start_a_look(rules)
+    assert aimed(assessed(frames, rules), 10.3, rules) == pytest.approx(high)
+    assert not owes_start_a_look(assessed((*frames, at(-0.2, 9.8)), rules))
 
 
 def test_a_sharper_start_beyond_the_limits_keeps_no_run_from_ending() -> None:
@@ -192,29 +216,26 @@ def test_a_sharper_start_beyond_the_limits_keeps_no_run_from_ending() -> None:
         RULES, limits={**RULES.limits, Axis.WD: replace(RULES.limits[Axis.WD], low=1.0, high=START_MM - 0.6 * UNIT_MM)}
     )
     frames = (at(0.0, 9.3, DARK), *seen(0.0, -3.0, -1.2))
-    assert insight((*frames, *seen(-0.9)), rules).prefers_start(rules)
+    assert prefers_start(assessed((*frames, *seen(-0.9)), rules))
     # Nearer than this it cannot come.
-    assert not insight((*frames, *seen(-0.6)), rules).prefers_start(rules)
+    assert not prefers_start(assessed((*frames, *seen(-0.6)), rules))
 
 
 def test_the_others_overrule_a_score_by_so_much_and_no_more() -> None:
     flanks = seen(-8.0, -4.0, -1.5, 1.5, 4.0)
-    helped = insight((*flanks, at(0.0, 8.95)), RULES)
-    assert helped.now.measurement is not None
-    assert helped.may_pass(RULES)
-    assert helped.is_sure(RULES)
-    assert helped.measured[-1].measurement is not None
-    assert helped.measured[-1].measurement.score == 8.95
-    refused = insight((*flanks, at(0.0, 7.6)), RULES)
-    assert refused.now.measurement is not None
-    assert refused.now.measurement.score == pytest.approx(7.6 + RULES.overrule_points)
-    assert not refused.may_pass(RULES)
+    helped = assessed((*flanks, at(0.0, 8.95)), RULES)
+    assert helped.passes
+    assert helped.trusted
+    assert helped.measured[-1].score == 8.95
+    refused = assessed((*flanks, at(0.0, 7.6)), RULES)
+    assert refused.score == pytest.approx(7.6 + RULES.constants.max_correction_points)
+    assert not refused.passes
 
 
 def test_a_score_in_doubt_is_not_believed_whatever_the_others_say() -> None:
-    told = insight((*seen(-8.0, -4.0, 4.0), at(0.0, 9.9, FINE, Doubt.UNFAMILIAR)), RULES)
-    assert told.may_pass(RULES)
-    assert not told.is_sure(RULES)
+    told = assessed((*seen(-8.0, -4.0, 4.0), at(0.0, 9.9, FINE, Doubt.UNFAMILIAR)), RULES)
+    assert told.passes
+    assert not told.trusted
 
 
 def test_a_good_exposure_is_kept_once_the_focus_is_known_and_not_before() -> None:
@@ -233,12 +254,12 @@ def test_a_good_exposure_is_kept_once_the_focus_is_known_and_not_before() -> Non
 def test_a_field_with_nothing_to_focus_on_is_left_as_found_by_its_own_scores_not_the_fitted_ones() -> None:
     # They say that the focus is far above; the fit believes it of the last frame as well, which looks no better.
     first = at(0.0, 1.0, FINE, Doubt.UNFAMILIAR)
-    way = tuple(at(place, quality(place - 26.0)) for place in np.linspace(2.0, 13.0, RULES.barren_steps - 2))
+    way = tuple(at(place, quality(place - 26.0)) for place in np.linspace(2.0, 13.0, RULES.constants.barren_steps - 2))
     last = at(25.5, 3.95)
     assert last.measurement is not None
     frames = (first, *way, replace(last, measurement=replace(last.measurement, sigma=2.5)))
-    assert max(score_of(each) for each in frames) < 1.0 + RULES.doubt_points
-    assert max(score_of(each) for each in insight(frames, RULES).frames) > 1.0 + RULES.doubt_points
+    assert max(each.score for each in assessed(frames).measured) < 1.0 + RULES.constants.flag_points
+    assert max(each.score for each in assessed(frames).judged) > 1.0 + RULES.constants.flag_points
     decision = decided(frames)
     assert (decision.status, decision.reason) == (Status.GIVE_UP, Reason.NOTHING_TO_FOCUS_ON)
     assert decision.targets[Axis.WD] == pytest.approx(START_MM)
@@ -283,9 +304,8 @@ def test_after_done_its_own_low_score_starts_no_new_run() -> None:
 
 
 def test_the_decision_tells_the_score_that_the_run_believes() -> None:
-    told = insight((at(0.0, 9.9),), RULES).now.measurement
+    told = assessed((at(0.0, 9.9),))
     decision = decide(None, at(0.0, 9.9), RULES, lambda _: np.zeros(3, np.float32))
-    assert told is not None
     assert decision.score == told.score
     damaged = Observation("frame", Parameters(500.0, 10.0, 50.0, 50.0), None)
     assert decide(None, damaged, RULES, lambda _: np.zeros(3, np.float32)).score is None

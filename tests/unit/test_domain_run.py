@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from semd.decision.criteria import best_frame
+from semd.decision.decide import decide
+from semd.decision.judged_frame import best_frame, judge_frames
 from semd.decision.rules import RunRules
-from semd.decision.run import Decision, Reason, Run, advance, decide, run_state
+from semd.decision.run import Decision, Reason, Run, advance, run_state, run_window
 from semd.domain.axes import Axis, Parameters
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
@@ -48,6 +49,10 @@ def always(*steps: float):
 
 
 REST = always(0.0, 0.0, 0.0)
+
+
+def best_of(frames: tuple[Observation, ...], rules: RunRules) -> Observation:
+    return frames[best_frame(judge_frames(frames, rules), rules)]
 
 
 def play(frames: list[Observation], rules: RunRules = RULES, policy=REST) -> tuple[Run, Decision]:
@@ -198,7 +203,7 @@ def test_a_score_in_doubt_never_ends_a_run_well() -> None:
     good = at(9.8, doubts=STRIPED)
     decision = decide(None, good, RULES, REST)
     assert (decision.status, decision.reason) == (Status.HOLD, Reason.DOUBTFUL)
-    run, decision = play([good] * (RULES.max_holds + 1))
+    run, decision = play([good] * (RULES.constants.max_holds + 1))
     assert (decision.status, decision.reason) == (Status.GIVE_UP, Reason.DOUBTFUL)
     # It is left as it stands: what the operator makes of it is better than going back.
     assert set(decision.deltas.values()) == {0.0}
@@ -214,9 +219,9 @@ def test_a_poor_score_in_doubt_does_not_stop_the_search() -> None:
 
 def test_the_best_frame_is_one_that_can_be_trusted() -> None:
     doubted, trusted, poor = at(8.9, 1.0, doubts=STRIPED), at(6.0, 2.0), at(5.8, 2.0)
-    assert best_frame((doubted, trusted), RULES) is trusted  # 8.9 less 3 for the doubt
-    assert best_frame((doubted, poor), RULES) is doubted
-    assert best_frame((doubted,), RULES) is doubted
+    assert best_of((doubted, trusted), RULES) is trusted  # 8.9 less 3 for the doubt
+    assert best_of((doubted, poor), RULES) is doubted
+    assert best_of((doubted,), RULES) is doubted
 
 
 def test_the_last_step_of_the_budget_goes_back_to_the_best_frame() -> None:
@@ -235,13 +240,15 @@ def test_the_last_step_of_the_budget_goes_back_to_the_best_frame() -> None:
 
 @pytest.mark.parametrize("score", [0.4, 4.9])
 def test_nothing_promising_gives_up_early(score: float) -> None:
-    rules = replace(RULES, lost_steps=RULES.barren_steps)  # the frames stay where they are
-    _, decision = play([at(score)] * RULES.barren_steps, rules)
+    rules = replace(
+        RULES, constants=replace(RULES.constants, lost_steps=RULES.constants.barren_steps)
+    )  # the frames stay where they are
+    _, decision = play([at(score)] * RULES.constants.barren_steps, rules)
     assert (decision.status, decision.reason) == (Status.GIVE_UP, Reason.NOTHING_TO_FOCUS_ON)
-    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(8.2)], rules)
+    _, decision = play([*[at(score)] * (RULES.constants.barren_steps - 1), at(8.2)], rules)
     # It says 0.3 of its error, as next to nothing does whose score can be relied on: 1.5 times 0.83 are reckoned with.
     assert decision.reason is Reason.NOTHING_TO_FOCUS_ON
-    _, decision = play([*[at(score)] * (RULES.barren_steps - 1), at(8.3)], rules)
+    _, decision = play([*[at(score)] * (RULES.constants.barren_steps - 1), at(8.3)], rules)
     assert decision.status is Status.ADJUST
 
 
@@ -249,7 +256,7 @@ def test_nothing_promising_gives_up_early(score: float) -> None:
 def test_a_field_with_nothing_to_focus_on_is_left_as_found_unless_a_score_stands_far_out(
     best: float, is_kept: bool
 ) -> None:
-    scores = [1.5, *[1.0] * (RULES.barren_steps - 3), best, 1.0]
+    scores = [1.5, *[1.0] * (RULES.constants.barren_steps - 3), best, 1.0]
     run, decision = None, None
     for place, score in enumerate(scores):
         seen = at(score, 10.0 + 0.4 * place)
@@ -263,24 +270,24 @@ def test_a_field_with_nothing_to_focus_on_is_left_as_found_unless_a_score_stands
 def test_best_frame_weighs_the_exposure_and_keeps_the_earliest_of_equals() -> None:
     start, dark, fine, later = at(3.0, exposure=DARK), at(9.2, 1.0, exposure=DARK), at(8.0, 2.0), at(8.0, 3.0)
     # DARK: 4 * 0.16 + 10 / 60 + 30 / 90 = 1.14, twice that off 9.2
-    assert best_frame((start, dark, fine, later), RULES) is fine
-    assert best_frame((start, dark, fine), replace(RULES, axes=(Axis.WD,))) is dark
+    assert best_of((start, dark, fine, later), RULES) is fine
+    assert best_of((start, dark, fine), replace(RULES, axes=(Axis.WD,))) is dark
 
 
 def test_only_what_is_surely_better_than_the_start_is_returned_to() -> None:
     start = at(7.0, 1.0)
-    assert best_frame((start, at(7.25, 2.0)), RULES) is start  # 7.25 - 0.3 is below 7
-    assert best_frame((start, better := at(7.35, 2.0)), RULES) is better
-    assert best_frame((start, at(9.0, 2.0, exposure=DARK)), RULES) is start
-    assert best_frame((at(9.2, 1.0, exposure=DARK), at(8.0, 2.0)), RULES).parameters.wd_mm == 1.0
+    assert best_of((start, at(7.25, 2.0)), RULES) is start  # 7.25 - 0.3 is below 7
+    assert best_of((start, better := at(7.35, 2.0)), RULES) is better
+    assert best_of((start, at(9.0, 2.0, exposure=DARK)), RULES) is start
+    assert best_of((at(9.2, 1.0, exposure=DARK), at(8.0, 2.0)), RULES).parameters.wd_mm == 1.0
 
 
 def test_a_well_exposed_frame_that_is_as_sharp_but_for_its_error_is_better_than_a_dark_start() -> None:
     dark = at(9.5, 1.0, exposure=DARK)
-    assert best_frame((dark, mended := at(9.25, 2.0)), RULES) is mended  # 9.25 + 0.3 is above 9.5
-    assert best_frame((dark, at(9.15, 2.0)), RULES) is dark
-    assert best_frame((at(9.5, 1.0), at(9.4, 2.0)), RULES).parameters.wd_mm == 1.0
-    assert best_frame((dark, at(9.25, 2.0)), replace(RULES, axes=(Axis.WD,))) is dark
+    assert best_of((dark, mended := at(9.25, 2.0)), RULES) is mended  # 9.25 + 0.3 is above 9.5
+    assert best_of((dark, at(9.15, 2.0)), RULES) is dark
+    assert best_of((at(9.5, 1.0), at(9.4, 2.0)), RULES).parameters.wd_mm == 1.0
+    assert best_of((dark, at(9.25, 2.0)), replace(RULES, axes=(Axis.WD,))) is dark
 
 
 @pytest.mark.parametrize(
@@ -376,7 +383,7 @@ def test_after_giving_up_the_run_is_not_taken_up_again_by_itself() -> None:
 def test_the_state_holds_the_step_that_led_to_the_oldest_frame() -> None:
     rules = replace(RULES, n_frames=2)
     frames = tuple(at(5.0, brightness=brightness) for brightness in (50.0, 58.0, 62.0, 72.0))
-    state = run_state(frames, frames[0].parameters, rules).reshape(2, 10)
+    state = run_state(frames, run_window(frames[0].parameters, rules), rules).reshape(2, 10)
     assert state[:, 5] == pytest.approx([0.24, 0.44])  # (62 - 50) / 50, (72 - 50) / 50
     assert state[:, 8] == pytest.approx([0.2, 0.5])  # 4 and 10 of rho (U - L) = 20
 

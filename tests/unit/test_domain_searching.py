@@ -9,14 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semd.decision.exploration import unseen_wd_mm
+from semd.decision.aim import next_wd_mm
+from semd.decision.assessment import assess
+from semd.decision.decide import decide
 from semd.decision.rules import RunRules
-from semd.decision.run import Run, advance, decide
+from semd.decision.run import Run, advance, run_window
 from semd.domain.axes import Axis, Parameters
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
 from semd.domain.limits import AxisLimits, Optics
 from semd.domain.observation import Measurement, Observation
+from semd.protocol.action import Status
 
 FEATURES = Features(avg=120.0, grd=1000.0, var=900.0, pixels=100)
 FINE = Exposure(0.0, 0.0, 120.0, 150.0)
@@ -33,8 +36,13 @@ def at(units: float, score: float = 2.5, sigma: float = 0.3) -> Observation:
 
 
 def unseen_units(frames: tuple[Observation, ...], rules: RunRules = RULES) -> float | None:
-    wd_mm = unseen_wd_mm(frames, rules)
-    return None if wd_mm is None else (wd_mm - START_MM) / UNIT_MM
+    """Where the run goes instead of following the actor; None where the actor leads."""
+    run, start = None, frames[0].parameters
+    if len(frames) > 1:
+        run = Run(frames[:-1], start, frames[-2].parameters, {}, Status.ADJUST, len(frames) - 1, 0, restarts_next=False)
+    actor_mm = START_MM + 1000.0 * UNIT_MM
+    wd_mm = next_wd_mm(assess(run, frames[-1], rules), actor_mm, run_window(start, rules), rules)
+    return None if wd_mm == actor_mm else (wd_mm - START_MM) / UNIT_MM
 
 
 def test_it_goes_where_most_is_unseen_and_stays_with_it() -> None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from semd.decision.decide import decide
 from semd.decision.rules import RunRules
-from semd.decision.run import Decision, Reason, Run, advance, decide
+from semd.decision.run import Decision, Reason, Run, advance
 from semd.decision.stripes import without_own_stripes
 from semd.domain.axes import Parameters
 from semd.domain.exposure import Exposure
@@ -40,7 +41,7 @@ def again(stripes: tuple[float, ...], noise_grey: float) -> tuple[float, ...]:
 
 
 def doubts_of(*frames: Observation) -> list[tuple[Doubt, ...]]:
-    return [seen.measurement.doubts for seen in without_own_stripes(frames) if seen.measurement is not None]
+    return [seen.measurement.doubts for seen in without_own_stripes(frames, RULES) if seen.measurement is not None]
 
 
 def answers(*frames: Observation) -> list[Decision]:
@@ -81,9 +82,9 @@ def test_other_doubts_stay_and_one_scan_tells_nothing() -> None:
 
 def test_frames_without_stripes_without_an_image_and_of_another_height_are_left_as_they_are() -> None:
     frames = (scan(()), replace(scan(drawn(1)), measurement=None), scan(drawn(1)), scan(drawn(1)[:30]))
-    assert without_own_stripes(frames) == frames
+    assert without_own_stripes(frames, RULES) == frames
     flat = (scan((0.0,) * 60), scan((0.0,) * 60))
-    assert without_own_stripes(flat) == flat
+    assert without_own_stripes(flat, RULES) == flat
 
 
 def test_a_good_frame_of_a_striped_sample_is_held_once_and_then_done() -> None:
@@ -95,4 +96,7 @@ def test_a_good_frame_of_a_striped_sample_is_held_once_and_then_done() -> None:
 def test_a_good_frame_under_charging_is_held_and_then_left_to_the_operator() -> None:
     given = answers(*(scan(drawn(seed)) for seed in range(5)))
     assert Status.DONE not in [each.status for each in given]
-    assert (given[RULES.max_holds].status, given[RULES.max_holds].reason) == (Status.GIVE_UP, Reason.DOUBTFUL)
+    assert (given[RULES.constants.max_holds].status, given[RULES.constants.max_holds].reason) == (
+        Status.GIVE_UP,
+        Reason.DOUBTFUL,
+    )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semd.decision.rules import RunRules
-from semd.decision.run import run_state
+from semd.decision.run import run_state, run_window
 from semd.domain.axes import AXES, Axis, Parameters
 from semd.domain.expert_scale import focus_quality, lenient_blur_px
 from semd.domain.exposure import Exposure, ExposureRange, measure_exposure
@@ -49,7 +49,7 @@ def test_states_and_rewards_equal_the_domains(axes: tuple[Axis, ...]) -> None:
     history = [[observation(twin, row, twin.knobs)] for row in range(6)]
     for _ in range(7):
         for row, frames in enumerate(history):
-            expected = run_state(tuple(frames), frames[0].parameters, rules)
+            expected = run_state(tuple(frames), run_window(frames[0].parameters, rules), rules)
             assert states[row] == pytest.approx(expected, abs=1e-5)
         step = twin.step(rng.uniform(-0.4, 0.4, (6, 3)).astype(np.float32))
         ended = step.terminated | step.truncated

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from semd.decision.decide import decide
 from semd.decision.rules import RunRules
-from semd.decision.run import Policy, Run, advance, decide
+from semd.decision.run import Policy, Run, advance
 from semd.evaluation.control.episode import GOOD_SCORE
 from semd.evaluation.control.table_one import FRAME_BUDGET, TELLABLE, wilson_interval
 from semd.protocol.action import Status

@@ -12,8 +12,9 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
+from semd.decision.decide import decide
 from semd.decision.rules import RunRules
-from semd.decision.run import Decision, Run, advance, decide, run_state
+from semd.decision.run import Decision, Run, advance, run_state, run_window
 from semd.domain.axes import AXES
 from semd.domain.observation import Observation
 from semd.domain.state import FEATURES_PER_FRAME
@@ -121,7 +122,7 @@ class SemEnvironment(gymnasium.Env[State, NDArray[np.float32]]):
     def _state(self) -> State:
         frames = (*(self._run.frames if self._run is not None else ()), self._frame)
         start = self._run.start if self._run is not None else self._frame.parameters
-        return run_state(frames, start, self._rules)
+        return run_state(frames, run_window(start, self._rules), self._rules)
 
     def _info(self) -> dict[str, Any]:
         good = self._shot.quality >= _GOOD_QUALITY and self._shot.exposure_ok

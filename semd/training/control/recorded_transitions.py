@@ -188,7 +188,7 @@ class _Reader:
         if self._move is not None:
             self._arrive(self._move, run, frame, decision)
         if decision.status is Status.ADJUST:
-            self._move = _Move(frame.parameters, run_state(run.frames, run.start, self._rules))
+            self._move = _Move(frame.parameters, run_state(run.frames, run_window(run.start, self._rules), self._rules))
         else:
             self._skipped[Skip.HOLD if decision.status is Status.HOLD else Skip.ENDED] += 1
 
@@ -234,7 +234,7 @@ class _Reader:
             if action is None:
                 self._drop_move(Skip.BEYOND_BOUND)
                 return
-            state = run_state(run.frames, run.start, self._rules)
+            state = run_state(run.frames, run_window(run.start, self._rules), self._rules)
             gained = reward(frame.measurement, self._weights, self._aim)
             self._transitions.append((move.state, action, gained, state, decision.status is Status.DONE))
             self._move = None

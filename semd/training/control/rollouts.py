@@ -43,7 +43,9 @@ def _make_batch(config: TrainingConfig, models: Path | None, first: int, count: 
     scorer = Scorer.load(load_model(models or default_directory(), "scorer").data)
     frames = config.time_limit + 1
     # Nothing but the time ends what the actor does, or takes the knobs from it.
-    rules = replace(config.rules(), max_steps=frames, patience_steps=frames, barren_steps=frames)
+    rules = config.rules()
+    constants = replace(rules.constants, barren_steps=frames)
+    rules = replace(rules, max_steps=frames, patience_steps=frames, constants=constants)
     environments = [SemEnvironment(draw_stand, scorer.score, rules, SceneRanges().score_noise) for _ in range(count)]
     return EnvironmentBatch(environments, config.seed + first)
 
