@@ -21,7 +21,7 @@ from semd.decision.run import Decision, Policy, Run
 from semd.domain.axes import Parameters
 from semd.domain.exposure import measure_exposure
 from semd.domain.features import grey_histogram, measure_features
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.domain.observation import Measurement, Observation
 from semd.model_store import Runtime, default_directory, load_model, models_digest
 from semd.protocol.action import Action
@@ -30,7 +30,7 @@ from semd.protocol.action import Action
 class ScoringMachine(Protocol):
     """Box (b): gives a frame the score that an expert would, and says how far to trust it."""
 
-    def judge(self, image: NDArray[np.uint8], magnification: float) -> Judgement:
+    def judge(self, image: NDArray[np.uint8], magnification: float) -> FrameScore:
         """Judge a grey frame, uint8 (H, W)."""
 
 
@@ -82,7 +82,7 @@ class Pipeline:
                 features=measure_features(image, histogram),
                 exposure=measure_exposure(histogram),
                 sigma=judged.sigma,
-                doubts=judged.doubts,
+                flags=judged.flags,
                 stripes=judged.stripes,
             )
         measured = time.perf_counter()

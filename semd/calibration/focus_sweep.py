@@ -18,7 +18,7 @@ from semd.decision.rules import RunRules
 from semd.domain.axes import Axis, Parameters
 from semd.domain.exposure import measure_exposure
 from semd.domain.features import grey_histogram
-from semd.domain.frame_score import Doubt
+from semd.domain.frame_score import QualityFlag
 from semd.domain.limits import AxisLimits, Optics
 from semd.errors import CalibrationError, ConfigError
 from semd.scoring.faults import find_faults
@@ -160,9 +160,9 @@ def _places(frames: list[SweepFrame]) -> NDArray[np.float64]:
 
 
 def _check_exposure(sharpest: SweepFrame) -> None:
-    faults: list[str] = sorted(find_faults(sharpest.image).doubts)
+    faults: list[str] = sorted(find_faults(sharpest.image).flags)
     if measure_exposure(grey_histogram(sharpest.image)).is_flat:
-        faults = [Doubt.BLANK]
+        faults = [QualityFlag.BLANK]
     if faults:
         raise CalibrationError(
             f"the frame in focus is {' and '.join(faults)}: set brightness and contrast (or mend the charging) first"

@@ -14,7 +14,7 @@ import numpy as np
 
 from semd.config import Config, load_config
 from semd.daemon.process import run_daemon
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.errors import SemdError
 from semd.pipeline import Pipeline
 
@@ -32,8 +32,8 @@ DIGEST = "0" * 64
 class _Middling:
     """To it every frame is a five."""
 
-    def judge(self, image: NDArray[np.uint8], magnification: float) -> Judgement:  # noqa: ARG002
-        return Judgement(_SCORE)
+    def judge(self, image: NDArray[np.uint8], magnification: float) -> FrameScore:  # noqa: ARG002
+        return FrameScore(_SCORE)
 
 
 def _still(state: NDArray[np.float32]) -> NDArray[np.float32]:  # noqa: ARG001

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
 
 from semd.decision.run import Decision, Run, advance
 from semd.domain.observation import Observation
@@ -17,11 +18,18 @@ from semd.protocol.action import Action
 _Record = TypeVar("_Record")
 _OBSERVATION = TypeAdapter(Observation)
 _DECISION = TypeAdapter(Decision)
+_STORED_NAMES = {"flags": "doubts"}
+"""Names of a measurement's fields in the ledger, where they differ."""
 
 
 def observation_to_json(observation: Observation) -> str:
     """Write an observation; floats survive the trip exactly."""
-    return _OBSERVATION.dump_json(observation).decode()
+    record = _OBSERVATION.dump_python(observation, mode="json")
+    measurement = record["measurement"]
+    if measurement is not None:
+        # The ledger keeps the spelling that it began with.
+        record["measurement"] = {_STORED_NAMES.get(name, name): value for name, value in measurement.items()}
+    return to_json(record, inf_nan_mode="null").decode()
 
 
 def observation_from_json(text: str | bytes) -> Observation:
@@ -30,7 +38,15 @@ def observation_from_json(text: str | bytes) -> Observation:
     Raises:
         LedgerDamagedError: it is none.
     """
-    return _read(_OBSERVATION, text)
+    try:
+        record = from_json(text)
+    except ValueError as error:
+        raise LedgerDamagedError(f"a row of the ledger holds no record: {error}") from error
+    measurement = record.get("measurement") if isinstance(record, dict) else None
+    if isinstance(measurement, dict):
+        names = {stored: name for name, stored in _STORED_NAMES.items()}
+        record["measurement"] = {names.get(name, name): value for name, value in measurement.items()}
+    return _read(_OBSERVATION, to_json(record))
 
 
 def decision_to_json(decision: Decision) -> str:

@@ -104,7 +104,7 @@ def judge_frames(frames: tuple[Observation, ...], rules: RunRules) -> tuple[Judg
                 sigma=measured.sigma,
                 defect=defect,
                 exposed=not rules.controls_exposure or defect == 0.0,
-                flagged=bool(measured.doubts),
+                flagged=bool(measured.flags),
             )
         )
     return tuple(judged)

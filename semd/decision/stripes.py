@@ -6,7 +6,7 @@ from dataclasses import replace
 from statistics import StatisticsError, correlation
 
 from semd.decision.rules import RunRules
-from semd.domain.frame_score import Doubt
+from semd.domain.frame_score import QualityFlag
 from semd.domain.observation import Measurement, Observation
 
 
@@ -47,4 +47,4 @@ def _cleared(frame: Observation) -> Observation:
 
 
 def _without_striped(measurement: Measurement) -> Measurement:
-    return replace(measurement, doubts=tuple(flag for flag in measurement.doubts if flag is not Doubt.STRIPED))
+    return replace(measurement, flags=tuple(flag for flag in measurement.flags if flag is not QualityFlag.STRIPED))

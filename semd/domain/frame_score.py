@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Doubt(StrEnum):
+class QualityFlag(StrEnum):
     """Why a score is not to be trusted; one word to grep for."""
 
     BLANK = "blank"
@@ -16,18 +16,18 @@ class Doubt(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class FrameScore:
     """A frame's score.
 
     Attributes:
         score: 0..10, as an expert would give.
         sigma: standard deviation of the score in points.
-        doubts: why the score must not end a run, in alphabetical order; empty for an ordinary frame.
+        flags: why the score must not end a run, in alphabetical order; empty for an ordinary frame.
         stripes: of a frame doubted as striped, the mean grey level of every eight scan lines from the top, changes
             slower than stripes taken off; else empty.
     """
 
     score: float
     sigma: float = 0.0
-    doubts: tuple[Doubt, ...] = ()
+    flags: tuple[QualityFlag, ...] = ()
     stripes: tuple[float, ...] = ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from semd.domain.axes import Parameters
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
-from semd.domain.frame_score import Doubt
+from semd.domain.frame_score import QualityFlag
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +19,15 @@ class Measurement:
         features: AVG, GRD, VAR.
         exposure: clipping, level, contrast.
         sigma: the score's standard deviation in points.
-        doubts: why the score is not to be trusted; mostly none.
-        stripes: how a frame doubted as striped brightens and darkens from the top down, see `Judgement`; else empty.
+        flags: why the score is not to be trusted; mostly none.
+        stripes: how a frame doubted as striped brightens and darkens from the top down, see `FrameScore`; else empty.
     """
 
     score: float
     features: Features
     exposure: Exposure
     sigma: float = 0.0
-    doubts: tuple[Doubt, ...] = ()
+    flags: tuple[QualityFlag, ...] = ()
     stripes: tuple[float, ...] = ()
 
 

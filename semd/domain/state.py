@@ -19,7 +19,7 @@ States = NDArray[np.float32]
 Actions = NDArray[np.float32]
 """Steps of the three axes for B microscopes on the networks' scale, float32 (B, 3)."""
 
-Flags = NDArray[np.bool_]
+BoolArray = NDArray[np.bool_]
 """One truth value for each of B microscopes, bool (B,)."""
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from semd.domain.frame_score import Doubt
+from semd.domain.frame_score import QualityFlag
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,12 +51,12 @@ class Faults:
         return self.structure_grey < _UNRECOGNISABLE_GREY
 
     @property
-    def doubts(self) -> frozenset[Doubt]:
+    def flags(self) -> frozenset[QualityFlag]:
         """Why a score is not to be trusted."""
         found = {
-            Doubt.BLANK: self.structure_grey < LEAST_STRUCTURE_GREY,
-            Doubt.SATURATED: self.clipped_share > MOST_CLIPPED,
-            Doubt.STRIPED: self.stripe_grey > MOST_STRIPED_GREY,
+            QualityFlag.BLANK: self.structure_grey < LEAST_STRUCTURE_GREY,
+            QualityFlag.SATURATED: self.clipped_share > MOST_CLIPPED,
+            QualityFlag.STRIPED: self.stripe_grey > MOST_STRIPED_GREY,
         }
         return frozenset(doubt for doubt, is_there in found.items() if is_there)
 

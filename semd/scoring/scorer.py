@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from semd.domain.frame_score import Doubt, Judgement
+from semd.domain.frame_score import FrameScore, QualityFlag
 from semd.errors import ModelError
 from semd.scoring.faults import find_faults, stripes
 from semd.scoring.network import FeatureEngine, ScoringNetwork, lay_out_channels_last
@@ -64,7 +64,7 @@ class Scorer:
         """The score alone, 0..10, see `judge`."""
         return self.judge(image, magnification).score
 
-    def judge(self, image: NDArray[np.uint8], magnification: float) -> Judgement:
+    def judge(self, image: NDArray[np.uint8], magnification: float) -> FrameScore:
         """Score one frame, and say how far to trust the score.
 
         Args:
@@ -91,13 +91,13 @@ class Scorer:
         # Nothing is there when two of three say so: hardly anything stands out, it looks like no field ever seen, the
         # score is below that of the worst field. Where most of the frame is clipped, the last is enough.
         is_below = score < _LEAST_SEEN
-        is_lost = Doubt.SATURATED in faults.doubts and is_below
-        if faults.is_empty or is_lost or (Doubt.BLANK in faults.doubts) + strange + is_below >= 2:
+        is_lost = QualityFlag.SATURATED in faults.flags and is_below
+        if faults.is_empty or is_lost or (QualityFlag.BLANK in faults.flags) + strange + is_below >= 2:
             score = 0.0
-        doubts = set(faults.doubts)
+        flags = set(faults.flags)
         if score < _NOTHING_SEEN:
-            doubts.add(Doubt.BLANK)
+            flags.add(QualityFlag.BLANK)
         if strange:
-            doubts.add(Doubt.UNFAMILIAR)
-        drawn = stripes(middle) if Doubt.STRIPED in doubts else ()
-        return Judgement(min(max(score, 0.0), BEST_SCORE), sigma, tuple(sorted(doubts)), drawn)
+            flags.add(QualityFlag.UNFAMILIAR)
+        drawn = stripes(middle) if QualityFlag.STRIPED in flags else ()
+        return FrameScore(min(max(score, 0.0), BEST_SCORE), sigma, tuple(sorted(flags)), drawn)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semd.domain.state import Actions, Flags, States
+from semd.domain.state import Actions, BoolArray, States
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class VectorStep:
     next_states: States
     states: States
     rewards: NDArray[np.float64]
-    terminated: Flags
-    truncated: Flags
-    truly_good: Flags
+    terminated: BoolArray
+    truncated: BoolArray
+    truly_good: BoolArray
     quality: NDArray[np.float64]
     frames: NDArray[np.int64]
 

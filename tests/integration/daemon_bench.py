@@ -20,7 +20,7 @@ from semd.daemon.answering import Answerer, Places
 from semd.daemon.loop import Loop
 from semd.daemon.process import LEDGER_FILE, reload_frame
 from semd.daemon.vitals import Surroundings
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.inbox.inbox import Inbox, Patience
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Watch
@@ -38,8 +38,8 @@ DEADLINE_S = 20.0
 class Middling:
     """A scoring machine to which everything is a five."""
 
-    def judge(self, image: np.ndarray, magnification: float) -> Judgement:
-        return Judgement(5.0)
+    def judge(self, image: np.ndarray, magnification: float) -> FrameScore:
+        return FrameScore(5.0)
 
 
 def still(state: np.ndarray) -> np.ndarray:

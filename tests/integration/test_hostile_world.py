@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import daemon_bench
 from daemon_bench import TEXT, Bench, jpeg, make_bench
 
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.protocol.action import Status
 
 
@@ -133,10 +133,10 @@ def test_a_file_that_is_held_for_ever_is_told_of_and_then_put_aside(
 class Moody:
     """Fails on dark pictures."""
 
-    def judge(self, image: np.ndarray, magnification: float) -> Judgement:
+    def judge(self, image: np.ndarray, magnification: float) -> FrameScore:
         if image.mean() < 20:
             raise FloatingPointError("nothing to divide by")
-        return Judgement(5.0)
+        return FrameScore(5.0)
 
 
 def test_a_frame_that_breaks_the_scorer_is_no_crash_loop(tmp_path: Path) -> None:

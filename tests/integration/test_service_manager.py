@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from daemon_bench import Middling, make_bench
 
 from semd.daemon.vitals import Surroundings
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.errors import StorageError
 from semd.inbox.watch import Watch
 from semd.middle_client.process import run_middle_client
@@ -153,10 +153,10 @@ def test_a_loop_that_hangs_falls_silent_although_its_threads_live(
 ) -> None:
     hanging, free = threading.Event(), threading.Event()
 
-    def hang(self: Middling, image: np.ndarray, magnification: float) -> Judgement:
+    def hang(self: Middling, image: np.ndarray, magnification: float) -> FrameScore:
         hanging.set()
         free.wait(PATIENCE_S)
-        return Judgement(5.0)
+        return FrameScore(5.0)
 
     monkeypatch.setattr(Middling, "judge", hang)
     bench = make_bench(tmp_path)
@@ -185,9 +185,9 @@ def test_every_answered_frame_of_a_backlog_is_progress(
     manager = listener.manager()
     marks: list[float] = []
 
-    def note(self: Middling, image: np.ndarray, magnification: float) -> Judgement:
+    def note(self: Middling, image: np.ndarray, magnification: float) -> FrameScore:
         marks.append(manager.progress_s)
-        return Judgement(5.0)
+        return FrameScore(5.0)
 
     monkeypatch.setattr(Middling, "judge", note)
     with bench.running(manager):

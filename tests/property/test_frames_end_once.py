@@ -27,7 +27,7 @@ from semd.daemon.answering import Answerer, Places
 from semd.daemon.process import reload_frame
 from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.inbox import consume
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
@@ -76,8 +76,8 @@ class Mortal:
 
 
 class Five:
-    def judge(self, image: np.ndarray, magnification: float) -> Judgement:
-        return Judgement(5.0)
+    def judge(self, image: np.ndarray, magnification: float) -> FrameScore:
+        return FrameScore(5.0)
 
 
 def still(state: np.ndarray) -> np.ndarray:

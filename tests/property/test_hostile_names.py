@@ -21,7 +21,7 @@ from semd.daemon.answering import Answerer, Places, _harmless
 from semd.daemon.process import reload_frame
 from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES, Axis
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.errors import ActionTextError
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
@@ -58,8 +58,8 @@ LINES = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=("
 
 
 class Five:
-    def judge(self, image: np.ndarray, magnification: float) -> Judgement:
-        return Judgement(5.0)
+    def judge(self, image: np.ndarray, magnification: float) -> FrameScore:
+        return FrameScore(5.0)
 
 
 def still(state: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from semd.daemon.answering import Answerer, Places
 from semd.decision.rules import RunRules
 from semd.decision.run import Policy, run_window
 from semd.domain.axes import Axis, Parameters
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.domain.limits import Optics
 from semd.inbox.frame import LoadedFrame
 from semd.outbox.ledger import Ledger
@@ -74,8 +74,8 @@ def read_score(image: NDArray[np.uint8], magnification: float) -> float:
 class StubScorer:
     score: Callable[[NDArray[np.uint8], float], float]
 
-    def judge(self, image: NDArray[np.uint8], magnification: float) -> Judgement:
-        return Judgement(self.score(image, magnification))
+    def judge(self, image: NDArray[np.uint8], magnification: float) -> FrameScore:
+        return FrameScore(self.score(image, magnification))
 
 
 def lively(seed: int) -> Policy:

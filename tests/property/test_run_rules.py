@@ -15,7 +15,7 @@ from semd.decision.run import Reason, Run, advance, run_state, run_window
 from semd.domain.axes import AXES, Axis, Parameters
 from semd.domain.exposure import Exposure, ExposureRange
 from semd.domain.features import Features
-from semd.domain.frame_score import Doubt
+from semd.domain.frame_score import QualityFlag
 from semd.domain.limits import Optics
 from semd.domain.observation import Measurement, Observation
 from semd.protocol.action import Status
@@ -32,8 +32,8 @@ exposures = st.builds(
 measurements = st.one_of(
     st.none(),
     st.builds(
-        lambda score, exposure, doubts: Measurement(score, Features(100.0, 900.0, 400.0, 100), exposure, 0.3, doubts),
-        st.floats(0, 10), exposures, st.sampled_from([(), (), (), (Doubt.STRIPED,)]),
+        lambda score, exposure, flags: Measurement(score, Features(100.0, 900.0, 400.0, 100), exposure, 0.3, flags),
+        st.floats(0, 10), exposures, st.sampled_from([(), (), (), (QualityFlag.STRIPED,)]),
     ),
 )  # fmt: skip
 steps = st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min_size=3, max_size=3)
@@ -68,7 +68,7 @@ def test_every_answer_keeps_the_rules(
         if decision.status is Status.DONE:
             assert measurement is not None
             assert measurement.score > RULES.accept_score - RULES.restart_margin
-            assert not measurement.doubts or decision.reason is Reason.ALREADY_ENDED
+            assert not measurement.flags or decision.reason is Reason.ALREADY_ENDED
         if run.frames:
             state = run_state(run.frames, run_window(run.start, RULES), RULES)
             assert state.shape == (10 * RULES.n_frames,)

@@ -14,7 +14,7 @@ from semd.daemon.answering import Answerer, Places
 from semd.daemon.process import reload_frame
 from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
 from semd.inbox.inbox import Inbox, Patience
@@ -50,12 +50,12 @@ class Scorer:
     def fail_on(self, data: bytes, error: BaseException) -> None:
         self.fails_on[int(cv2.imdecode(np.frombuffer(data, np.uint8), 0)[0, 0])] = error
 
-    def judge(self, image: np.ndarray, magnification: float) -> Judgement:
+    def judge(self, image: np.ndarray, magnification: float) -> FrameScore:
         self.asked += 1
         error = self.fails_on.get(int(image[0, 0]))
         if error is not None:
             raise error
-        return Judgement(5.0)
+        return FrameScore(5.0)
 
 
 class Bench:

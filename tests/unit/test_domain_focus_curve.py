@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,7 +14,7 @@ from semd.domain.axes import Axis, Parameters
 from semd.domain.expert_scale import focus_quality, lenient_blur_px
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
-from semd.domain.frame_score import Doubt
+from semd.domain.frame_score import QualityFlag
 from semd.domain.limits import Optics
 from semd.domain.observation import Measurement, Observation
 
@@ -29,10 +27,12 @@ UNIT_MM = Optics().focus_unit_mm(MAGNIFICATION)
 START_MM = 10.0
 
 
-def scored(units: float, score: float, sigma: float = 0.21, exposure: Exposure = FINE, *doubts: Doubt) -> Observation:
+def scored(
+    units: float, score: float, sigma: float = 0.21, exposure: Exposure = FINE, *flags: QualityFlag
+) -> Observation:
     """A frame `units` above the start, with a score."""
     parameters = Parameters(MAGNIFICATION, START_MM + units * UNIT_MM, 50.0, 50.0)
-    return Observation("frame", parameters, Measurement(score, FEATURES, exposure, sigma, doubts))
+    return Observation("frame", parameters, Measurement(score, FEATURES, exposure, sigma, flags))
 
 
 def quality(units_off: float, rest: float = 0.15) -> float:
@@ -160,7 +160,7 @@ def test_a_badly_exposed_frame_counts_for_less() -> None:
 def test_what_cannot_be_trusted_takes_no_part() -> None:
     frames = (
         scored(0.0, quality(4.0)),
-        scored(1.0, 9.9, 0.1, FINE, Doubt.UNFAMILIAR),
+        scored(1.0, 9.9, 0.1, FINE, QualityFlag.UNFAMILIAR),
         scored(2.0, 0.2),
         scored(7.0, quality(3.0)),
     )

@@ -16,7 +16,7 @@ from semd.domain.axes import Axis, Parameters
 from semd.domain.expert_scale import focus_quality, lenient_blur_px
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
-from semd.domain.frame_score import Doubt
+from semd.domain.frame_score import QualityFlag
 from semd.domain.limits import Optics
 from semd.domain.observation import Measurement, Observation
 from semd.protocol.action import Status
@@ -34,13 +34,13 @@ def quality(units_off: float) -> float:
     return focus_quality(lenient_blur_px(MAGNIFICATION) * float(np.hypot(units_off, 0.2)), MAGNIFICATION)
 
 
-def frame(wd_mm: float, score: float, exposure: Exposure = FINE, *doubts: Doubt) -> Observation:
+def frame(wd_mm: float, score: float, exposure: Exposure = FINE, *flags: QualityFlag) -> Observation:
     parameters = Parameters(MAGNIFICATION, wd_mm, 50.0, 50.0)
-    return Observation("frame", parameters, Measurement(score, FEATURES, exposure, 0.21, doubts))
+    return Observation("frame", parameters, Measurement(score, FEATURES, exposure, 0.21, flags))
 
 
-def at(units: float, score: float, exposure: Exposure = FINE, *doubts: Doubt) -> Observation:
-    return frame(START_MM + units * UNIT_MM, score, exposure, *doubts)
+def at(units: float, score: float, exposure: Exposure = FINE, *flags: QualityFlag) -> Observation:
+    return frame(START_MM + units * UNIT_MM, score, exposure, *flags)
 
 
 def seen(*units: float, focus: float = 0.0) -> tuple[Observation, ...]:
@@ -149,7 +149,7 @@ def test_in_focus_it_stays_there_while_the_exposure_is_mended() -> None:
 
 def test_a_run_that_may_have_begun_in_focus_sees_its_start_fairly_before_it_ends() -> None:
     # The first frame was clipped, so nothing is known of its sharpness; then the run left it by a depth or less.
-    unseen = (at(0.0, 9.8, DARK, Doubt.SATURATED), at(-1.0, 9.9))
+    unseen = (at(0.0, 9.8, DARK, QualityFlag.SATURATED), at(-1.0, 9.9))
     away = assessed((*unseen, at(-0.9, 9.9)), RULES)
     assert away.passes
     assert away.trusted
@@ -206,7 +206,7 @@ def test_a_start_far_from_focus_is_owed_nothing() -> None:
 def test_a_start_beyond_the_limits_is_gone_to_as_far_as_they_reach() -> None:
     low, high = START_MM - 1.0, START_MM - 0.2 * UNIT_MM
     rules = replace(RULES, limits={**RULES.limits, Axis.WD: replace(RULES.limits[Axis.WD], low=low, high=high)})
-    frames = (at(0.0, 9.8, DARK, Doubt.SATURATED), at(-1.0, 9.9), at(-0.9, 9.9))
+    frames = (at(0.0, 9.8, DARK, QualityFlag.SATURATED), at(-1.0, 9.9), at(-0.9, 9.9))
     assert aimed(assessed(frames, rules), 10.3, rules) == pytest.approx(high)
     assert not owes_start_a_look(assessed((*frames, at(-0.2, 9.8)), rules))
 
@@ -233,7 +233,7 @@ def test_the_others_overrule_a_score_by_so_much_and_no_more() -> None:
 
 
 def test_a_score_in_doubt_is_not_believed_whatever_the_others_say() -> None:
-    told = assessed((*seen(-8.0, -4.0, 4.0), at(0.0, 9.9, FINE, Doubt.UNFAMILIAR)), RULES)
+    told = assessed((*seen(-8.0, -4.0, 4.0), at(0.0, 9.9, FINE, QualityFlag.UNFAMILIAR)), RULES)
     assert told.passes
     assert not told.trusted
 
@@ -253,7 +253,7 @@ def test_a_good_exposure_is_kept_once_the_focus_is_known_and_not_before() -> Non
 
 def test_a_field_with_nothing_to_focus_on_is_left_as_found_by_its_own_scores_not_the_fitted_ones() -> None:
     # They say that the focus is far above; the fit believes it of the last frame as well, which looks no better.
-    first = at(0.0, 1.0, FINE, Doubt.UNFAMILIAR)
+    first = at(0.0, 1.0, FINE, QualityFlag.UNFAMILIAR)
     way = tuple(at(place, quality(place - 26.0)) for place in np.linspace(2.0, 13.0, RULES.constants.barren_steps - 2))
     last = at(25.5, 3.95)
     assert last.measurement is not None

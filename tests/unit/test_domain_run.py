@@ -14,7 +14,7 @@ from semd.decision.run import Decision, Reason, Run, advance, run_state, run_win
 from semd.domain.axes import Axis, Parameters
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
-from semd.domain.frame_score import Doubt
+from semd.domain.frame_score import QualityFlag
 from semd.domain.limits import Optics
 from semd.domain.observation import Measurement, Observation
 from semd.protocol.action import Status
@@ -35,12 +35,12 @@ def at(
     brightness: float = 50.0,
     contrast: float = 50.0,
     exposure: Exposure = FINE,
-    doubts: tuple[Doubt, ...] = (),
+    flags: tuple[QualityFlag, ...] = (),
     sigma: float = 0.3,
     **other: object,
 ) -> Observation:
     parameters = Parameters(1000.0, wd_mm, brightness, contrast)
-    measurement = None if score is None else Measurement(score, FEATURES, exposure, sigma, doubts)
+    measurement = None if score is None else Measurement(score, FEATURES, exposure, sigma, flags)
     return Observation("frame", replace(parameters, **other), measurement)
 
 
@@ -196,11 +196,11 @@ def test_done_does_not_ask_for_an_exposure_it_cannot_mend() -> None:
     assert set(decision.targets) == {Axis.WD}
 
 
-STRIPED = (Doubt.STRIPED,)
+STRIPED = (QualityFlag.STRIPED,)
 
 
 def test_a_score_in_doubt_never_ends_a_run_well() -> None:
-    good = at(9.8, doubts=STRIPED)
+    good = at(9.8, flags=STRIPED)
     decision = decide(None, good, RULES, REST)
     assert (decision.status, decision.reason) == (Status.HOLD, Reason.DOUBTFUL)
     run, decision = play([good] * (RULES.constants.max_holds + 1))
@@ -213,12 +213,12 @@ def test_a_score_in_doubt_never_ends_a_run_well() -> None:
 
 
 def test_a_poor_score_in_doubt_does_not_stop_the_search() -> None:
-    decision = decide(None, at(4.0, doubts=(Doubt.SATURATED,)), RULES, always(0.1, 0.0, 0.0))
+    decision = decide(None, at(4.0, flags=(QualityFlag.SATURATED,)), RULES, always(0.1, 0.0, 0.0))
     assert decision.status is Status.ADJUST
 
 
 def test_the_best_frame_is_one_that_can_be_trusted() -> None:
-    doubted, trusted, poor = at(8.9, 1.0, doubts=STRIPED), at(6.0, 2.0), at(5.8, 2.0)
+    doubted, trusted, poor = at(8.9, 1.0, flags=STRIPED), at(6.0, 2.0), at(5.8, 2.0)
     assert best_of((doubted, trusted), RULES) is trusted  # 8.9 less 3 for the doubt
     assert best_of((doubted, poor), RULES) is doubted
     assert best_of((doubted,), RULES) is doubted

@@ -14,7 +14,7 @@ from semd.decision.stripes import without_own_stripes
 from semd.domain.axes import Parameters
 from semd.domain.exposure import Exposure
 from semd.domain.features import Features
-from semd.domain.frame_score import Doubt
+from semd.domain.frame_score import QualityFlag
 from semd.domain.observation import Measurement, Observation
 from semd.protocol.action import Status
 
@@ -27,8 +27,8 @@ def drawn(seed: int) -> tuple[float, ...]:
     return tuple(np.random.default_rng(seed).normal(0.0, 8.0, 60).tolist())
 
 
-def scan(stripes: tuple[float, ...], wd_mm: float = WD_MM, score: float = 9.8, *doubts: Doubt) -> Observation:
-    found = (Doubt.STRIPED, *doubts) if stripes else doubts
+def scan(stripes: tuple[float, ...], wd_mm: float = WD_MM, score: float = 9.8, *flags: QualityFlag) -> Observation:
+    found = (QualityFlag.STRIPED, *flags) if stripes else flags
     measured = Measurement(
         score, Features(120.0, 1000.0, 900.0, 100), Exposure(0.0, 0.0, 120.0, 150.0), 0.1, found, stripes
     )
@@ -40,8 +40,8 @@ def again(stripes: tuple[float, ...], noise_grey: float) -> tuple[float, ...]:
     return tuple((np.array(stripes) + np.random.default_rng(9).normal(0.0, noise_grey, len(stripes))).tolist())
 
 
-def doubts_of(*frames: Observation) -> list[tuple[Doubt, ...]]:
-    return [seen.measurement.doubts for seen in without_own_stripes(frames, RULES) if seen.measurement is not None]
+def doubts_of(*frames: Observation) -> list[tuple[QualityFlag, ...]]:
+    return [seen.measurement.flags for seen in without_own_stripes(frames, RULES) if seen.measurement is not None]
 
 
 def answers(*frames: Observation) -> list[Decision]:
@@ -59,13 +59,13 @@ def test_stripes_in_the_same_lines_again_are_the_samples() -> None:
 
 @pytest.mark.parametrize("seed", range(2, 12))
 def test_stripes_elsewhere_in_the_next_scan_are_charging(seed: int) -> None:
-    assert doubts_of(scan(drawn(1)), scan(drawn(seed))) == [(Doubt.STRIPED,)] * 2
+    assert doubts_of(scan(drawn(1)), scan(drawn(seed))) == [(QualityFlag.STRIPED,)] * 2
 
 
 def test_charging_on_top_of_the_samples_own_stripes_is_not_overlooked() -> None:
     own = np.array(drawn(1))
     both = [scan(tuple((own + np.array(drawn(seed))).tolist())) for seed in (2, 3)]
-    assert doubts_of(*both) == [(Doubt.STRIPED,)] * 2
+    assert doubts_of(*both) == [(QualityFlag.STRIPED,)] * 2
 
 
 def test_stripes_are_compared_whatever_the_settings() -> None:
@@ -75,9 +75,9 @@ def test_stripes_are_compared_whatever_the_settings() -> None:
 
 
 def test_other_doubts_stay_and_one_scan_tells_nothing() -> None:
-    strange = scan(drawn(1), WD_MM, 9.8, Doubt.UNFAMILIAR)
-    assert doubts_of(strange, scan(drawn(1))) == [(Doubt.UNFAMILIAR,), ()]
-    assert doubts_of(scan(drawn(1))) == [(Doubt.STRIPED,)]
+    strange = scan(drawn(1), WD_MM, 9.8, QualityFlag.UNFAMILIAR)
+    assert doubts_of(strange, scan(drawn(1))) == [(QualityFlag.UNFAMILIAR,), ()]
+    assert doubts_of(scan(drawn(1))) == [(QualityFlag.STRIPED,)]
 
 
 def test_frames_without_stripes_without_an_image_and_of_another_height_are_left_as_they_are() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.errors import ConfigError
 from semd.evaluation.control.control_report import count_hollow
 from semd.evaluation.control.control_runs import KEPT_RUNS, Cell, play_runs
@@ -25,10 +25,10 @@ class Opinion:
     def __init__(self, score: float) -> None:
         self.value = score
 
-    def judge(self, image: np.ndarray, magnification: float) -> Judgement:
+    def judge(self, image: np.ndarray, magnification: float) -> FrameScore:
         assert image.shape == (480, 640)
         assert magnification == 1000.0
-        return Judgement(self.value)
+        return FrameScore(self.value)
 
 
 def still(state: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.errors import ConfigError, PeerError
 from semd.evaluation.baselines.baseline_harness import FRAME_BUDGET, Bench
 from semd.evaluation.baselines.brent import Brent, bounded_maximum, gradient_energy
@@ -230,12 +230,12 @@ class Knowing:
         self.microscope = microscope
         self.frames = 0
 
-    def judge(self, image: np.ndarray, magnification: float) -> Judgement:
+    def judge(self, image: np.ndarray, magnification: float) -> FrameScore:
         assert image.shape == (480, 640)
         self.frames += 1
         m = self.microscope
         blur = m.optics.blur(m.wd_mm, m.focus_wd_mm, m.field.pixel_size_nm)
-        return Judgement(focus_quality(blur.effective_px, magnification))
+        return FrameScore(focus_quality(blur.effective_px, magnification))
 
     def act(self, state: np.ndarray) -> np.ndarray:
         m = self.microscope
@@ -265,7 +265,7 @@ def test_ours_giving_up_is_a_failure_but_no_worse_than_the_start() -> None:
     microscope = easy()
     knowing = Knowing(microscope)
     hopeless = Pipeline(
-        SimpleNamespace(judge=lambda *_: Judgement(5.0)), knowing.act, simulator_rules(5, 0.2), "0" * 64
+        SimpleNamespace(judge=lambda *_: FrameScore(5.0)), knowing.act, simulator_rules(5, 0.2), "0" * 64
     )
     outcome = run_peer(Ours(hopeless), microscope)
     assert (outcome.failure, outcome.sharp) == (GAVE_UP, False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.errors import ConfigError
 from semd.evaluation.score.real_frames import BlurSeries, FocusTriple, evaluate_real, info_bar_rows
 
@@ -28,7 +28,7 @@ class _Sharpness:
     def judge(self, image, magnification):
         self.magnifications.add(round(magnification))
         self.shapes.add(image.shape)
-        return Judgement(float(min(np.diff(image.astype(float)).std() / 5.0, 10.0)))
+        return FrameScore(float(min(np.diff(image.astype(float)).std() / 5.0, 10.0)))
 
     def score(self, image, magnification):
         return self.judge(image, magnification).score

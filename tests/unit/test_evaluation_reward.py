@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.evaluation.control.reward_grid import WEIGHTS, RewardFindings, RewardGrid, evaluate_reward
 from semd.training.control.control_settings import AIM
 
@@ -15,8 +15,8 @@ from semd.training.control.control_settings import AIM
 class InFocus:
     """A scoring machine that sees focus alone, as experts do."""
 
-    def judge(self, image: np.ndarray, magnification: float) -> Judgement:
-        return Judgement(9.8)
+    def judge(self, image: np.ndarray, magnification: float) -> FrameScore:
+        return FrameScore(9.8)
 
 
 def grid(best: tuple[int, int]) -> RewardGrid:

@@ -14,7 +14,7 @@ import torch
 from semd.cli.learn import score as train_score_command
 from semd.datasets.dataset import LabelledFrames
 from semd.datasets.faulty import EMPTY, FAULTS
-from semd.domain.frame_score import Doubt, Judgement
+from semd.domain.frame_score import FrameScore, QualityFlag
 from semd.errors import ConfigError, DatasetError
 from semd.evaluation.score.figure_one import make_panels, orders, pairs_in_order
 from semd.evaluation.score.flag_rates import is_ordinary, measure_doubts
@@ -160,8 +160,8 @@ class _Fixed:
     """Doubts flat frames, and says the same of all others."""
 
     def judge(self, image, magnification):
-        doubts = (Doubt.BLANK,) if image.std() < 40 else ()
-        return Judgement(0.4 if doubts else 3.0, 0.1, doubts)
+        flags = (QualityFlag.BLANK,) if image.std() < 40 else ()
+        return FrameScore(0.4 if flags else 3.0, 0.1, flags)
 
 
 def test_doubts_are_counted_by_fault() -> None:

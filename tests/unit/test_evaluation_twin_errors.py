@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from semd.cli import app
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.evaluation.twin import twin_errors
 from semd.evaluation.twin.twin_errors import ScoreErrors, TwinErrors, compare_errors
 from semd.simulator.microscope import VirtualMicroscope
@@ -58,7 +58,7 @@ def test_errors_of_a_known_size_are_found_on_rendered_frames(monkeypatch: pytest
         return seen
 
     monkeypatch.setattr(VirtualMicroscope, "scan", spied)
-    found = compare_errors([("tinball", 1000)], 1, lambda _image, _magnification: Judgement(truths[-1] + 0.3), list)
+    found = compare_errors([("tinball", 1000)], 1, lambda _image, _magnification: FrameScore(truths[-1] + 0.3), list)
     assert found.rendered_fields == 1
     assert found.rendered.near == pytest.approx(0.3)
     assert found.rendered.far == pytest.approx(0.3)

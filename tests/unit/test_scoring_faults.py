@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semd.domain.frame_score import Doubt
+from semd.domain.frame_score import QualityFlag
 from semd.scoring.faults import LEAST_STRUCTURE_GREY, clipped_share, find_faults, stripe_grey, stripes, structure_grey
 
 
@@ -27,11 +27,11 @@ def _striped(image: np.ndarray, amplitude_grey: float, lines: int = 12) -> np.nd
 
 
 def test_an_ordinary_frame_has_no_faults(blobs: np.ndarray) -> None:
-    assert find_faults(blobs).doubts == frozenset()
+    assert find_faults(blobs).flags == frozenset()
 
 
 def test_stripes_along_the_lines_are_found(blobs: np.ndarray) -> None:
-    assert Doubt.STRIPED in find_faults(_striped(blobs, 25.0)).doubts
+    assert QualityFlag.STRIPED in find_faults(_striped(blobs, 25.0)).flags
     assert stripe_grey(_striped(blobs, 25.0)) > stripe_grey(_striped(blobs, 10.0)) > stripe_grey(blobs)
 
 
@@ -51,7 +51,7 @@ def test_stripes_are_told_by_their_lines_and_slow_changes_are_not() -> None:
 def test_a_grid_with_bars_both_ways_is_not_striped() -> None:
     y, x = np.mgrid[:480, :640]
     grid = np.where((y % 90 < 30) | (x % 90 < 30), 170, 60).astype(np.uint8)
-    assert Doubt.STRIPED not in find_faults(grid).doubts
+    assert QualityFlag.STRIPED not in find_faults(grid).flags
 
 
 def test_clipped_pixels_are_counted_by_hand() -> None:
@@ -59,9 +59,9 @@ def test_clipped_pixels_are_counted_by_hand() -> None:
     image[:120] = 255
     image[120:240, :320] = 0
     assert clipped_share(image) == pytest.approx(0.25 + 0.125)
-    assert Doubt.SATURATED not in find_faults(image).doubts
+    assert QualityFlag.SATURATED not in find_faults(image).flags
     image[:400] = 255
-    assert Doubt.SATURATED in find_faults(image).doubts
+    assert QualityFlag.SATURATED in find_faults(image).flags
 
 
 def test_a_pure_picture_has_its_own_spread() -> None:
@@ -74,7 +74,7 @@ def test_noise_however_strong_and_stripes_are_no_picture() -> None:
     noise = np.clip(rng.normal(128, 25, (480, 640)), 0, 255).astype(np.uint8)
     for empty in (noise, _striped(noise, 20.0), np.zeros((480, 640), np.uint8)):
         assert structure_grey(empty) < LEAST_STRUCTURE_GREY
-        assert Doubt.BLANK in find_faults(empty).doubts
+        assert QualityFlag.BLANK in find_faults(empty).flags
 
 
 def test_a_faint_picture_in_noise_is_still_one() -> None:
@@ -82,14 +82,14 @@ def test_a_faint_picture_in_noise_is_still_one() -> None:
     wave = 4.0 * np.sin(np.mgrid[:480, :640][1] / 20.0)
     faint = np.clip(128 + wave + rng.normal(0, 20, wave.shape), 0, 255).astype(np.uint8)
     assert structure_grey(faint) == pytest.approx(4.0 / np.sqrt(2.0), rel=0.1)
-    assert Doubt.BLANK not in find_faults(faint).doubts
+    assert QualityFlag.BLANK not in find_faults(faint).flags
 
 
 @pytest.mark.parametrize("pitch_px", [60, 90, 150, 200])
 def test_a_grid_that_lies_along_the_scan_is_not_striped(pitch_px: int) -> None:
     y, x = np.mgrid[:480, :640]
     bars = ((y + 17) % pitch_px < pitch_px // 3) | ((x + 34) % pitch_px < pitch_px // 3)
-    assert Doubt.STRIPED not in find_faults(np.where(bars, 170, 60).astype(np.uint8)).doubts
+    assert QualityFlag.STRIPED not in find_faults(np.where(bars, 170, 60).astype(np.uint8)).flags
 
 
 @pytest.mark.parametrize("bar", [(150, 330), (-1, 200), (300, 480), (210, 260)])
@@ -97,5 +97,5 @@ def test_one_bar_along_the_scan_is_not_striped(bar: tuple[int, int]) -> None:
     y = np.arange(480)[:, None]
     picture = np.where((y > bar[0]) & (y < bar[1]), 170, 60) + np.zeros((1, 640))
     noisy = np.clip(picture + np.random.default_rng(5).normal(0, 8, picture.shape), 0, 255).astype(np.uint8)
-    assert Doubt.STRIPED not in find_faults(noisy).doubts
-    assert Doubt.STRIPED in find_faults(_striped(noisy, 25.0)).doubts
+    assert QualityFlag.STRIPED not in find_faults(noisy).flags
+    assert QualityFlag.STRIPED in find_faults(_striped(noisy, 25.0)).flags

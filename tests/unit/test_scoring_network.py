@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from semd.domain.frame_score import Doubt
+from semd.domain.frame_score import QualityFlag
 from semd.errors import ImageSizeError, ModelError
 from semd.scoring.network import OURS, PAPER, Architecture, ScoringNetwork, with_spectrum
 from semd.scoring.preprocess import centre_crop, standardise
@@ -118,7 +118,7 @@ def test_a_frame_mostly_clipped_and_below_the_worst_field_is_nothing(
     image = np.full((240, 320), 255, np.uint8)
     image[80:160, :240] = 100
     judged = Scorer(constant).judge(image, 2000.0)
-    assert Doubt.SATURATED in judged.doubts
+    assert QualityFlag.SATURATED in judged.flags
     assert judged.score == pytest.approx(score, abs=1e-5)
     image[:, :200] = 100
     assert Scorer(constant).score(image, 2000.0) == pytest.approx(says, abs=1e-5)

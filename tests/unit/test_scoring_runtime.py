@@ -67,7 +67,7 @@ def test_a_scorer_says_the_same_with_either_engine(network: ScoringNetwork) -> N
         one, other = (scorer.judge(frames.images[row], magnification) for scorer in (plain, exported))
         assert one.score == pytest.approx(other.score, abs=BOUNDS["fp32"])
         assert one.sigma == pytest.approx(other.sigma, abs=BOUNDS["fp32"])
-        assert one.doubts == other.doubts
+        assert one.flags == other.flags
 
 
 def test_int8_keeps_the_layers_it_is_told_to_and_rounds_the_others(network: ScoringNetwork) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from semd.datasets.faulty import FAULTS, Fault, faulty_frames
-from semd.domain.frame_score import Doubt
+from semd.domain.frame_score import QualityFlag
 from semd.scoring.faults import clipped_share, find_faults
 
 
@@ -36,5 +36,5 @@ def test_saturated_frames_are_clipped() -> None:
 
 
 def test_stripes_of_charging_are_found_in_nearly_all() -> None:
-    found = [Doubt.STRIPED in find_faults(frame.image).doubts for frame in faulty_frames("striped", 40, 9)]
+    found = [QualityFlag.STRIPED in find_faults(frame.image).flags for frame in faulty_frames("striped", 40, 9)]
     assert np.mean(found) >= 0.95

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from semd.datasets.dataset import LabelledFrames
 from semd.datasets.faulty import EMPTY, FAULTS, Fault, faulty_frames
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.evaluation.score.predictions import Predictions, Track
 from semd.scoring.scorer import Scorer
 
@@ -63,10 +63,10 @@ class Doubts:
         """The table for a terminal."""
         lines = [f"{'frames that nobody should score':36}{'frames':>8}{'flagged':>10}{'score at most':>15}{'< 0.5':>9}"]
         for row in (*self.rows, self.empty, self.to_flag):
-            doubts = ", ".join(f"{name} {100 * share:.0f} %" for name, share in row.by_doubt.items())
+            flags = ", ".join(f"{name} {100 * share:.0f} %" for name, share in row.by_doubt.items())
             lines.append(
                 f"{row.fault:36}{row.frames:>8}{100 * row.flagged:>8.1f} %{row.largest_score:>15.2f}"
-                f"{100 * row.below_zero_score:>7.1f} %   {doubts}"
+                f"{100 * row.below_zero_score:>7.1f} %   {flags}"
             )
         if self.false_flags is not None:
             lines.append(
@@ -91,7 +91,7 @@ def measure_doubts(
         track: shows progress.
         ordinary: what it said of ordinary frames.
     """
-    judged: dict[Fault, list[Judgement]] = {fault: [] for fault in FAULTS}
+    judged: dict[Fault, list[FrameScore]] = {fault: [] for fault in FAULTS}
     frames = (frame for fault in FAULTS for frame in faulty_frames(fault, count, seed))
     for _ in track(range(count * len(FAULTS)), "faulty frames"):
         frame = next(frames)
@@ -111,13 +111,13 @@ def is_ordinary(frames: LabelledFrames) -> NDArray[np.bool_]:
     return np.asarray((frames.label > 0) & np.isin(frames.variant, _ORDINARY))
 
 
-def _row(name: str, judged: Sequence[Judgement]) -> FaultRow:
-    doubts = Counter(str(doubt) for each in judged for doubt in each.doubts)
+def _row(name: str, judged: Sequence[FrameScore]) -> FaultRow:
+    flags = Counter(str(doubt) for each in judged for doubt in each.flags)
     return FaultRow(
         fault=name,
         frames=len(judged),
-        flagged=sum(bool(each.doubts) for each in judged) / len(judged),
-        by_doubt={name: found / len(judged) for name, found in sorted(doubts.items())},
+        flagged=sum(bool(each.flags) for each in judged) / len(judged),
+        by_doubt={name: found / len(judged) for name, found in sorted(flags.items())},
         largest_score=max(each.score for each in judged),
         below_zero_score=sum(each.score < ZERO_SCORE for each in judged) / len(judged),
     )

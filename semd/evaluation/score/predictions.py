@@ -79,7 +79,7 @@ def judge_frames(
     return Predictions(
         np.array([each.score for each in judged]),
         np.array([each.sigma for each in judged]),
-        np.array([bool(each.doubts) for each in judged]),
+        np.array([bool(each.flags) for each in judged]),
     )
 
 

@@ -75,14 +75,14 @@ class BlurSeries:
         magnification: as reckoned or assumed.
         info_bar_px: rows cut off below.
         scores: blurred by `DISCS_PX`.
-        doubts: of the frame as it is.
+        flags: of the frame as it is.
     """
 
     name: str
     magnification: float
     info_bar_px: int
     scores: tuple[float, ...]
-    doubts: tuple[str, ...]
+    flags: tuple[str, ...]
 
     @property
     def falls(self) -> bool:
@@ -115,7 +115,7 @@ class RealFrames:
         lines += ["", f"{'in focus, then blurred by discs':44}{'mag':>8}" + "".join(f"{d:>7.0f} px" for d in DISCS_PX)]
         for series in self.series:
             numbers = "".join(f"{score:>10.2f}" for score in series.scores)
-            verdict = f"{'falls' if series.falls else 'does NOT fall'} {' '.join(series.doubts)}".rstrip()
+            verdict = f"{'falls' if series.falls else 'does NOT fall'} {' '.join(series.flags)}".rstrip()
             lines.append(f"{series.name[:43]:44}{series.magnification:>8.0f}{numbers}  {verdict}")
         sharp = sum(series.scores[0] >= IN_FOCUS_SCORE for series in self.series)
         lines.append(f"at least {IN_FOCUS_SCORE:g} in focus: {sharp} of {len(self.series)}")
@@ -187,8 +187,8 @@ def _series(path: Path, scorer: Scorer, gold_magnification: float) -> BlurSeries
     of_gold = path.parent.name == "gold"
     magnification = gold_magnification if of_gold else _magnification(_pixel_size_nm(path, data) * scale)
     judged = [scorer.judge(_blurred(frame, disc_px), magnification) for disc_px in DISCS_PX]
-    doubts = tuple(str(doubt) for doubt in judged[0].doubts)
-    return BlurSeries(path.name, magnification, bar_px, tuple(each.score for each in judged), doubts)
+    flags = tuple(str(doubt) for doubt in judged[0].flags)
+    return BlurSeries(path.name, magnification, bar_px, tuple(each.score for each in judged), flags)
 
 
 def _native(path: Path) -> NDArray[np.uint8]:

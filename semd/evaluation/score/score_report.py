@@ -47,13 +47,13 @@ class ScoreEvaluation:
     Attributes:
         splits: rows of the tables for each split.
         ours: more figures of the shipped scoring machine on the papers' kinds of frames of each split.
-        doubts: the 0 class and the flags.
+        flags: the 0 class and the flags.
         panels: Fig. 1.
     """
 
     splits: dict[str, tuple[Row, ...]]
     ours: dict[str, ScoringReport]
-    doubts: Doubts
+    flags: Doubts
     panels: tuple[Panel, ...]
 
     def as_text(self) -> str:
@@ -65,7 +65,7 @@ class ScoreEvaluation:
         found = orders(self.panels)
         pairs = ", ".join(f"{name} {count}" for name, count in found.items() if name != "pairs")
         fig1 = f"Fig. 1, pairs of frames in the right order of {found['pairs']}: {pairs}"
-        return "\n\n".join([*parts, "\n".join(FOOTNOTES), self.doubts.as_text(), fig1])
+        return "\n\n".join([*parts, "\n".join(FOOTNOTES), self.flags.as_text(), fig1])
 
     def as_json(self) -> dict[str, object]:
         """Everything but the pictures."""
@@ -76,7 +76,7 @@ class ScoreEvaluation:
         return {
             "tables": {split: [asdict(row) for row in rows] for split, rows in self.splits.items()},
             "ours": {split: asdict(figures) for split, figures in self.ours.items()},
-            "doubts": asdict(self.doubts),
+            "flags": asdict(self.flags),
             "fig1": {"panels": panels, "pairs_in_order": orders(self.panels)},
         }
 
@@ -139,7 +139,7 @@ def evaluate_score(
     return ScoreEvaluation(
         splits=tables,
         ours={split: report(frames, chosen, said[OURS].score[at[split]]) for split, chosen in alike.items()},
-        doubts=measure_doubts(scorer, faulty, seed, track, said[OURS].at(ordinary)),
+        flags=measure_doubts(scorer, faulty, seed, track, said[OURS].at(ordinary)),
         panels=tuple(score_panels(make_panels(), scorer)),
     )
 

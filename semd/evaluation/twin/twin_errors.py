@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semd.domain.exposure import ExposureRange, measure_exposure
-from semd.domain.frame_score import Judgement
+from semd.domain.frame_score import FrameScore
 from semd.simulator.field import Sample
 from semd.simulator.microscope import VirtualMicroscope
 from semd.simulator.twin_frames import exposure_defect, take_frames
@@ -31,7 +31,7 @@ _LEAST_DEFECT = 0.5
 _SETTINGS = (0.0, 100.0)
 
 Errors = NDArray[np.float64]
-Judge = Callable[[NDArray[np.uint8], float], Judgement]
+Judge = Callable[[NDArray[np.uint8], float], FrameScore]
 """The scoring machine: a frame, uint8 (480, 640), and its magnification."""
 
 
@@ -142,7 +142,7 @@ def _sweep(microscope: VirtualMicroscope, judge: Judge, seed: int) -> _Sweeps:
             seen = microscope.scan()
             defect[place] = ExposureRange().defect(measure_exposure(np.bincount(seen.image.ravel(), minlength=256)))
             judged = judge(seen.image, microscope.magnification)
-            if seen.truth.recognisability > _LEAST_SEEN and not judged.doubts:
+            if seen.truth.recognisability > _LEAST_SEEN and not judged.flags:
                 quality[place, scan] = seen.truth.quality
                 error[place, scan] = judged.score - seen.truth.true_score
     return _Sweeps(quality, error, defect)

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from semd.control.actor_weights import actor_bytes
 from semd.control.networks import Actor
 from semd.domain.axes import AXES
-from semd.domain.state import FEATURES_PER_FRAME, Flags, States
+from semd.domain.state import FEATURES_PER_FRAME, BoolArray, States
 from semd.errors import TrainingError
 from semd.simulator.vector_environment import VectorEnvironment, VectorStep
 from semd.training.control.actor_evaluation import BatchPolicy, ControlFigures
@@ -179,7 +179,7 @@ def _make_replay(config: TrainingConfig, experience: Experience | None) -> Repla
     return MixedReplay(replay, recorded, config.records_share)
 
 
-def _learned_rewards(config: TrainingConfig, rewards: NDArray[np.float64], passed: Flags) -> NDArray[np.float64]:
+def _learned_rewards(config: TrainingConfig, rewards: NDArray[np.float64], passed: BoolArray) -> NDArray[np.float64]:
     """(6) on the critic's scale, with the bonus for frames that passed and are good."""
     return (rewards - config.reward_offset) / config.reward_scale + config.success_bonus * passed
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semd.domain.axes import AXES
-from semd.domain.state import Actions, Flags, States
+from semd.domain.state import Actions, BoolArray, States
 from semd.errors import TrainingError
 
 
@@ -30,7 +30,7 @@ class Experience:
     actions: Actions
     rewards: NDArray[np.float64]
     next_states: States
-    terminated: Flags
+    terminated: BoolArray
 
     def __len__(self) -> int:
         """Return n."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semd.domain.state import Actions, Flags, States
+from semd.domain.state import Actions, BoolArray, States
 from semd.errors import TrainingError
 from semd.training.control.replay_buffer import Batch, PrioritisedReplay
 
@@ -46,7 +46,7 @@ class MixedReplay:
         actions: Actions,
         rewards: NDArray[np.float64],
         next_states: States,
-        terminated: Flags,
+        terminated: BoolArray,
     ) -> None:
         """Add B transitions of the environment at hand."""
         self._own.add(states, actions, rewards, next_states, terminated)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semd.domain.state import Actions, Flags, States
+from semd.domain.state import Actions, BoolArray, States
 from semd.errors import TrainingError
 
 _SMALLEST_PRIORITY = 1e-3
@@ -46,7 +46,7 @@ class Replay(Protocol):
         actions: Actions,
         rewards: NDArray[np.float64],
         next_states: States,
-        terminated: Flags,
+        terminated: BoolArray,
     ) -> None:
         """Add B transitions."""
 
@@ -99,7 +99,7 @@ class PrioritisedReplay:
         actions: Actions,
         rewards: NDArray[np.float64],
         next_states: States,
-        terminated: Flags,
+        terminated: BoolArray,
     ) -> None:
         """Add B transitions; the oldest give way. New ones have the largest priority seen so far."""
         places = (self._next + np.arange(len(states))) % self._capacity
