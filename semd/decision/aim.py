@@ -71,8 +71,7 @@ def _wd_near_focus_mm(focus: FocusEstimate, view: FocusView, exposed: bool, rule
     have begun in focus sees both flanks before it settles: one flank alone does not tell on which side of the start the
     focus lies, and backlash would hold the lens off a start that is approached from the other side.
     """
-    owes_start = view.near_start and not view.start_shown
-    if owes_start or (view.at_focus and view.start_sharper):
+    if view.owes_start or (view.at_focus and view.start_sharper):
         there_mm, is_there = view.start_mm, view.at_start
     else:
         there_mm, is_there = focus.wd_mm, view.at_focus

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from semd.decision.focus_fit import FocusEstimate, fit_focus
-from semd.decision.judged_frame import JudgedFrame, best_frame, judge_frames, steps_without_gain
-from semd.decision.read_back import SettingsComparison, compare_settings, differs, field_changed
+from semd.decision.judged_frame import JudgedFrame, compare_frames, judge_frames
+from semd.decision.read_back import Change, SettingsComparison, compare_settings, detect_change
 from semd.decision.rules import RunRules
 from semd.decision.run import Run
 from semd.decision.stripes import without_own_stripes
@@ -25,7 +25,7 @@ class FocusView:
         near_start: True where the run may have begun in focus.
         at_start: True where the last frame has the run's first working distance.
         start_mm: the run's first working distance, clamped to the limits.
-        start_shown: True where a well exposed frame without flags shows the start.
+        owes_start: True where the run may have begun in focus, and no well exposed frame without flags shows its start.
         start_sharper: True where the run began sharper than it now stands, by more than is tolerated.
         frames_below: unflagged frames that show the flank below the focus.
         frames_above: unflagged frames that show the flank above the focus.
@@ -36,7 +36,7 @@ class FocusView:
     near_start: bool
     at_start: bool
     start_mm: float
-    start_shown: bool
+    owes_start: bool
     start_sharper: bool
     frames_below: int
     frames_above: int
@@ -54,6 +54,8 @@ class Assessment:
         steps_left: frames that the run may still take after this one.
         read_back_differs: True where a parameter does not read back as commanded.
         damaged: True where the image could not be measured.
+        ended: True where the run has ended before this frame.
+        score: the frame's score as the run judges it; None without an image.
         measured: the run's frames with their own scores, oldest first; empty where the frame is damaged or an operator
             took over.
         judged: the same with scores and errors as the focus fit corrects them.
@@ -61,8 +63,11 @@ class Assessment:
         focus: the fitted focus; None where each score stands alone.
         view: the focus beside the frames; None where there is no focus.
         lost: True where a focus was looked for and next to nothing is known of it.
+        flagged: True where a quality flag says that the frame's score is not to be trusted.
+        exposed: True where the frame's exposure is good or not ours to correct.
         passes: True where the frame passes, if its score can be trusted.
         trusted: True where the passing score can be trusted.
+        good: True where the run may end as DONE: the frame passes, surely, and the run's start was no sharper.
         blank: True where nearly all pixels share one value.
         barren: True where no frame of the run is promising.
         best: index of the frame to return to.
@@ -79,14 +84,19 @@ class Assessment:
     steps_left: int
     read_back_differs: bool = False
     damaged: bool = False
+    ended: bool = False
+    score: float | None = None
     measured: tuple[JudgedFrame, ...] = ()
     judged: tuple[JudgedFrame, ...] = ()
     observations: tuple[Observation, ...] = ()
     focus: FocusEstimate | None = None
     view: FocusView | None = None
     lost: bool = False
+    flagged: bool = False
+    exposed: bool = False
     passes: bool = False
     trusted: bool = False
+    good: bool = False
     blank: bool = False
     barren: bool = False
     best: int = 0
@@ -94,35 +104,6 @@ class Assessment:
     idle_steps: int = 0
     confirms_best: bool = False
     keeps_focus: bool = False
-
-    @property
-    def ended(self) -> bool:
-        """True where the run has ended before this frame."""
-        return self.run is not None and self.run.status.is_terminal
-
-    @property
-    def flagged(self) -> bool:
-        """True where a quality flag says that the frame's score is not to be trusted."""
-        return bool(self.judged) and self.judged[-1].flagged
-
-    @property
-    def exposed(self) -> bool:
-        """True where the frame's exposure is good or not ours to correct."""
-        return bool(self.judged) and self.judged[-1].exposed
-
-    @property
-    def good(self) -> bool:
-        """True where the run may end as DONE: it passes, surely, and its start was no sharper."""
-        owes_start = self.view is not None and self.view.near_start and not self.view.start_shown
-        prefers_start = self.view is not None and self.view.start_sharper
-        return self.passes and self.trusted and not owes_start and not prefers_start
-
-    @property
-    def score(self) -> float | None:
-        """Score as the run judges it; None without an image."""
-        if self.judged:
-            return self.judged[-1].score
-        return self.frame.measurement.score if self.frame.measurement is not None else None
 
     def as_event(self) -> dict[str, object]:
         """Values worth logging, on one level, for the debug event of a frame."""
@@ -159,9 +140,12 @@ def assess(run: Run | None, frame: Observation, rules: RunRules) -> Assessment:
         rules: thresholds and budgets.
     """
     holds_spent = run is not None and run.holds >= rules.constants.max_holds
-    if run is not None and field_changed(run.last, frame.parameters, rules):
+    change = Change.NONE
+    if run is not None:
+        change = detect_change(run.last, run.targets, frame.parameters, rules)
+    if run is not None and change is Change.FIELD:
         run = None
-    took_over = run is not None and differs(run.targets, frame.parameters, rules)
+    took_over = run is not None and change is Change.READ_BACK
     if run is not None and not took_over and (run.restarts_next or _has_fallen(run, frame, rules)):
         run = None
     step = run.steps if run is not None else 0
@@ -173,6 +157,8 @@ def assess(run: Run | None, frame: Observation, rules: RunRules) -> Assessment:
         steps_left=rules.max_steps - step - 1,
         read_back_differs=took_over,
         damaged=frame.measurement is None,
+        ended=run is not None and run.status.is_terminal,
+        score=frame.measurement.score if frame.measurement is not None else None,
     )
     if took_over or frame.measurement is None:
         return alone
@@ -191,38 +177,40 @@ def _assess_run(alone: Assessment, frames: tuple[Observation, ...], rules: RunRu
     frames = without_own_stripes(frames, rules)
     measured = judge_frames(frames, rules)
     focus = fit_focus(measured, rules)
-    judged = _corrected(measured, focus, rules)
+    judged = measured if focus is None else _corrected(measured, focus, rules)
     start_mm = rules.limits[Axis.WD].clamp(measured[0].parameters.wd_mm)
     settings = compare_settings([each.parameters for each in measured], start_mm, rules)
-    now, passes = judged[-1], judged[-1].passes(rules)
-    barren = not any(each.is_promising(rules) for each in measured)
-    best = best_frame(judged, rules)
+    compared = compare_frames(measured, judged, rules)
+    view = _focus_view(measured, focus, start_mm, settings, rules) if focus is not None else None
+    trusted = compared.passes and _is_trusted(judged, focus, settings, rules)
+    spares_start = view is None or (not view.owes_start and not view.start_sharper)
+    is_scanned_once = len(_scores_at(compared.best, judged, settings)) == 1
     return replace(
         alone,
         observations=frames,
         measured=measured,
         judged=judged,
+        score=judged[-1].score,
         focus=focus,
-        view=_focus_view(measured, judged, focus, start_mm, settings, rules) if focus is not None else None,
+        view=view,
         lost=rules.fits_focus and (focus is None or focus.sigma_mm > rules.constants.lost_depths * focus.depth_mm),
-        passes=passes,
-        trusted=passes and _is_trusted(judged, focus, settings, rules),
-        blank=now.is_blank(rules),
-        barren=barren,
-        best=best,
-        at_best=bool(settings.same[best, -1]),
-        idle_steps=0 if barren else steps_without_gain(measured, rules),
-        confirms_best=focus is None and _is_single_pass(judged, best, settings, rules),
-        keeps_focus=measured[-1].may_pass_once_exposed(rules),
+        flagged=judged[-1].flagged,
+        exposed=judged[-1].exposed,
+        passes=compared.passes,
+        trusted=trusted,
+        good=trusted and spares_start,
+        blank=judged[-1].blank,
+        barren=compared.barren,
+        best=compared.best,
+        at_best=bool(settings.same[compared.best, -1]),
+        idle_steps=compared.idle_steps,
+        confirms_best=focus is None and compared.best_passes and is_scanned_once,
+        keeps_focus=compared.keeps_focus,
     )
 
 
-def _corrected(
-    measured: tuple[JudgedFrame, ...], focus: FocusEstimate | None, rules: RunRules
-) -> tuple[JudgedFrame, ...]:
-    """Scores and errors as the fit implies them; a score is corrected within reason only, for it is still judged."""
-    if focus is None:
-        return measured
+def _corrected(measured: tuple[JudgedFrame, ...], focus: FocusEstimate, rules: RunRules) -> tuple[JudgedFrame, ...]:
+    """Scores and errors as the fit implies them, corrected within reason: it is still these frames that are judged."""
     judged, most = list(measured), rules.constants.max_correction_points
     for member, quality, sigma in zip(focus.members, focus.quality, focus.sigma, strict=True):
         own = measured[member].score
@@ -250,11 +238,6 @@ def _is_trusted(
     return len(scans) > 1 and sum(scans) > rules.accept_score * len(scans)
 
 
-def _is_single_pass(judged: tuple[JudgedFrame, ...], place: int, settings: SettingsComparison, rules: RunRules) -> bool:
-    frame = judged[place]
-    return not frame.flagged and frame.passes(rules) and len(_scores_at(place, judged, settings)) == 1
-
-
 def _scores_at(place: int, judged: tuple[JudgedFrame, ...], settings: SettingsComparison) -> list[float]:
     """Scores of the unflagged frames with the settings of one of them."""
     return [each.score for each, same in zip(judged, settings.same[place], strict=True) if same and not each.flagged]
@@ -262,7 +245,6 @@ def _scores_at(place: int, judged: tuple[JudgedFrame, ...], settings: SettingsCo
 
 def _focus_view(
     measured: tuple[JudgedFrame, ...],
-    judged: tuple[JudgedFrame, ...],
     focus: FocusEstimate,
     start_mm: float,
     settings: SettingsComparison,
@@ -279,15 +261,16 @@ def _focus_view(
         for each, is_there in zip(measured, settings.at_start, strict=True)
         if is_there and each.exposed and not each.flagged
     ]
+    near_start = abs(start_mm - focus.wd_mm) <= reach_mm
     return FocusView(
         known=focus.sigma_mm <= constants.aim_depths * depth_mm,
         at_focus=abs(measured[-1].parameters.wd_mm - focus.wd_mm) <= constants.at_focus_depths * depth_mm,
-        near_start=abs(start_mm - focus.wd_mm) <= reach_mm,
+        near_start=near_start,
         at_start=at_start,
         start_mm=start_mm,
-        start_shown=bool(fair),
+        owes_start=near_start and not fair,
         # Where the limits let it come no nearer to its start, the start is not preferred.
-        start_sharper=not at_start and _is_start_sharper(focus, fair, measured[-1].score, len(judged) - 1, rules),
+        start_sharper=not at_start and _is_start_sharper(focus, fair, measured[-1].score, len(measured) - 1, rules),
         frames_below=len(flanks) - above,
         frames_above=above,
     )

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semd.decision.constants import DecisionConstants
-from semd.decision.judged_frame import JudgedFrame, fitted_sigma
+from semd.decision.judged_frame import JudgedFrame
 from semd.decision.rules import RunRules
 from semd.domain.axes import Axis
 from semd.domain.expert_scale import quality_slope
@@ -85,8 +85,8 @@ def fit_focus(frames: tuple[JudgedFrame, ...], rules: RunRules) -> FocusEstimate
     model = _Model(
         wd_units=np.array([(each.parameters.wd_mm - start.wd_mm) / unit_mm for _, each in used]),
         points=np.array([each.score for _, each in used]),
-        sigma=np.array([fitted_sigma(each, rules) for _, each in used]),
-        may_stray=np.array([_may_stray(each.measurement.sigma, constants) for _, each in used]),
+        sigma=np.array([each.fit_sigma for _, each in used]),
+        may_stray=np.array([_may_stray(each.own_sigma, constants) for _, each in used]),
         slope=quality_slope(start.magnification),
         constants=constants,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,28 @@ from numpy.typing import NDArray
 from semd.decision.rules import RunRules
 from semd.domain.axes import Axis, Parameters
 from semd.domain.limits import FRAME_WIDTH_PX
+
+
+class Change(Enum):
+    """Difference between the settings of a frame and those that its run asked for."""
+
+    NONE = auto()
+    FIELD = auto()
+    READ_BACK = auto()
+
+
+def detect_change(last: Parameters, targets: Mapping[Axis, float], now: Parameters, rules: RunRules) -> Change:
+    """Compare a frame with the run that it would continue.
+
+    Args:
+        last: parameters of the run's last frame.
+        targets: what was asked for then.
+        now: parameters of the new frame.
+        rules: axes and tolerances.
+    """
+    if field_changed(last, now, rules):
+        return Change.FIELD
+    return Change.READ_BACK if differs(targets, now, rules) else Change.NONE
 
 
 def field_changed(last: Parameters, now: Parameters, rules: RunRules) -> bool:

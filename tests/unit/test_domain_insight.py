@@ -63,7 +63,7 @@ def aimed(told: Assessment, actor_mm: float, rules: RunRules = RULES) -> float:
 
 
 def owes_start_a_look(told: Assessment) -> bool:
-    return told.view is not None and told.view.near_start and not told.view.start_shown
+    return told.view is not None and told.view.owes_start
 
 
 def prefers_start(told: Assessment) -> bool:
