@@ -1,6 +1,6 @@
 """The one tree of errors. Each class has a stable code that appears in logs and reason files.
 
-This is the lowest floor of the house: it imports nothing from the rest of it.
+This module imports nothing else of semd.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class HalfMissingError(FrameError):
 
 
 class FileUnreadableError(FrameError):
-    """A file of the frame cannot be read: no right to, or its writer never lets go of it."""
+    """A file of the frame cannot be read: permission is missing, or its writer never releases it."""
 
     code = "SEMD-F08"
 
@@ -100,19 +100,19 @@ class FileLinkError(FrameError):
 
 
 class AnswerFailedError(FrameError):
-    """The scoring or the control machine failed on this frame, or ended the process over and over."""
+    """The scoring or the control machine failed on this frame, or ended the process repeatedly."""
 
     code = "SEMD-F10"
 
 
 class ActionTextError(SemdError):
-    """An action file is not what the protocol says (field order, values, CRC32)."""
+    """An action file breaks the protocol (field order, values, CRC32)."""
 
     code = "SEMD-A01"
 
 
 class LedgerError(SemdError):
-    """The ledger cannot be opened, or is not one of ours."""
+    """The ledger cannot be opened, or was not written by semd."""
 
     code = "SEMD-L01"
 

@@ -1,7 +1,6 @@
-"""The weights on disk and their manifest: nothing is loaded that does not match its SHA-256.
+"""Weights on disk and their manifest: nothing is loaded that does not match its SHA-256.
 
-`manifest.json` lies beside the weights and says of each file what it is, what it was trained on and what was
-measured with it.
+`manifest.json` lies beside the weights and describes each file: its form, its training and its measured figures.
 """
 
 from __future__ import annotations
@@ -19,22 +18,22 @@ from semd.service.storage import write_atomically
 
 Role = Literal["scorer", "actor"]
 Runtime = Literal["torch", "fp32", "int8"]
-"""What runs the scorer's convolutions: torch, or a model exported from the weights."""
+"""Engine of the scorer's convolutions: torch, or a model exported from the weights."""
 ExportedRuntime = Literal["fp32", "int8"]
 MANIFEST = "manifest.json"
 MAX_MODEL_BYTES = 256 * 1024 * 1024
 
 
 class ModelEntry(BaseModel):
-    """What the manifest says of one file.
+    """The manifest's entry of one weights file.
 
     Attributes:
         file: name beside the manifest.
         sha256: of the file.
-        input: shape, dtype and scale of what goes in.
-        output: what comes out, with its bounds.
+        input: shape, dtype and scale of the input.
+        output: the output and its bounds.
         training: command, data, seeds, commit.
-        figures: what was measured, each with the command that prints it.
+        figures: measured figures, each with the command that prints it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,14 +47,14 @@ class ModelEntry(BaseModel):
 
 
 class RuntimeEntry(BaseModel):
-    """What the manifest says of a model exported from the scorer's weights.
+    """The manifest's entry of a model exported from the scorer's weights.
 
     Attributes:
         file: name beside the manifest.
         sha256: of the file.
         scorer_sha256: of the weights it was made of.
         made: command, recipe, versions, processor.
-        figures: differences from eager torch, measured when it was made.
+        figures: differences from eager torch, measured at the export.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -183,8 +182,8 @@ def store_model(directory: Path, role: Role, data: bytes, entry: dict[str, Any])
     """Write weights and their entry in the manifest; the weights first, so that a crash leaves a mismatch.
 
     Args:
-        directory: created if need be.
-        role: which model it is.
+        directory: models folder, created if it is missing.
+        role: role of the model.
         data: the safetensors file.
         entry: the entry's fields but `sha256`.
     """
@@ -201,7 +200,7 @@ def store_runtime(directory: Path, runtime: ExportedRuntime, data: bytes, entry:
 
     Args:
         directory: holds the manifest with the scorer.
-        runtime: which one it is.
+        runtime: runtime of the exported model.
         data: the ONNX file.
         entry: the entry's fields but `file` and `sha256`.
 

@@ -15,7 +15,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semd.decision.decide import decide
+from semd.decision.assessment import Assessment, assess
+from semd.decision.decide import answer_assessed
 from semd.decision.rules import RunRules
 from semd.decision.run import Decision, Policy, Run
 from semd.domain.axes import Parameters
@@ -28,7 +29,7 @@ from semd.protocol.action import Action
 
 
 class ScoringMachine(Protocol):
-    """Box (b): gives a frame the score that an expert would, and says how far to trust it."""
+    """Box (b): gives a frame the score that an expert would give, with its uncertainty and quality flags."""
 
     def judge(self, image: NDArray[np.uint8], magnification: float) -> FrameScore:
         """Judge a grey frame, uint8 (H, W)."""
@@ -36,14 +37,15 @@ class ScoringMachine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the pipeline made of one frame, with what each part cost.
+    """Answer to one frame, with the time that each part took.
 
     Attributes:
         observation: the frame as measured.
         decision: the answer.
-        scoring_ms: the network's time; 0 without an image.
-        features_ms: time for AVG, GRD, VAR and the exposure.
-        control_ms: time for state, actor and decision.
+        scoring_ms: time of the scoring machine; 0 without an image.
+        features_ms: time of AVG, GRD, VAR and the exposure.
+        control_ms: time of assessment, actor and decision.
+        assessment: values that the decision was made from; None where something else decided, as in a calibration.
     """
 
     observation: Observation
@@ -51,11 +53,12 @@ class Answer:
     scoring_ms: float
     features_ms: float
     control_ms: float
+    assessment: Assessment | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The models and the rules; holds no memory of frames.
+    """Models and rules; holds no memory of frames.
 
     Attributes:
         scorer: box (b).
@@ -87,7 +90,8 @@ class Pipeline:
             )
         measured = time.perf_counter()
         observation = Observation(stem, parameters, measurement)
-        decision = decide(run, observation, self.rules, self.policy)
+        assessment = assess(run, observation, self.rules)
+        decision = answer_assessed(assessment, self.rules, self.policy)
         decided = time.perf_counter()
         return Answer(
             observation=observation,
@@ -95,13 +99,14 @@ class Pipeline:
             scoring_ms=(scored - begun) * 1e3,
             features_ms=(measured - scored) * 1e3,
             control_ms=(decided - measured) * 1e3,
+            assessment=assessment,
         )
 
 
 def make_action(
     identity: str, seq: int, observation: Observation, decision: Decision, now: datetime, lifetime: timedelta
 ) -> Action:
-    """The record of an answer, stamped with the present time."""
+    """Make the action record of a decision, stamped with the present time."""
     measured = observation.measurement.score if observation.measurement is not None else 0.0
     return Action(
         id=identity,
@@ -133,7 +138,7 @@ def load_pipeline(
     Raises:
         ModelError: a model is missing, changed or of the wrong shape, or the runtime's extra is not installed.
     """
-    # Here, for torch takes longer to import than all the rest: who brings a source of its own needs none of it.
+    # Imported here: torch takes longer than all the rest, and an answer source of its own needs none of it.
     from semd.control.policy import ActorPolicy  # noqa: PLC0415
     from semd.scoring.runtime.loading import load_scorer  # noqa: PLC0415
 

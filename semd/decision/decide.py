@@ -24,10 +24,10 @@ def decide(run: Run | None, frame: Observation, rules: RunRules, policy: Policy)
         rules: thresholds and budgets.
         policy: the actor. Its output is bounded here, whatever it is.
     """
-    return answer(assess(run, frame, rules), rules, policy)
+    return answer_assessed(assess(run, frame, rules), rules, policy)
 
 
-def answer(view: Assessment, rules: RunRules, policy: Policy) -> Decision:
+def answer_assessed(view: Assessment, rules: RunRules, policy: Policy) -> Decision:
     """Answer an assessed frame by the first stop rule that applies."""
     rule = first_rule(view, rules)
     status = rule.status if rule.status is not None else _status_of_the_end(view)

@@ -59,7 +59,7 @@ def differs(targets: Mapping[Axis, float], now: Parameters, rules: RunRules) -> 
 
 @dataclass(frozen=True, slots=True)
 class SettingsComparison:
-    """Which frames of a run were taken with the same settings, within the read-back tolerance.
+    """Frames of a run that were taken with the same settings, within the read-back tolerance.
 
     Attributes:
         same: True where frames i and j have the same controlled settings, bool (n, n).

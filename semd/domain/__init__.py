@@ -1,1 +1,1 @@
-"""The paper's equations and the protocol's records and rules, pure: no clock, disk, socket, torch or cv2."""
+"""Box (c) of Fig. 5: axes, limits (4)(5), features, exposure, state (2)(3), reward (6) and the experts' scale. Pure."""

@@ -1,4 +1,4 @@
-"""The three knobs the control machine turns, and the parameters a frame was taken with."""
+"""The three controlled axes, and the parameters that a frame was taken with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AXES: tuple[Axis, ...] = tuple(Axis)
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What the parameter text of one frame says, in semd's units (protocol, section 1).
+    """Parameters of one frame as its parameter text gives them, in semd's units (protocol, section 1).
 
     Attributes:
         magnification: in x, > 0.

@@ -1,10 +1,13 @@
-"""The experts' scale: how much blur costs how many points at a magnification (FACTS 1).
+"""The experts' scale: points that a blur costs at a magnification.
 
-A focus score, lenient at high magnification. From the effective blur diameter `b` in pixels, the blur that experts
-hardly mind, `b0 = 2 sqrt(M / 500)`, and the blur at which a field is just recognisable, `b1 = 62 (M / 500)**0.25`:
-`q = 10 - 9 log2(1 + (b / b0)**2) / log2(1 + (b1 / b0)**2)`, not below 1. `b1` grows little with M: the objects that
-fill a frame are about equally large on the screen at any magnification, and a disc much wider than they are
-leaves a plain grey frame.
+The scale is ours: the papers publish marks, not a law. It grows more lenient with magnification, because a x10000 frame
+that is visibly soft still earned an 8. With the effective blur diameter `b` in pixels, the blur that experts tolerate,
+`b0 = 2 sqrt(M / 500)`, and the blur at which a field is just recognisable, `b1 = 62 (M / 500)**0.25`:
+
+    q = 10 - 9 log2(1 + (b / b0)**2) / log2(1 + (b1 / b0)**2), not below 1.
+
+`b1` grows little with M: the objects that fill a frame are about equally large on the screen at any magnification, and
+a disc much wider than they are leaves a plain grey frame.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ _BASE_MAGNIFICATION = 500.0
 
 
 def lenient_blur_px(magnification: float) -> float:
-    """Blur-disc diameter in pixels that experts hardly mind: `b0 = 2 * sqrt(M / 500)`, more as M grows."""
+    """Blur-disc diameter in pixels that experts tolerate, `b0 = 2 * sqrt(M / 500)`; it grows with M."""
     return _LENIENT_BLUR_PX * math.sqrt(magnification / _BASE_MAGNIFICATION)
 
 
@@ -39,6 +42,6 @@ def focus_quality(blur_px: float, magnification: float) -> float:
 
 
 def blur_for_quality(quality: float, magnification: float) -> float:
-    """The effective blur diameter in pixels that gives `quality` (1..10): the inverse of `focus_quality`."""
+    """Effective blur diameter in pixels that gives `quality` (1..10), the inverse of `focus_quality`."""
     octaves = (10.0 - quality) / quality_slope(magnification)
     return lenient_blur_px(magnification) * math.sqrt(max(2.0**octaves - 1.0, 0.0))

@@ -1,7 +1,7 @@
-"""Whether brightness and contrast are acceptable, measured on the frame itself.
+"""Exposure of a frame: clipping, mean level and contrast, and the range that DONE requires.
 
-The score is a focus score: experts give a field seen darker or brighter the same mark. So DONE also asks for
-an exposure that loses nothing: little clipping, a middling level and enough contrast.
+The score is a focus score: experts give a darker or brighter frame of a field the same mark. So DONE also requires an
+exposure that loses nothing: little clipping, a medium level and enough contrast.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """How a frame fills the grey scale.
+    """Use of the grey scale by a frame.
 
     Attributes:
         black: fraction of pixels at 0.
@@ -30,7 +30,7 @@ class Exposure:
 
     @property
     def is_flat(self) -> bool:
-        """Whether nearly all pixels share one value: nothing was scanned, or all of it is clipped."""
+        """True where nearly all pixels share one value: nothing was scanned, or all of it is clipped."""
         return self.contrast == 0.0
 
 
@@ -38,8 +38,14 @@ class Exposure:
 class ExposureRange:
     """The good range of `Exposure`.
 
-    Narrower than what is good by the truth (3 % clipped, level 60..195, contrast 80): noise widens the measured
-    contrast, and blur hides what will be clipped in focus.
+    The range is narrower than the simulator's ground truth (3 % clipped, level 60..195, contrast 80): noise widens the
+    measured contrast, and blur hides clipping that shows in focus.
+
+    Attributes:
+        max_clipped: largest fraction of black and white pixels.
+        min_level: lowest mean grey value.
+        max_level: highest mean grey value.
+        min_contrast: least distance of the 2nd and the 98th percentile in grey values.
     """
 
     max_clipped: float = 0.02
@@ -48,7 +54,7 @@ class ExposureRange:
     min_contrast: float = 105.0
 
     def accepts(self, exposure: Exposure) -> bool:
-        """Whether the frame lies within the good range in every respect."""
+        """Return True if the frame lies within the good range in every respect."""
         return self.defect(exposure) == 0.0
 
     def defect(self, exposure: Exposure) -> float:

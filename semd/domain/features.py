@@ -1,4 +1,4 @@
-"""AVG, GRD and VAR: what the control machine sees of a frame beside its score (equation (2) and below)."""
+"""AVG, GRD and VAR: the image features of equation (2) beside the score."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Features:
 
     @property
     def avg_normalised(self) -> float:
-        """AVG mapped to [-1, 1], as the networks see it."""
+        """AVG mapped to [-1, 1], the networks' input."""
         return self.avg / 127.5 - 1.0
 
     @property
     def grd_normalised(self) -> float:
-        """Square root of GRD per pixel over 255, about 0.1..0.6, as the networks see it.
+        """Square root of GRD per pixel over 255, about 0.1..0.6, the networks' input.
 
-        The root spreads the small values that frames out of focus have.
+        The root spreads the small values of frames that are out of focus.
         """
         return float(np.sqrt(self.grd / self.pixels / 255.0))
 
     @property
     def var_normalised(self) -> float:
-        """Standard deviation over its largest possible value, in [0, 1], as the networks see it."""
+        """Standard deviation over its largest possible value, in [0, 1], the networks' input."""
         return float(np.sqrt(self.var) / 127.5)
 
 
@@ -48,8 +48,8 @@ def measure_features(image: NDArray[np.uint8], histogram: NDArray[np.int64]) -> 
 
     Args:
         image: grey frame, uint8, shape (H, W), both at least 2.
-        histogram: counts of the 256 grey values of the same frame, shape (256,); AVG and VAR are exact sums
-            over it, which spares two passes over the image.
+        histogram: counts of the 256 grey values of the same frame, shape (256,). AVG and VAR are exact sums over it,
+            which saves two passes over the image.
     """
     grey = np.arange(256, dtype=np.float64)
     pixels = image.size
@@ -60,7 +60,7 @@ def measure_features(image: NDArray[np.uint8], histogram: NDArray[np.int64]) -> 
 
 
 def _absolute_differences(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> int:
-    """Sum of |one - other|: the larger less the smaller needs no wider type, which makes it four times as fast."""
+    """Sum of |one - other|. Larger less smaller needs no wider type, which makes it four times as fast."""
     return int((np.maximum(one, other) - np.minimum(one, other)).sum(dtype=np.int64))
 
 

@@ -1,4 +1,4 @@
-"""What the scoring machine says of a frame: its score, how sure that is, and whether to trust it at all."""
+"""Score of a frame with its uncertainty and its quality flags."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from enum import StrEnum
 
 
 class QualityFlag(StrEnum):
-    """Why a score is not to be trusted; one word to grep for."""
+    """Reason not to trust a score, one word to grep for.
+
+    `BLANK`: nothing can be recognised. `SATURATED`: most pixels are black or white. `STRIPED`: bright and dark lines as
+    of charging. `UNFAMILIAR`: out of the distribution that the scoring machine was trained on.
+    """
 
     BLANK = "blank"
     SATURATED = "saturated"
@@ -22,9 +26,9 @@ class FrameScore:
     Attributes:
         score: 0..10, as an expert would give.
         sigma: standard deviation of the score in points.
-        flags: why the score must not end a run, in alphabetical order; empty for an ordinary frame.
-        stripes: of a frame doubted as striped, the mean grey level of every eight scan lines from the top, changes
-            slower than stripes taken off; else empty.
+        flags: quality flags in alphabetical order; a flagged frame never ends a run as DONE.
+        stripes: stripe profile of a frame flagged as striped: the mean grey level of every eight scan lines from the
+            top, with changes slower than stripes subtracted; else empty.
     """
 
     score: float

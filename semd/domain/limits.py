@@ -1,4 +1,4 @@
-"""Limits of the knobs, equations (4) and (5), and the window in which the networks see them."""
+"""Limits of the axes, equations (4) and (5), and the control window that the networks see as [-1, 1]."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FRAME_WIDTH_PX = 640
 
 @dataclass(frozen=True, slots=True)
 class AxisLimits:
-    """The interval [L, U] a knob may take, in the axis's own unit."""
+    """The interval [L, U] of an axis, in the axis's own unit."""
 
     low: float
     high: float
@@ -36,12 +36,12 @@ Limits = Mapping[Axis, AxisLimits]
 
 @dataclass(frozen=True, slots=True)
 class Optics:
-    """What the daemon assumes of the column to know how far a step in working distance reaches.
+    """Optical assumptions about the column, which relate a step in working distance to a blur.
 
     Attributes:
         aperture_half_angle_mrad: alpha; the defocus disc's diameter is 2 * alpha * |WD - WD_focus|.
         reference_width_mm: field width at x1, used when the text names no pixel size.
-        tolerated_blur_px: disc diameter at x500 that an expert hardly minds.
+        tolerated_blur_px: disc diameter at x500 that an expert tolerates.
         window: width of the control window in units of `focus_unit_mm`.
     """
 
@@ -51,16 +51,16 @@ class Optics:
     window: float = 60.0
 
     def pixel_mm(self, magnification: float, pixel_nm: float | None = None) -> float:
-        """Pixel size: as read, else from the magnification."""
+        """Pixel size in mm: as read, else from the magnification."""
         if pixel_nm is not None:
             return pixel_nm * 1e-6
         return self.reference_width_mm / magnification / FRAME_WIDTH_PX
 
     def focus_unit_mm(self, magnification: float, pixel_nm: float | None = None) -> float:
-        """Defocus whose disc has the diameter an expert hardly minds at this magnification.
+        """Defocus in mm whose disc has the diameter that an expert tolerates at this magnification.
 
-        Experts grow more lenient with magnification: the tolerated diameter goes with its square root. The
-        unit makes a needle of 7 um at x10000 and one of 130 um at x500 the same task for the actor.
+        The tolerated diameter grows with the square root of the magnification. In this unit a focus 7 um wide at x10000
+        and one 130 um wide at x500 are the same task for the actor.
         """
         tolerated_px = self.tolerated_blur_px * math.sqrt(magnification / 500.0)
         disc_mm = tolerated_px * self.pixel_mm(magnification, pixel_nm)
@@ -80,13 +80,13 @@ class Window:
     half_width: Mapping[Axis, float]
 
     def normalise(self, axis: Axis, value: float) -> float:
-        """Map a value to the networks' scale: -1 at the lower, +1 at the upper end."""
+        """Map a value to the networks' scale: -1 at the lower end, +1 at the upper end."""
         return (value - self.centre[axis]) / self.half_width[axis]
 
     def step(self, axis: Axis, normalised_delta: float, rho: float) -> float:
         """Equation (5): a step in the axis's unit, bounded by rho * (U - L) whatever the network says.
 
-        A delta that is not a number is no reason to move: the step is 0.
+        A delta that is not a number gives a step of 0.
         """
         if math.isnan(normalised_delta):
             return 0.0

@@ -1,4 +1,4 @@
-"""One frame as the control machine remembers it."""
+"""One frame as the run remembers it: its parameters and its measurement."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from semd.domain.frame_score import QualityFlag
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What was measured on a frame's image.
+    """Measurement of a frame's image.
 
     Attributes:
         score: the scoring machine's 0..10.
         features: AVG, GRD, VAR.
         exposure: clipping, level, contrast.
         sigma: the score's standard deviation in points.
-        flags: why the score is not to be trusted; mostly none.
-        stripes: how a frame doubted as striped brightens and darkens from the top down, see `FrameScore`; else empty.
+        flags: quality flags, the reasons not to trust the score; empty for an ordinary frame.
+        stripes: stripe profile of a frame flagged as striped, see `FrameScore`; else empty.
     """
 
     score: float
@@ -33,7 +33,13 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One frame: its parameters and, unless the image was unusable, what was measured on it."""
+    """One frame.
+
+    Attributes:
+        frame: its stem.
+        parameters: settings that it was taken with.
+        measurement: None where the image was unusable.
+    """
 
     frame: str
     parameters: Parameters

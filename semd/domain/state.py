@@ -1,4 +1,4 @@
-"""The state that the actor sees, equations (2) and (3)."""
+"""The actor's state, equations (2) and (3)."""
 
 from __future__ import annotations
 

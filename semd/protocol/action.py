@@ -20,7 +20,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 
 class Status(StrEnum):
-    """What the microscope is asked to do (protocol, section 2)."""
+    """Request to the microscope (protocol, section 2)."""
 
     ADJUST = "ADJUST"
     HOLD = "HOLD"
@@ -29,7 +29,7 @@ class Status(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the run ends here and no scan is asked for."""
+        """True where the run ends and no scan is asked for."""
         return self in (Status.DONE, Status.GIVE_UP)
 
 

@@ -1,4 +1,4 @@
-"""Which addresses are this very computer."""
+"""Addresses of the computer that semd runs on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is `localhost` or a loopback address. Other names are not looked up: they may change."""
+    """Return True if a host is `localhost` or a loopback address; other names are not resolved, for they may change."""
     if host.lower() == "localhost":
         return True
     try:

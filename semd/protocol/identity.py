@@ -11,10 +11,10 @@ def digest(data: bytes) -> str:
 
 
 def unique_stem(stem: str, seq: int) -> str:
-    """The stem under which a pair that is always called the same goes to the archive (protocol, section 1).
+    """Archive stem of a pair in layout `single`, whose own stem is always the same (protocol, section 1).
 
-    It names a frame where the stem and the bytes do not: when the very same pair was saved again after the first
-    had been taken away, its id is made of this.
+    It identifies a frame where stem and bytes do not: when the same pair is saved again after the first was archived,
+    the action's id is made of this stem.
     """
     return f"{seq:08d}~{stem}"
 

@@ -1,6 +1,6 @@
-"""Instrument profiles: how far the knobs of a microscope may go at all, whatever the configuration says.
+"""Instrument profiles: hard limits of a microscope's axes, whatever the configuration says.
 
-`[limits]` is edited often; a profile is chosen once. A slip in the former cannot get past the latter.
+`[limits]` is edited often; a profile is chosen once. A mistake in the former cannot exceed the latter.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class InstrumentProfile:
     bounds: Limits
 
     def faults(self, values: Mapping[Axis, float]) -> list[str]:
-        """Say which values lie beyond the bounds, or are no numbers; empty when none does.
+        """Name the values that lie beyond the bounds or are not numbers; empty when none does.
 
-        The bounds count as an action file writes them, in so many decimals: what was clamped to a bound passes.
+        The bounds are rounded to the decimals of an action file, so that a value clamped to a bound passes.
         """
         found = []
         for axis, value in values.items():
@@ -49,10 +49,10 @@ _OWN_SCALE = AxisLimits(-1e6, 1e6)
 _PERCENT = AxisLimits(0.0, 100.0)
 
 GENERIC = _profile("generic", AxisLimits(0.0, 1000.0), _OWN_SCALE, _OWN_SCALE)
-"""Any microscope: stops only what no instrument has. Scales of brightness and contrast differ between makers."""
+"""Any microscope: refuses only what no instrument can do. Makers scale brightness and contrast differently."""
 
 COXEM_EM30 = _profile("coxem-em30", AxisLimits(2.0, 40.0), _PERCENT, _PERCENT)
-"""A tabletop column. The maker publishes no figures: below 2 mm a sample is all but at the pole piece, and 40 mm is
-more than the 12.5 mm window of known focus sweeps needs, from whichever height of sample it starts."""
+"""A tabletop column. The maker publishes no figures: below 2 mm a sample nearly touches the pole piece, and 40 mm
+leaves room for the 12.5 mm window of published focus sweeps at any sample height."""
 
 BUILT_IN: Mapping[str, InstrumentProfile] = {profile.name: profile for profile in (GENERIC, COXEM_EM30)}

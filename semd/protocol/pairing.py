@@ -1,4 +1,4 @@
-"""Which names in the watch directory belong together (protocol, section 1)."""
+"""Pairing of image and parameter files by their names (protocol, section 1)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 
 class Layout(StrEnum):
-    """How NanoStation names its frames."""
+    """Naming of frames: a new stem for each (`series`), or one pair that is overwritten (`single`)."""
 
     SERIES = "series"
     SINGLE = "single"
 
 
 class Dialect(StrEnum):
-    """Whose parameter text it is."""
+    """Maker whose parameter text is read."""
 
     COXEM = "coxem"
     HITACHI = "hitachi"
@@ -37,13 +37,13 @@ class Dialect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What the directory holds under one stem. One of the names may be missing as yet.
+    """Files of one stem in the watch directory; one of the names may still be missing.
 
     Attributes:
         stem: the common stem.
         image: name of the image file, or None.
         text: name of the parameter file, or None; always None where the image carries the parameters.
-        whole: whether every file that this dialect needs is there.
+        whole: True where every file that this dialect needs is there.
     """
 
     stem: str
@@ -55,8 +55,8 @@ class Candidate:
 def pair_names(names: Iterable[str], dialect: Dialect) -> list[Candidate]:
     """Pair file names by stem, in natural order of the stems.
 
-    Hidden files and names with foreign suffixes (temporary files among them) belong to nobody. Should one
-    stem have several images, the first in the order of `IMAGE_SUFFIXES` is meant.
+    Hidden files and names with other suffixes, such as temporary files, are ignored. Of several images with one stem
+    the first in the order of `IMAGE_SUFFIXES` is taken.
     """
     images: dict[str, str] = {}
     texts: dict[str, str] = {}

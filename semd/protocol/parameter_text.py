@@ -11,7 +11,7 @@ from semd.protocol.text_encoding import decode_text, key_values
 from semd.protocol.units import KV_PER, MM_PER, NM_PER, PLAIN, X_PER, parse_quantity
 
 KEYS = frozenset({"MAG", "WD", "BRIGHTNESS", "CONTRAST", "HV", "PIXEL", "SAMPLE", "STAGE", "ACTION"})
-"""Upper-case names of what a parameter text may say."""
+"""Upper-case keys that a parameter text may hold."""
 
 
 def parse_parameters(data: bytes) -> Parameters:
@@ -27,7 +27,7 @@ def parse_parameters(data: bytes) -> Parameters:
 def from_key_values(keys: Mapping[str, str], axes: tuple[Axis, ...] = AXES) -> Parameters:
     """Build the record from upper-case keys and their values as written.
 
-    Only a needed value rejects a frame: one of the others that cannot be read counts as not written.
+    Only a needed value rejects a frame. Another value that cannot be read counts as absent.
 
     Args:
         keys: some of `KEYS`, with their values.

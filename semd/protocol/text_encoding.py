@@ -1,4 +1,4 @@
-"""Decoding text from instruments' PCs: UTF-8, UTF-16 with a mark, else Korean CP949 (protocol, section 1)."""
+"""Decoding of text from instruments' PCs: UTF-8, UTF-16 with a byte order mark, else CP949 (protocol, section 1)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def decode_text(data: bytes, fallback: str = "cp949") -> str:
         fallback: encoding when it is neither UTF-8 nor carries a byte order mark.
 
     Raises:
-        ParameterTextError: none of the encodings fits, or there are NUL characters, which is what a
-            pre-allocated file holds where its writer has not been yet.
+        ParameterTextError: none of the encodings fits, or the text holds NUL characters, as a pre-allocated file does
+            where it is not written yet.
     """
     text = _decode(data, fallback)
     if "\0" in text:
@@ -47,10 +47,10 @@ def key_values(text: str, separator: str = "=", *, wanted: Collection[str] | Non
     Args:
         text: the lines.
         separator: between key and value.
-        wanted: upper-case keys to keep; what the others say is nobody's business. None keeps all.
+        wanted: upper-case keys to keep; None keeps all.
 
     Raises:
-        ParameterTextError: a key stands twice with different values: the tail of an older, longer text.
+        ParameterTextError: a key stands twice with different values, as where the tail of an older text remains.
     """
     found: dict[str, str] = {}
     for line in text.splitlines():

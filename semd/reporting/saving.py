@@ -1,4 +1,4 @@
-"""How reports are saved: the table as people read it, and the same figures as JSON."""
+"""Saving of reports: the table as text, and the same figures as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def save_report(directory: Path, *, texts: Mapping[str, str], values: Mapping[st
     """Write a report's files; the directory is created.
 
     Args:
-        directory: where to.
+        directory: where the files go.
         texts: tables by file name.
         values: JSON objects by file name.
 
