@@ -1,7 +1,12 @@
-"""The `aisem` dialect: no ids, so a command is sent once and believed only when a frame shows it (protocol, 3).
+"""The `aisem` dialect: no ids, so a command is sent once and confirmed only by a frame that shows it (protocol, 3).
 
-The client reads no images. The next action file in the directory answers the next frame, and what was read on
-that frame is its target less its delta: that is the read-back.
+The client reads no images. Each frame is answered by one action file, and the values read on that frame are the
+action's targets less its deltas: that is the read-back.
+
+Frames may be on their way that were scanned before a command was carried out: an operator pressed the scan button, or a
+reply was lost. Their actions must neither be taken for the answer to the command nor be sent. So a command waits for an
+action whose read-back shows it. The actions before that one are superseded. When none shows it, the frames on their way
+are given time to arrive; then the newest action tells what the microscope does, and the older ones are superseded.
 """
 
 from __future__ import annotations
@@ -23,6 +28,14 @@ from semd.protocol.action import Action
 from semd.service.failpoints import Failpoint, reach
 
 
+_FRAMES_ON_THEIR_WAY = 2
+"""Frames from before a command that may still be answered after it: one being scored, one waiting for it."""
+
+_TURNAROUNDS = 2.0
+_SPARE_S = 1.0
+"""Time given to frames on their way: this many times the time from a command to its frame's answer, and a second."""
+
+
 @dataclass(slots=True)
 class _Dialogue:
     """How far the commands of one action have come.
@@ -32,6 +45,7 @@ class _Dialogue:
         commands: to be sent one after the other.
         replied: how many the SEM has replied to.
         awaiting: connection on which a reply is awaited, or None.
+        sent_s: when the last command was sent.
         since_s: when the last command was sent or the confirmation began to be waited for.
         doubt: why it is not known whether a command arrived; empty when it is.
     """
@@ -40,6 +54,7 @@ class _Dialogue:
     commands: tuple[bytes, ...]
     replied: int = 0
     awaiting: int | None = None
+    sent_s: float = 0.0
     since_s: float = 0.0
     doubt: str = ""
 
@@ -79,6 +94,7 @@ class AisemForwarder:
         self._answer_timeout_s = answer_timeout_s
         self._confirm_timeout_s = confirm_timeout_s
         self._dialogue: _Dialogue | None = None
+        self._turnaround_s: float | None = None
         self._log = structlog.get_logger()
 
     def step(self) -> None:
@@ -92,7 +108,7 @@ class AisemForwarder:
         except LinkError as error:
             self._lose(error.message)
         try:
-            flight = self._desk.take()
+            flight = self._desk.take(newest_only=True)
             if flight is not None:
                 self._forward(flight)
         except LinkError as error:
@@ -114,6 +130,9 @@ class AisemForwarder:
             return
         if dialogue.doubt or dialogue.replied == len(dialogue.commands):
             self._confirm(flight, dialogue)
+        elif not dialogue.replied and self._desk.read_later_than(flight.action.seq):
+            # Nothing of it was sent, as while the link is down, and a newer frame has been answered meanwhile.
+            self._desk.settle(Outcome.EXPIRED, "superseded: a newer frame was answered")
         elif self._desk.is_expired(flight.action):
             outcome = Outcome.UNCERTAIN if dialogue.replied else Outcome.EXPIRED
             self._desk.settle(outcome, f"not all of it sent before {flight.action.expires.isoformat()}")
@@ -149,7 +168,7 @@ class AisemForwarder:
             self._desk.note_unsent("aborted")
             return
         dialogue.awaiting = self._link.connection
-        dialogue.since_s = self._clock.monotonic_s()
+        dialogue.sent_s = dialogue.since_s = self._clock.monotonic_s()
         self._link.send(command)
         reach(Failpoint.SENT)
         self._log.info("link.command", command=text)
@@ -181,21 +200,46 @@ class AisemForwarder:
         dialogue.since_s = self._clock.monotonic_s()
 
     def _confirm(self, flight: Flight, dialogue: _Dialogue) -> None:
-        """End the action by the next frame's read-back, or in doubt when none comes."""
-        after = self._desk.read_later_than(max(flight.baseline_seq, flight.action.seq))
-        if after is not None:
-            differing = self._differences(flight.action, after)
-            if differing:
-                reasons = [*differing, dialogue.doubt] if dialogue.doubt else differing
-                self._desk.settle(Outcome.UNCERTAIN, "; ".join(reasons))
-            else:
-                self._desk.settle(Outcome.SENT, dialogue.doubt and f"{dialogue.doubt}; the frame shows it")
-        elif self._clock.monotonic_s() - dialogue.since_s > self._confirm_timeout_s:
+        """End the action by the read-back of a later frame, or as uncertain when none shows it."""
+        seq, waited_s = flight.action.seq, self._clock.monotonic_s() - dialogue.since_s
+        # Answers that lay here when the command was sent belong to frames from before it.
+        later = self._desk.read_later_than(max(flight.baseline_seq, seq))
+        shown = next((each for each in later if not self._differences(flight.action, each)), None)
+        if shown is not None:
+            if not dialogue.doubt:
+                took_s = self._clock.monotonic_s() - self._desk.pending_s(shown) - dialogue.sent_s
+                self._turnaround_s = max(took_s, self._turnaround_s or 0.0)
+            self._supersede(seq, shown.seq)
+            self._desk.settle(Outcome.SENT, dialogue.doubt and f"{dialogue.doubt}; the frame shows it")
+        elif later and self._have_all_arrived(later):
+            self._supersede(seq, later[-1].seq)
+            reasons = [*self._differences(flight.action, later[-1]), dialogue.doubt]
+            self._desk.settle(Outcome.UNCERTAIN, "; ".join(reason for reason in reasons if reason))
+        elif not later and waited_s > self._confirm_timeout_s:
+            self._supersede(seq, flight.baseline_seq + 1)
             reasons = [f"no frame within {self._confirm_timeout_s:g} s", dialogue.doubt]
             self._desk.settle(Outcome.UNCERTAIN, "; ".join(reason for reason in reasons if reason))
 
+    def _supersede(self, after_seq: int, before_seq: int) -> None:
+        reason = f"it answers a frame scanned before the command of SEQ {after_seq} was carried out"
+        self._desk.supersede_between(after_seq, before_seq, reason)
+
+    def _have_all_arrived(self, later: tuple[Action, ...]) -> bool:
+        """Return True once no frame from before the command can still be on its way.
+
+        The time from a command to its frame's answer is learned from commands that were confirmed. Until one was, half
+        of the newest action's lifetime is waited, so that it can still be sent.
+        """
+        if len(later) > _FRAMES_ON_THEIR_WAY:
+            return True
+        newest = later[-1]
+        drain_s = (newest.expires - newest.issued).total_seconds() / 2.0
+        if self._turnaround_s is not None:
+            drain_s = min(drain_s, _TURNAROUNDS * self._turnaround_s + _SPARE_S)
+        return self._desk.pending_s(newest) >= min(drain_s, self._confirm_timeout_s)
+
     def _differences(self, commanded: Action, after: Action) -> list[str]:
-        """What the frame answered by `after` does not show of what was commanded."""
+        """Commanded values that the frame answered by `after` does not show."""
         axes = {Axis.WD, *aisem_moved_axes(commanded, self._templates)}
         found = []
         for axis in sorted(axes & after.targets.keys()):

@@ -100,8 +100,12 @@ class Desk:
         """SEQ of the newest acknowledged action; 0 when there is none."""
         return self._entry.newest_acknowledged_seq if self._entry is not None else 0
 
-    def take(self) -> Flight | None:
+    def take(self, *, newest_only: bool = False) -> Flight | None:
         """Return the action in flight, or take the next one that may be sent, clearing those that may not.
+
+        Args:
+            newest_only: take the newest pending action and file the older ones as superseded, instead of taking one
+                after the other.
 
         Raises:
             StorageError: a file cannot be read or moved; call again.
@@ -113,7 +117,9 @@ class Desk:
         listing = self.scan()
         for name in listing.misnamed:
             self._settle(_Settlement(name, Outcome.REFUSED, "it is no file with the name of an action", False))
-        if self.flight is None:
+        if self.flight is None and newest_only:
+            self.flight = self._take_newest(listing.names)
+        elif self.flight is None:
             for name in listing.names[:_CLEARED_AT_ONCE]:
                 self.flight = self._judge(name)
                 if self.flight is not None:
@@ -132,22 +138,37 @@ class Desk:
         self._first_seen_s = {name: self._first_seen_s.get(name, now_s) for name in listing.names}
         return listing
 
-    def read_later_than(self, seq: int) -> Action | None:
-        """Read the first pending action with a higher SEQ; None when there is none.
+    def read_later_than(self, seq: int) -> tuple[Action, ...]:
+        """Read the pending actions with a higher SEQ, in its order.
 
         Raises:
-            StorageError: it cannot be read.
+            StorageError: one of them cannot be read.
         """
+        found = []
         for name in self.scan().names:
-            named = parse_file_name(name)
-            if named is not None and named[0] > seq:
+            if _seq_of(name) > seq:
                 try:
                     read = self._folder.read(name)
                 except ActionTextError:
                     continue  # refused when its turn comes
                 if read is not None:
-                    return read[1]
-        return None
+                    found.append(read[1])
+        return tuple(found)
+
+    def pending_s(self, action: Action) -> float:
+        """Seconds since a pending action was first seen; 0 for one that was not."""
+        now_s = self._clock.monotonic_s()
+        return now_s - self._first_seen_s.get(action.file_name, now_s)
+
+    def supersede_between(self, after_seq: int, before_seq: int, reason: str) -> None:
+        """File the pending actions whose SEQ lies between two others as superseded.
+
+        Raises:
+            StorageError: a file cannot be moved; call again.
+        """
+        for name in self.scan().names:
+            if after_seq < _seq_of(name) < before_seq:
+                self._settle(_Settlement(name, Outcome.EXPIRED, f"superseded: {reason}", False))
 
     def is_expired(self, action: Action) -> bool:
         """Whether it is too late to send it.
@@ -155,8 +176,7 @@ class Desk:
         EXPIRES is a time on the wall, and that clock may be set back. An action that has lain here for as long as it
         was to live has expired whatever it shows.
         """
-        now_s = self._clock.monotonic_s()
-        lain_s = now_s - self._first_seen_s.get(action.file_name, now_s)
+        lain_s = self.pending_s(action)
         return (
             self._clock.now() + _SEND_MARGIN >= action.expires
             or timedelta(seconds=lain_s) + _SEND_MARGIN >= action.expires - action.issued
@@ -276,9 +296,29 @@ class Desk:
         log = self._log.info if is_usual else self._log.warning
         log(f"action.{settlement.outcome}", **event)
 
+    def _take_newest(self, names: tuple[str, ...]) -> Flight | None:
+        """Take the newest action if it may be sent; every older one answers an older frame, and is superseded."""
+        for place, name in reversed(list(enumerate(names))):
+            if not self._is_readable(name):
+                self._judge(name)
+                continue
+            # From the oldest on: what is left after a fault is still older than the newest.
+            for older in names[:place][:_CLEARED_AT_ONCE]:
+                self._settle(_Settlement(older, Outcome.EXPIRED, "superseded: a newer frame was answered", False))
+            return self._judge(name) if place <= _CLEARED_AT_ONCE else None
+        return None
+
+    def _is_readable(self, name: str) -> bool:
+        """Return False for a malformed file, which `_judge` refuses."""
+        try:
+            self._folder.read(name)
+        except ActionTextError:
+            return False
+        return True
+
     def _judge(self, name: str) -> Flight | None:
         """Read a pending file; None when it is not to be sent, and then it is moved away."""
-        seq = (parse_file_name(name) or (0, ""))[0]
+        seq = _seq_of(name)
         try:
             read = self._folder.read(name)
         except ActionTextError as error:
@@ -316,8 +356,7 @@ class Desk:
             entry = JournalEntry(newest_acknowledged=self._folder.newest(Outcome.SENT))
         names = self._folder.scan().names
         if self._is_damaged and names:
-            seq = (parse_file_name(names[-1]) or (0, ""))[0]
-            entry = replace(entry, in_flight=names[0], was_sent=True, baseline_seq=seq)
+            entry = replace(entry, in_flight=names[0], was_sent=True, baseline_seq=_seq_of(names[-1]))
         if entry.in_flight is not None and entry.in_flight not in names:
             if self._folder.holds(entry.in_flight, Outcome.SENT):
                 entry = _acknowledge(entry, entry.in_flight)
@@ -348,6 +387,10 @@ class Desk:
         if entry != self._entry:
             self._journal.save(entry)
             self._entry = entry
+
+
+def _seq_of(name: str) -> int:
+    return (parse_file_name(name) or (0, ""))[0]
 
 
 def _acknowledge(entry: JournalEntry, name: str) -> JournalEntry:

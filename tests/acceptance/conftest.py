@@ -42,7 +42,8 @@ def bench_maker(stack: ExitStack, root: Path) -> BenchMaker:
     """Return a function that builds one bench below `root`; `stack` ends it.
 
     The function takes what `VirtualSem` takes by keyword, and for the column: `sample`, `magnification`,
-    `discs_off` (signed, in tolerable discs), `brightness`, `contrast`, `column_seed`.
+    `discs_off` (signed, in tolerable discs), `brightness`, `contrast`, `column_seed`; and `scoring_delay_s`, which
+    slows the scoring of each frame down.
     """
 
     def make(
@@ -53,6 +54,7 @@ def bench_maker(stack: ExitStack, root: Path) -> BenchMaker:
         brightness: float = 50.0,
         contrast: float = 50.0,
         column_seed: int = 1,
+        scoring_delay_s: float = 0.0,
         **sem_options: Any,
     ) -> Bench:
         watch = root / "watch"
@@ -66,7 +68,9 @@ def bench_maker(stack: ExitStack, root: Path) -> BenchMaker:
             contrast=contrast,
             seed=column_seed,
         )
-        return stack.enter_context(Bench(root, VirtualSem(watch, column, **sem_options)))
+        return stack.enter_context(
+            Bench(root, VirtualSem(watch, column, **sem_options), scoring_delay_s=scoring_delay_s)
+        )
 
     return make
 

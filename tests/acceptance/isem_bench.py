@@ -24,6 +24,17 @@ Role = Literal["run", "middle-client"]
 _POLL_S: Final = 0.05
 _END_TIMEOUT_S: Final = 10.0
 _LOG_TAIL_LINES: Final = 25
+_SLOWLY: Final = """
+import sys, time
+from semd.scoring.scorer import Scorer
+judge = Scorer.judge
+def slowly(self, image, magnification):
+    time.sleep({delay_s})
+    return judge(self, image, magnification)
+Scorer.judge = slowly
+from semd.cli import main
+sys.exit(main())
+"""
 
 
 def patience() -> float:
@@ -54,11 +65,13 @@ class Bench:
     Args:
         root: Test directory; holds `watch`, `actions`, `state`, `semd.toml` and the processes' logs.
         sem: The virtual SEM, whose watch directory is `root/watch`.
+        scoring_delay_s: Added to the scoring of each frame, as on a slow processor.
     """
 
-    def __init__(self, root: Path, sem: VirtualSem) -> None:
+    def __init__(self, root: Path, sem: VirtualSem, *, scoring_delay_s: float = 0.0) -> None:
         self.root = root
         self.sem = sem
+        self._scoring_delay_s = scoring_delay_s
         self.actions_dir = root / "actions"
         self.state_dir = root / "state"
         for folder in (self.actions_dir, self.state_dir):
@@ -93,7 +106,7 @@ class Bench:
         for role in roles:
             with self._log(role).open("ab") as log:
                 self._running[role] = subprocess.Popen(
-                    [sys.executable, "-m", "semd", role, "--config", str(self.config)],
+                    [*self._program(role), role, "--config", str(self.config)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -101,6 +114,11 @@ class Bench:
                     env=environment,
                     start_new_session=True,
                 )
+
+    def _program(self, role: Role) -> list[str]:
+        if role == "run" and self._scoring_delay_s:
+            return [sys.executable, "-c", _SLOWLY.format(delay_s=self._scoring_delay_s)]
+        return [sys.executable, "-m", "semd"]
 
     def kill(self, role: Role) -> None:
         """SIGKILL the process and all its children, and reap it."""

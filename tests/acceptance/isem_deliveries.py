@@ -79,7 +79,8 @@ def text_problems(link: TextServer, filed: list[FiledAction], *, kills: int) -> 
 def aisem_problems(link: AisemServer, filed: list[FiledAction]) -> list[str]:
     """Match the commands, in order, to actions by SEQ; each action explains at most one command.
 
-    The dialect has no ids, so a second command for one action is a command that no later action explains.
+    The dialect has no ids, so a second command for one action is a command that no later action explains. An action
+    that answers a frame from before the last command is superseded: it lies in `expired` and explains none.
     """
     moves = [
         f.action
@@ -95,7 +96,13 @@ def aisem_problems(link: AisemServer, filed: list[FiledAction]) -> list[str]:
     asked = sum(f.folder == "sent" and f.action is not None and f.action.status in ("ADJUST", "HOLD") for f in filed)
     if asked > len(link.commands):
         found.append(f"{asked} moves lie in sent, the SEM got {len(link.commands)} commands")
-    found += [f"{f.folder}/{f.name} was left" for f in filed if f.folder == "expired"]
+    # An action may be superseded by one that answers a newer frame and was sent; nothing else may expire here.
+    newest = max((action.seq for action in moves), default=0)
+    found += [
+        f"{f.folder}/{f.name} was left"
+        for f in filed
+        if f.folder == "expired" and (f.action is None or f.action.seq > newest)
+    ]
     return found
 
 

@@ -89,8 +89,12 @@ def test_sem_program_restarts(make_bench: Callable[..., Bench]) -> None:
     bench.settle()
 
 
-def test_aisem_never_resends_after_a_lost_reply_or_a_kill(make_bench: Callable[..., Bench]) -> None:
+@pytest.mark.parametrize("scoring_delay_s", [0.0, 0.2])
+def test_aisem_never_resends_after_a_lost_reply_or_a_kill(
+    make_bench: Callable[..., Bench], scoring_delay_s: float
+) -> None:
     bench = make_bench(
+        scoring_delay_s=scoring_delay_s,
         discs_off=14.0,
         layout="single",
         dialect="aisem",
