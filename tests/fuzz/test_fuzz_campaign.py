@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from harness import planted_targets
 
 from semd.campaigns.fuzz import worker_pool as crew
 from semd.campaigns.fuzz.fuzz_campaign import FuzzSpec, run_campaign
@@ -22,7 +23,7 @@ KINDS = {
 
 @pytest.fixture
 def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FuzzSpec:
-    here = str(Path(__file__).parent)
+    here = str(Path(planted_targets.__file__).parent)
     monkeypatch.syspath_prepend(here)
     monkeypatch.setenv("PYTHONPATH", here)
     folder = tmp_path / "corpus" / "seeds"

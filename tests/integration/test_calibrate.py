@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from calibration_bench import good_microscope, running
+from harness.calibration import good_microscope, running
 
 from semd.datasets.dataset import read_dataset
 from semd.domain.axes import AXES

@@ -7,11 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from daemon_bench import TEXT, Bench, jpeg, make_bench
-from test_middle_client_process import make_action, publish, running, seqs_in, serving, wait_for, with_port
+from harness.daemon_process import TEXT, Bench, jpeg, make_bench
+from harness.middle_client_process import make_action, publish, running, seqs_in, serving, wait_for, with_port
 
 from semd.campaigns.crashes.crash_campaign import CampaignSpec, run_campaign
 from semd.middle_client.settings import MiddleClientSettings

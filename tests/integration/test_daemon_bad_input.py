@@ -7,7 +7,6 @@ import io
 import os
 import shutil
 import struct
-import sys
 import zlib
 from pathlib import Path
 
@@ -15,10 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from daemon_bench import TEXT, Bench, jpeg, make_bench, picture
+from harness.daemon_process import TEXT, Bench, jpeg, make_bench, picture
 
 from semd.protocol.action import Status
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from daemon_bench import TEXT, Bench, jpeg, make_bench
+from harness.daemon_process import TEXT, Bench, jpeg, make_bench
 
 from semd.daemon.process import reload_frame
 from semd.errors import HalfMissingError, StorageError

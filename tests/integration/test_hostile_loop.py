@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import random
 import socket
-import sys
 import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from daemon_bench import make_bench
+from harness.daemon_process import make_bench
 
 from semd.middle_client.process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import daemon_bench
-from daemon_bench import TEXT, Bench, jpeg, make_bench
+from harness import daemon_process
+from harness.daemon_process import TEXT, Bench, jpeg, make_bench
 
 from semd.domain.frame_score import FrameScore
 from semd.protocol.action import Status
@@ -86,7 +82,7 @@ def test_a_clock_that_is_set_back_and_forth_changes_no_answer(
     tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offset = timedelta()
-    monkeypatch.setattr(daemon_bench, "now", lambda: datetime.now(UTC) + offset)
+    monkeypatch.setattr(daemon_process, "now", lambda: datetime.now(UTC) + offset)
     bench = make_bench(tmp_path, layout)
     with bench.running():
         for number, hours in enumerate((0, -48, 48, -1, 1)):

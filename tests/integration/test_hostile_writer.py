@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import random
-import sys
 import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from daemon_bench import TEXT, Bench, make_bench, picture
+from harness.daemon_process import TEXT, Bench, make_bench, picture
 
 from semd.protocol.action import Status
 from semd.protocol.pairing import Layout

@@ -11,10 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from daemon_bench import make_bench
+from harness.daemon_process import make_bench
 
 from semd.daemon.process import HUNG_FILE as DAEMON_HUNG_FILE
 from semd.middle_client.process import HEALTH_FILE, HUNG_FILE
@@ -57,7 +54,7 @@ DAEMON = """
 import signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[4])
-from daemon_bench import Middling, still
+from harness.daemon_process import Middling, still
 from semd.config import load_config
 from semd.daemon.process import run_daemon
 from semd.pipeline import Pipeline
@@ -152,7 +149,7 @@ def test_a_daemon_that_hangs_in_a_frame_ends_itself_and_the_next_one_answers_it(
     config.write_text(
         config.read_text() + f"\n[link]\nconnect_timeout_s = 0.5\n[health]\nend_hung_s = {LIMIT_S}\n", "utf-8"
     )
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     first = start(DAEMON, config, "hang", "-", here)
     try:
         wait_for((bench.config.state.directory / "health.json").exists, first)
@@ -179,7 +176,7 @@ def test_ctrl_break_stops_both_in_order(tmp_path: Path, program: str) -> None:
         process, sign = start(CLIENT, tmp_path, "break", 0), tmp_path / "state" / HEALTH_FILE
     else:
         bench = make_bench(tmp_path)
-        process = start(DAEMON, tmp_path / "semd.toml", "break", "-", Path(__file__).parent)
+        process = start(DAEMON, tmp_path / "semd.toml", "break", "-", Path(__file__).parents[1])
         sign = bench.config.state.directory / "health.json"
     status, said = stop(process, sign.exists, signal.SIGUSR1)
     assert status == 0, said

@@ -16,10 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-
-from outbox_stand import drop_file, make_action, places
+from harness.outbox import drop_file, make_action, places
 
 PATIENCE_S = 120.0
 HEARD_S = 2.5

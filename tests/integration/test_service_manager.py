@@ -14,10 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from daemon_bench import Middling, make_bench
+from harness.daemon_process import Middling, make_bench
 
 from semd.daemon.vitals import Surroundings
 from semd.domain.frame_score import FrameScore

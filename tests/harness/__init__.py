@@ -1,0 +1,1 @@
+"""Shared test harness: what the tests of several rooms are built from."""

@@ -1,0 +1,174 @@
+"""Frames that the scoring or the control machine fails on: each ends once, and all go on."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from harness.answering import MODELS, NOW, Bench, DiedError, png
+from structlog.testing import capture_logs
+
+from semd.daemon import answering
+from semd.errors import StorageError
+from semd.inbox import consume
+from semd.outbox.ledger import Ledger
+from semd.protocol.action import Status
+
+
+@pytest.fixture(params=["series", "single"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    return Bench(tmp_path, request.param)
+
+
+@pytest.mark.parametrize("error", [ValueError("not finite"), MemoryError(), ZeroDivisionError(), AssertionError()])
+def test_a_frame_that_the_scorer_fails_on_is_quarantined_held_and_gone_on_from(bench: Bench, error: Exception) -> None:
+    bench.scorer.fail_on(png(1), error)
+    with bench.process(), capture_logs() as logs:
+        bench.save("R", png(1))
+        bench.look()
+        assert bench.answerer.failed_in_a_row == 1
+        bench.save("R2" if bench.layout == "series" else "R", png(2))
+        bench.look()
+        assert bench.answerer.failed_in_a_row == 0
+        assert bench.ledger.unfinished() == []
+    assert [action.status for action in bench.actions()] == [Status.HOLD, Status.ADJUST]
+    assert bench.reasons() == ["SEMD-F10"]
+    assert bench.quarantined() == ["R.png", "R.txt"]
+    (line,) = [line for line in logs if line["event"] == "frame.failed"]
+    assert line["error"] == "SEMD-F10"
+    assert type(error).__name__ in line["reason"]
+    assert line["exc_info"] is error
+
+
+def test_an_actor_that_fails_is_no_different(bench: Bench) -> None:
+    bench.actor_error = RuntimeError("wrong shape")
+    with bench.process():
+        bench.save("R", png(1))
+        bench.look()
+    assert [action.status for action in bench.actions()] == [Status.HOLD]
+    assert bench.reasons() == ["SEMD-F10"]
+
+
+def test_a_restart_does_not_ask_again_about_a_frame_that_failed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.scorer.fail_on(png(1), ValueError())
+    with bench.process():
+        bench.save("R", png(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.ledger, "decide", lambda *_, **__: (_ for _ in ()).throw(DiedError()))
+            with pytest.raises(DiedError):
+                bench.look()
+    asked = bench.scorer.asked
+    with bench.process():
+        bench.look()
+        assert bench.ledger.unfinished() == []
+    assert bench.scorer.asked == asked
+    assert [action.status for action in bench.actions()] == [Status.HOLD]
+    assert bench.reasons() == ["SEMD-F10"]
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_dying_on_the_way_to_quarantine_loses_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """NanoStation may have saved the next pair meanwhile: it must not be taken for the failed one."""
+    bench.scorer.fail_on(png(1), ValueError())
+    left = step
+    with bench.process():
+        bench.save("R", png(1))
+
+        def mortal(function: object) -> object:
+            def call(*arguments: object, **named: object) -> object:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    raise DiedError
+                return function(*arguments, **named)  # type: ignore[operator]
+
+            return call
+
+        with monkeypatch.context() as patch:
+            patch.setattr(consume, "move_file", mortal(consume.move_file))
+            patch.setattr(answering, "write_reason", mortal(answering.write_reason))
+            patch.setattr(bench.ledger, "fail", mortal(bench.ledger.fail))
+            with suppress(DiedError):
+                bench.look()
+    if bench.layout == "single" and not list(bench.watch.iterdir()):
+        bench.save("R", png(2))
+    with bench.process():
+        bench.look()
+        if len(bench.actions()) == 1:
+            bench.save("R" if bench.layout == "single" else "R2", png(2))
+            bench.look()
+        assert bench.ledger.unfinished() == []
+    assert [action.status for action in bench.actions()] == [Status.HOLD, Status.ADJUST]
+    assert bench.quarantined() == ["R.png", "R.txt"]
+    assert next(bench.quarantine.glob("*R.png")).read_bytes() == png(1)
+    assert bench.reasons() == ["SEMD-F10"]
+
+
+def test_a_frame_that_ends_process_after_process_is_set_aside(bench: Bench) -> None:
+    bench.scorer.fail_on(png(1), DiedError())
+    bench.save("R", png(1))
+    with bench.process(), pytest.raises(DiedError):
+        bench.look()
+    for _ in range(2):
+        with pytest.raises(DiedError), bench.process():
+            pass
+    with bench.process():
+        assert bench.ledger.unfinished() == []
+        bench.save("R2" if bench.layout == "series" else "R", png(2))
+        bench.look()
+    assert [action.status for action in bench.actions()] == [Status.HOLD, Status.ADJUST]
+    assert bench.reasons() == ["SEMD-F10"]
+    assert "3 processes ended" in next(bench.quarantine.glob("*.reason.txt")).read_text()
+
+
+def test_full_disks_are_no_deaths(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same process takes its frame up again as often as it must."""
+    with bench.process():
+        bench.save("R", png(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.ledger, "decide", lambda *_, **__: (_ for _ in ()).throw(StorageError("full")))
+            with pytest.raises(StorageError):
+                bench.look()
+            for _ in range(5):
+                with pytest.raises(StorageError):
+                    bench.answerer.recover()
+        bench.answerer.recover()
+    assert [action.status for action in bench.actions()] == [Status.ADJUST]
+    assert bench.reasons() == []
+
+
+def test_when_not_even_hold_can_be_said_the_frame_ends_in_quarantine_alone(bench: Bench) -> None:
+    class Broken:
+        models_digest = MODELS
+
+        def answer(self, *_: object) -> object:
+            raise RuntimeError("nothing goes")
+
+    with bench.process():
+        good = bench.answerer._pipeline
+        bench.answerer._pipeline = Broken()  # type: ignore[assignment]
+        bench.save("R", png(1))
+        with capture_logs() as logs:
+            bench.look()
+        bench.answerer._pipeline = good
+        bench.save("R2" if bench.layout == "series" else "R", png(2))
+        bench.look()
+        assert bench.ledger.unfinished() == []
+    assert [action.seq for action in bench.actions()] == [2]
+    assert bench.reasons() == ["SEMD-F10"]
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["frame.failed", "frame.lost"]
+
+
+def test_a_ledger_of_an_older_semd_learns_to_count_starts(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    Ledger(path, now=lambda: NOW).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE starts")
+        connection.commit()
+    with Ledger(path, now=lambda: NOW) as ledger:
+        assert [ledger.count_start(7) for _ in range(3)] == [1, 2, 3]
+        assert ledger.count_start(8) == 1
+    with Ledger(path, now=lambda: NOW) as ledger:
+        assert ledger.count_start(7) == 4

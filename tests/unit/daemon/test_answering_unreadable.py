@@ -1,0 +1,89 @@
+"""Files that can be neither read nor moved: they are reported and stop nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from harness.answering import Bench, DiedError, png
+from structlog.testing import capture_logs
+
+from semd.outbox.rows import RowState
+from semd.protocol.action import Status
+
+
+@pytest.fixture(params=["series", "single"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    return Bench(tmp_path, request.param)
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, *, move_too: bool) -> None:
+    real_open, real_replace = os.open, Path.replace
+
+    def held(path: Path, flags: int) -> int:
+        if path.name.endswith("R.png"):
+            raise PermissionError(13, "Permission denied")
+        return real_open(path, flags)
+
+    def replace(self: Path, target: Path) -> Path:
+        if move_too and self.name == "R.png":
+            raise PermissionError(13, "Permission denied")
+        return real_replace(self, target)
+
+    monkeypatch.setattr("semd.inbox.load.os.open", held)
+    monkeypatch.setattr(Path, "replace", replace)
+
+
+@pytest.mark.parametrize("move_too", [False, True])
+def test_an_unreadable_picture_is_held_and_does_not_stop_the_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, move_too: bool
+) -> None:
+    forbid(monkeypatch, move_too=move_too)
+    with bench.process(), capture_logs() as logs:
+        bench.save("R", png(1))
+        bench.look()
+        bench.save("other", png(2))
+        bench.look()
+        assert bench.ledger.unfinished() == []
+    assert [(action.frame, action.status) for action in bench.actions()] == [
+        ("R", Status.HOLD),
+        ("other", Status.ADJUST),
+    ]
+    assert bench.reasons() == ["SEMD-F08"]
+    assert (bench.watch / "R.png").exists() == move_too
+    assert ("frame.unmovable" in [line["event"] for line in logs]) == move_too
+
+
+def test_an_unreadable_picture_does_not_stop_a_recovery(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    forbid(monkeypatch, move_too=False)
+    with bench.process():
+        bench.save("R", png(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.ledger, "decide", lambda *_, **__: (_ for _ in ()).throw(DiedError()))
+            with pytest.raises(DiedError):
+                bench.look()
+    with bench.process():
+        assert bench.ledger.unfinished() == []
+    assert [action.status for action in bench.actions()] == [Status.HOLD]
+
+
+def test_two_unreadable_frames_of_one_name_are_both_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path, "single")
+    real = os.open
+
+    def held(path: Path, flags: int) -> int:
+        if path.name.endswith("R.txt"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags)
+
+    monkeypatch.setattr("semd.inbox.load.os.open", held)
+    with bench.process():
+        for seed in (1, 2):
+            bench.save("R", png(seed))
+            bench.look()
+        assert bench.ledger.counts()[RowState.QUARANTINED] == 2
+    assert list(bench.watch.iterdir()) == []
+    kept = {path.read_bytes() for path in bench.quarantine.glob("*R.png")}
+    assert kept == {png(1), png(2)}
+    assert bench.reasons() == ["SEMD-F08"] * 2
