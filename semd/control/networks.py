@@ -13,7 +13,7 @@ from semd.domain.axes import AXES
 from semd.domain.state import FEATURES_PER_FRAME
 
 HIDDEN = (256, 512, 512, 512, 512, 256)
-"""Units of the hidden layers of both networks (FACTS of the paper; ReLU after each)."""
+"""Units of the hidden layers of both networks (the paper, section on DDPG; ReLU after each)."""
 
 N_AXES = len(AXES)
 

@@ -1,4 +1,4 @@
-"""The parameter dialects of other vendors, each mapped to the one record (protocol, section 1; FACTS 4).
+"""The parameter dialects of other vendors, each mapped to the one record (protocol, section 1).
 
 A sidecar dialect is a table: which key holds which parameter, and the unit when none is written. Zeiss and FEI
 write their parameters into tags of the TIFF.

@@ -1,6 +1,6 @@
 """Is an image file whole, and what does it claim to be? Judged from its bytes, before any decoder sees them.
 
-Decoders lie: files whose tail was never written decode "successfully" (FACTS 6). So the end of each format is
+Decoders lie: files whose tail was never written decode "successfully" in OpenCV. So the end of each format is
 looked for, and the size it claims is checked before memory is spent on it.
 """
 

@@ -1,4 +1,4 @@
-"""Import torchvision beside a CPU-only torch (FACTS 6).
+"""Import torchvision beside a CPU-only torch.
 
 The torchvision wheel from the main package index is linked against CUDA. Beside a CPU torch its operator
 library does not load, and `import torchvision` then stops because the operator `torchvision::nms` does not

@@ -1,4 +1,4 @@
-"""Electron optics: how wide the beam is at the sample, and what that does to a picture (FACTS 1 and 3).
+"""Electron optics: how wide the beam is at the sample, and what that does to a picture.
 
 The defocused probe is the image of the aperture: a disc of diameter `2 * alpha * |WD - WD_focus|`, an
 ellipse when the two axes focus at different heights (astigmatism), with a rim that aberrations make brighter

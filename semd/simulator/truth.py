@@ -1,6 +1,7 @@
 """Ground truth: the expert's score as a rule about what is visible in the frame; and good exposure.
 
-The rule (FACTS 1: a focus score, lenient at high magnification, indifferent to ordinary brightness):
+The rule follows the marks in the authors' public test log: a focus score, lenient at high magnification, indifferent
+to ordinary brightness.
 
 1. Focus quality `q` from the effective blur diameter: `semd.domain.expert_scale`.
 2. Recognisability `r` in 0..1: what is left of the blurred field after clipping must stand at least about
