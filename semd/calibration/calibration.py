@@ -65,14 +65,14 @@ class CalibrationSpec:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationResult:
-    """How it went.
+    """Result of a calibration.
 
     Attributes:
         focus_wd_mm: the consensus focus; the working distance stands there now.
         disagreement_mm: of the sharpness metrics.
         frames: frames of this sweep that were kept.
         lesson: before and after.
-        stored: whether the new weights lie in the models folder.
+        stored: True where the new weights lie in the models folder.
     """
 
     focus_wd_mm: float
@@ -111,7 +111,7 @@ def calibrate(
         config: of the instrument.
         spec: what to do.
         show: told of every step in a line.
-        progress: whether to show progress bars.
+        progress: True where to show progress bars.
 
     Raises:
         CalibrationError: no focus found, or the instrument does not obey.

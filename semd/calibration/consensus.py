@@ -1,4 +1,4 @@
-"""Where the focus of a sweep lies: several sharpness metrics, a fit of each, and whether they agree.
+"""Focus of a sweep: several sharpness metrics, a fit of each, and their agreement.
 
 The metrics are those that order real noisy frames correctly (measured on micrographs of the DeepFocus set). Plain
 gradient and variance do not.
@@ -42,7 +42,7 @@ METRICS: dict[str, Callable[[NDArray[np.uint8]], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """Where one metric is largest.
+    """Peak of one metric.
 
     Attributes:
         wd_mm: the working distance.
@@ -100,7 +100,7 @@ def find_consensus(wd_mm: NDArray[np.float64], measured: Sequence[dict[str, floa
 
 
 def coarse_peak(wd_mm: NDArray[np.float64], measured: Sequence[dict[str, float]]) -> float:
-    """Where about the focus is: the median over the metrics of where each is largest.
+    """Rough focus: the median over the metrics of the place where each is largest.
 
     Raises:
         CalibrationError: it is at an end of the sweep, and the focus may lie beyond.
@@ -150,7 +150,7 @@ def _peak(name: str, wd_mm: NDArray[np.float64], value: NDArray[np.float64]) -> 
 
 
 def _half_width(wd_mm: NDArray[np.float64], relative: NDArray[np.float64], best: int) -> float:
-    """How far from the peak the curve has fallen to a share of it, the farther side."""
+    """Distance from the peak at which the curve has fallen to a share of it, on the farther side."""
     low = np.flatnonzero(relative[: best + 1] < _NEAR_PEAK)
     high = np.flatnonzero(relative[best:] < _NEAR_PEAK)
     left_mm = wd_mm[best] - wd_mm[low[-1]] if low.size else wd_mm[best] - wd_mm[0]

@@ -28,7 +28,7 @@ _TOLERANCE_UNITS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
-    """How far and how finely to sweep, in focus units (`Optics.focus_unit_mm`).
+    """Reach and step of a sweep, in focus units (`Optics.focus_unit_mm`).
 
     Attributes:
         reach: of the coarse pass, to either side of where the working distance stands.
@@ -70,7 +70,7 @@ class SweepFrame:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What a sweep brought.
+    """Frames of a sweep and the focus they agree on.
 
     Attributes:
         frames: of both passes, in the order taken.

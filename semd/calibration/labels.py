@@ -35,7 +35,7 @@ def defocus_score(defocus_mm: float, magnification: float, optics: Optics, pixel
 
 
 def is_recognisable(image: NDArray[np.uint8]) -> bool:
-    """Whether something is left in a frame, uint8 (H, W), that stands about a grey level above its surroundings.
+    """Return True if something is left in a frame, uint8 (H, W), that stands about a grey level above its surroundings.
 
     What the rule says of the score holds only as long as there is something to see.
     """

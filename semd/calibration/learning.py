@@ -1,4 +1,4 @@
-"""What a sweep teaches: heads fine-tuned on it, and whether that helped on frames kept aside."""
+"""Learning from sweeps: the heads are fine-tuned and compared on hold-out frames."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHUNK = 32
 
 @dataclass(frozen=True, slots=True)
 class LearningPlan:
-    """How to learn from sweeps.
+    """Settings of the learning from sweeps.
 
     Attributes:
         tuning: of the heads.
@@ -63,7 +63,7 @@ class Lesson:
 
     @property
     def helped(self) -> bool:
-        """Whether the new weights are better on the instrument's frames and about as good on the dataset's."""
+        """True where the new weights are better on the instrument's frames and about as good on the dataset's."""
         if not self.sweep_after < self.sweep_before:
             return False
         return self.data_before is None or self.data_after is None or self.data_after <= self.data_before + MOST_RISE
@@ -84,7 +84,7 @@ def learn_from_sweeps(
         sweeps: frames with labels of the instrument.
         data: frames that must not be forgotten, or None.
         plan: how.
-        progress: whether to show a progress bar.
+        progress: True where to show a progress bar.
 
     Raises:
         TrainingError: nothing to learn from, or nothing kept aside.

@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command()(health)
     model_app.command("verify")(verify)
     model_app.command("export")(export)
+    model_app.command("card")(card)
     app.add_typer(model_app, name="model")
     safety.register(app)
 
@@ -200,3 +201,13 @@ def export(
         f"{entry.file} is written ({entry.made['recipe']}): at most {agreement['largest']:.5f} points from eager torch "
         f'on {agreement["frames"]} frames. [scoring] runtime = "{runtime}" uses it'
     )
+
+
+def card(
+    directory: Annotated[Path | None, typer.Option(help="Default: the weights that came with semd.")] = None,
+) -> None:
+    """Write the generated part of the models folder's README.md anew from its manifest."""
+    from semd.evaluation.model_card import update_card
+    from semd.model_store import default_directory
+
+    print(update_card(directory or default_directory()))

@@ -1,4 +1,4 @@
-"""How commands report: text for people, and with `--json` one object as the last line of standard output."""
+"""Output of commands: text for people, and with `--json` one object as the last line of standard output."""
 
 from __future__ import annotations
 

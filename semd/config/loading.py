@@ -56,7 +56,7 @@ class Config(Section):
 
     @property
     def log_directory(self) -> Path:
-        """Where the log files go."""
+        """Directory of the log files."""
         return self.log.directory or self.state.directory / "logs"
 
     @model_validator(mode="after")

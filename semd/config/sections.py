@@ -31,7 +31,7 @@ class Section(BaseModel):
 
 
 class WatchConfig(Section):
-    """Where frames come from.
+    """Source of the frames.
 
     Attributes:
         directory: where NanoStation saves image and parameter text.
@@ -62,7 +62,7 @@ class WatchConfig(Section):
 
 
 class ActionsConfig(Section):
-    """Where actions go.
+    """Directory of the action files.
 
     Attributes:
         directory: pending action files; sent, refused, expired and uncertain lie in folders below.
@@ -84,7 +84,7 @@ class ActionsConfig(Section):
 
 
 class StateConfig(Section):
-    """What the daemon keeps: ledger, archive, quarantine, health.json, logs."""
+    """Directory of the daemon's state: ledger, archive, quarantine, health.json, logs."""
 
     directory: Path
 
@@ -94,7 +94,7 @@ class LinkConfig(Section):
 
     Attributes:
         host, port: where the SEM side listens.
-        allow_remote: whether `host` may be another computer than this one.
+        allow_remote: True where `host` may be another computer than this one.
         dialect: `text` or Coxem's own `aisem`.
         most_commands_per_minute: in any 60 s; more of them wait.
         connect_timeout_s, answer_timeout_s: patience with the socket.
@@ -132,7 +132,7 @@ class LinkConfig(Section):
 
 
 class ControlConfig(Section):
-    """What the control machine may do and when it stops.
+    """Axes, thresholds and budgets of the control machine.
 
     Attributes:
         axes: what it moves.
@@ -186,7 +186,7 @@ class LimitsConfig(KnobBounds):
 
 
 class InstrumentConfig(Section):
-    """What the instrument can do at all; `[limits]` may not go beyond it.
+    """Hard limits of the instrument; `[limits]` may not go beyond them.
 
     Attributes:
         profile: `generic`, `coxem-em30`, or `custom`.
@@ -212,14 +212,14 @@ class InstrumentConfig(Section):
 
 
 class OpticsConfig(Section):
-    """What is assumed of the column (see `semd.domain.limits.Optics`)."""
+    """Optical assumptions about the column (see `semd.domain.limits.Optics`)."""
 
     aperture_half_angle_mrad: float = Field(default=3.0, gt=0, le=100)
     reference_width_mm: float = Field(default=127.0, gt=0)
 
 
 class ModelsConfig(Section):
-    """Where the weights are; by default those that came with semd.
+    """Directory of the weights; by default those that came with semd.
 
     Attributes:
         directory: holds manifest.json and the weights it names.
@@ -229,7 +229,7 @@ class ModelsConfig(Section):
 
 
 class ScoringConfig(Section):
-    """How the scoring machine computes.
+    """Runtime and threads of the scoring machine.
 
     Attributes:
         runtime: `torch`, or an exported model in its place: `fp32`, `int8` (`semd model export` makes them).
@@ -255,7 +255,7 @@ class LogConfig(Section):
 
 
 class HealthConfig(Section):
-    """What `semd health` tolerates, where metrics are served, and when a process that hangs is ended.
+    """Tolerances of `semd health`, the metrics endpoint, and the time after which a process that hangs is ended.
 
     Attributes:
         max_silence_s: how long a process may not have been heard of.
@@ -282,7 +282,7 @@ class HealthConfig(Section):
 
 
 class RetentionConfig(Section):
-    """What is deleted when it is older or more than this; nothing, unless set (see `semd.daemon.retention`).
+    """Ages and amounts beyond which files are deleted; nothing, unless set (see `semd.daemon.retention`).
 
     Attributes:
         archive_days, archive_gb: of the archive of consumed frames.

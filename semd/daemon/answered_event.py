@@ -1,4 +1,4 @@
-"""What the log says of an answered frame."""
+"""Log event of an answered frame."""
 
 from __future__ import annotations
 

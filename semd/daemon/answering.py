@@ -48,7 +48,7 @@ from semd.service.storage import storage_error
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a frame's files go.
+    """Folders that a frame's files go to.
 
     Attributes:
         archive: where taken pairs go, or None when they stay (layout `series`).
@@ -191,7 +191,7 @@ class Answerer:
                 self._finish_rejection(row)
 
     def _is_late(self, rejection: Rejection) -> bool:
-        """Whether a lone half belongs to a frame that has had its quarantine record.
+        """Return True if a lone half belongs to a frame that has had its quarantine record.
 
         In layout `series` the stem says so. In `single` all frames share theirs, so only one half ever counts as
         the one that the last frame had lacked.
@@ -357,7 +357,7 @@ class Answerer:
 
     @staticmethod
     def _moves(paths: list[Path], directory: Path | None, prefix: str) -> tuple[Move, ...]:
-        """Where files go: `<prefix>~<name>`, whatever was in the name made harmless."""
+        """Moves of files to `<prefix>~<name>`, with the name made harmless."""
         if directory is None:
             return ()
         return tuple(Move(str(path), str(directory / f"{prefix}~{_harmless(path.name)}")) for path in paths)

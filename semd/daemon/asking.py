@@ -17,7 +17,7 @@ _LONGEST_REASON = 500
 
 
 class AnswerSource(Protocol):
-    """What answers frames: the pipeline, or a sweep that knows where to go next."""
+    """Source of answers: the pipeline, or a calibration sweep."""
 
     @property
     def models_digest(self) -> str:

@@ -28,11 +28,11 @@ class DaemonHealth:
     Attributes:
         written_at, started_at: seconds since the epoch.
         pid: of the daemon.
-        watching: whether events can come in (the scan goes on without them).
+        watching: True where events can come in (the scan goes on without them).
         unheard_frames: frames in a row that no event announced, though the watch seems in place.
-        directory_ok: whether the watch directory could be scanned.
+        directory_ok: True where the watch directory could be scanned.
         scan_age_s: time since the last look at the watch directory that succeeded.
-        storage_ok: whether the last write to ledger or action directory went through.
+        storage_ok: True where the last write to ledger or action directory went through.
         waiting: frames seen but not yet complete, or not yet answered.
         queue_growing_s: for how long their number has been rising.
         answered, quarantined: since the start.
@@ -40,7 +40,7 @@ class DaemonHealth:
         last_status: how it was answered.
         memory_mb: largest resident memory so far, where the system counts it.
         models: digest of the models in use.
-        models_unchanged: whether the files that were verified on loading are still on disk.
+        models_unchanged: True where the files that were verified on loading are still on disk.
         disk_free_mb: room on the disks of the directories named.
         unreadable: frames waiting because a file of theirs cannot be read.
         failed_in_a_row: the last so many frames answered were ones that the machines failed on.
@@ -73,7 +73,7 @@ class HealthReport:
     """The judgement of `semd health`.
 
     Attributes:
-        healthy: whether there is no reason against it.
+        healthy: True where there is no reason against it.
         reasons: what is wrong.
         daemon, middle_client: what they said of themselves, or None.
         notes: what is as it was asked to be, and yet worth knowing.
@@ -218,7 +218,7 @@ def _number(values: dict[str, object], key: str) -> float:
 
 
 def _alive(pid: object) -> bool:
-    """Whether a process of this number runs; on Windows the file's age alone tells."""
+    """Return True if a process of this number runs; on Windows the file's age alone tells."""
     if os.name == "nt" or not isinstance(pid, int):
         return True
     try:

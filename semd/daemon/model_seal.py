@@ -1,4 +1,4 @@
-"""Whether the model files that were verified on loading are still the ones on disk."""
+"""Return True if the model files that were verified on loading are still the ones on disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ModelSeal:
         return cls(tuple(directory / name for name in names))
 
     def unbroken(self) -> bool:
-        """Whether all files look as they did: inode, size and time of the last change."""
+        """Return True if all files look as they did: inode, size and time of the last change."""
         return None not in self._seen and self._look() == self._seen
 
     def _look(self) -> list[tuple[int, int, int] | None]:

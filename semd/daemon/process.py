@@ -224,7 +224,7 @@ _NEVER_READ = (FileUnreadableError, FileLinkError)
 
 
 def _unusable(row: LedgerRow) -> FrameError | None:
-    """What is known of a taken frame's picture without looking at it again."""
+    """Error of a taken frame's image, known without reading it again."""
     for kind in (*_NEVER_READ, AnswerFailedError):
         if row.reason_code == kind.code:
             return kind(row.reason_text or "")

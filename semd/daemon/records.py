@@ -1,4 +1,4 @@
-"""How the ledger's JSON columns are made and read: the edge where records become text."""
+"""The ledger's JSON columns: records become text here, and text becomes records."""
 
 from __future__ import annotations
 

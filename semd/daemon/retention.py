@@ -1,4 +1,4 @@
-"""What grows for ever unless it is told not to: archive, quarantine, filed actions and the ledger (`[retention]`).
+"""Retention of archive, quarantine, filed actions and ledger rows (`[retention]`); all is kept unless it is set.
 
 Nothing goes unless the configuration says so. Whatever it says, these stay:
 
@@ -42,7 +42,7 @@ _OLDEST_KEPT = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where things pile up.
+    """Folders and ledger that grow.
 
     Attributes:
         archive, quarantine: of the frames' files.
@@ -67,7 +67,7 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """How long and how much; None is for ever, and all."""
+    """Largest age and amount; None keeps everything."""
 
     days: float | None
     gigabytes: float | None
@@ -189,7 +189,7 @@ class Retention:
             self._deleted[what] = self._deleted.get(what, 0) + 1
 
     def _in_flight(self) -> set[str]:
-        """Where files of frames that have not ended lie, or are about to."""
+        """Places of the files of frames that have not ended, now or after their next move."""
         return {move.target for row in self._ledger.unfinished() for move in row.moves}
 
     def _prune_ledger(self, bounds: _Bounds) -> Iterator[None]:
@@ -231,7 +231,7 @@ class Retention:
         return any(self._lies_there(name) for name in self._ledger.newest_left_names())
 
     def _lies_there(self, name: str) -> bool:
-        """Whether a file of this name may be in the watch directory."""
+        """Return True if a file of this name may be in the watch directory."""
         try:
             (self._stores.watch / name).lstat()
         except FileNotFoundError:
@@ -242,5 +242,5 @@ class Retention:
 
 
 def _changed_s(found: os.stat_result) -> float:
-    """When a file was last written or moved: a move keeps the time of writing and changes the other."""
+    """Time a file was last written or moved; a move keeps the modification time and changes the other."""
     return max(found.st_mtime, found.st_ctime)

@@ -1,4 +1,4 @@
-"""What can be wrong while the loop runs: events that no longer come, a queue that grows, a disk that fills."""
+"""Health probes of the running loop: missing events, a growing queue, a filling disk."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _NAMES_KEPT = 4096
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the daemon depends on besides its own loop.
+    """Disks and models that the daemon depends on.
 
     Attributes:
         disks: directories whose disk must not fill, by the name they are shown under.
         models: seal of the loaded files; None when the models came from elsewhere.
-        events_expected: whether every file is announced by an event before the scan finds it at rest. Polling
+        events_expected: True where every file is announced by an event before the scan finds it at rest. Polling
             observers only promise to be about as fast as the scan.
     """
 

@@ -84,7 +84,7 @@ class LabelledFrames:
 
     @property
     def is_other_surface(self) -> NDArray[np.bool_]:
-        """Which frames are of `OTHER_SURFACES`, bool (N,)."""
+        """Mask of the frames of `OTHER_SURFACES`, bool (N,)."""
         return np.isin(self.sample, OTHER_SURFACES)
 
     def rows(self, split: str) -> NDArray[np.int64]:

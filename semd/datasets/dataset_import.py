@@ -28,13 +28,13 @@ _BEST_SCORE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ImportSpec:
-    """What to import.
+    """Settings of an import.
 
     Attributes:
         directory: the frames; names in the table are relative to it.
         table: CSV with the columns `file,score` and, where known, `magnification,field,sample`.
         out: the dataset.
-        append: whether to add to a dataset that is there.
+        append: True where to add to a dataset that is there.
         dialect: of the sidecars, read where the table names no magnification.
         size: of a frame, as the daemon's `[watch]` has it: larger files are scaled down to it.
         test_share: share of the fields, and of the frames, kept for the two tests.
@@ -53,7 +53,7 @@ class ImportSpec:
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What was imported.
+    """Result of an import.
 
     Attributes:
         frames: number of frames.
@@ -106,7 +106,7 @@ def import_dataset(spec: ImportSpec, *, progress: bool = True) -> ImportResult:
 
 
 class _BadRowError(Exception):
-    """Why a row cannot be used; never leaves this file."""
+    """Reason that a row cannot be used; never leaves this file."""
 
 
 def _table_rows(table: Path) -> Iterator[tuple[int, Mapping[str, str]]]:

@@ -33,7 +33,7 @@ _UNKNOWN = "nan"
 
 @dataclass(frozen=True, slots=True)
 class FrameFacts:
-    """What is known about a frame that no simulator made.
+    """Facts about a frame that no simulator made.
 
     Attributes:
         field: name of its field of view; frames of one name share a field.
@@ -106,7 +106,7 @@ class DatasetWriter:
 
     Args:
         directory: of the dataset; created for a new one.
-        append: whether to add to a dataset that is there.
+        append: True where to add to a dataset that is there.
 
     Raises:
         DatasetError: there is a dataset and `append` is not set; or it is, and there is none, or one of frames of
@@ -208,7 +208,7 @@ class DatasetWriter:
         self._known_fields = int(frames.field_id.max()) + 1 if len(frames) else 0
 
     def _check_header(self) -> int:
-        """Where the images of the dataset begin, if the header has room for their new number."""
+        """Offset of the dataset's images, if the header has room for their new number."""
         if np.lib.format.read_magic(self._file) != (1, 0):
             raise DatasetError(f"{self._path} is of another version of the format; save it anew with numpy.save")
         shape, fortran, _ = np.lib.format.read_array_header_1_0(self._file)

@@ -88,7 +88,7 @@ def far_blur(rng: np.random.Generator, magnification: float) -> Blur:
 
 @dataclass(frozen=True, slots=True)
 class Rarities:
-    """How often a frame is out of the ordinary.
+    """Shares of unusual frames.
 
     Attributes:
         zero_share: share of frames replaced by noise, white or black.
@@ -105,7 +105,7 @@ class Rarities:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What a field looks like through a blur.
+    """A field through one blur.
 
     Attributes:
         scanned: what the detector sees, float32 (480, 640).
@@ -225,7 +225,7 @@ def _random_look(rng: np.random.Generator, field: Field, focus_wd_mm: float, lab
 
 
 def _wd_error_mm(blur: Blur, pixel_size_nm: float, focus_wd_mm: float) -> float:
-    """How far from focus the nominal column stands when its defocus disc is this blur's, unsigned."""
+    """Unsigned defocus in mm at which the nominal column's disc equals this blur."""
     disc_mm = 0.5 * (blur.major_px + blur.minor_px) * pixel_size_nm * 1e-6
     return disc_mm / (2.0 * ElectronOptics().alpha_mrad(focus_wd_mm) * 1e-3)
 

@@ -27,7 +27,7 @@ _FIELDS_PER_TASK = 8
 
 @dataclass(frozen=True, slots=True)
 class DatasetSpec:
-    """What a dataset is made of; the same specification gives the same dataset.
+    """Specification of a dataset; the same one gives the same dataset.
 
     Attributes:
         frames: number of tin ball and grid frames; the papers' 30,272.
@@ -123,7 +123,7 @@ def _tests(spec: DatasetSpec) -> tuple[frozenset[int], frozenset[int]]:
 
 @dataclass(frozen=True, slots=True)
 class _FieldPlan:
-    """What one field of the dataset is to be."""
+    """Plan of one field of the dataset."""
 
     field_id: int
     sample: Sample
@@ -141,7 +141,7 @@ def build_dataset(spec: DatasetSpec, directory: Path, workers: int = 2, *, progr
         spec: what to build.
         directory: where; created. A dataset already there is replaced.
         workers: number of processes; the result does not depend on it.
-        progress: whether to show a progress bar.
+        progress: True where to show a progress bar.
 
     Raises:
         ConfigError: fewer than one worker.

@@ -32,7 +32,7 @@ _READ_BACK_MM = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class DemoSpec:
-    """What to show.
+    """Settings of the demo.
 
     Attributes:
         sample, magnification, seed: of the virtual microscope.

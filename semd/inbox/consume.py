@@ -58,7 +58,7 @@ def move_file(source: Path, target: Path, *, replace: bool = False) -> bool:
     Args:
         source: the file.
         target: its new name.
-        replace: whether a file of the target's name gives way. If not, one that is there says that the move was
+        replace: True where a file of the target's name gives way. If not, one that is there says that the move was
             made before, and a source is half of a newer frame, saved under the old name meanwhile: it stays. Only
             what a crash between copying and removing left goes: the same bytes of the same time.
 

@@ -1,4 +1,4 @@
-"""What the inbox hands on: a frame that can be answered, or one that cannot."""
+"""Results of the inbox: a frame that can be answered, or one that cannot."""
 
 from __future__ import annotations
 

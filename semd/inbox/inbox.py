@@ -53,7 +53,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait.
+    """Timeouts of the inbox.
 
     Attributes:
         rescan_s: period of the full scan.
@@ -78,7 +78,7 @@ class _Open:
         changed_s: when that was first seen.
         closed: names closed since they last changed.
         next_look_s: nothing can change before this but by an event.
-        is_held: whether a file could not be read at the last attempt.
+        is_held: True where a file could not be read at the last attempt.
     """
 
     candidate: Candidate
@@ -96,7 +96,7 @@ class Inbox:
         directory: the watch directory.
         loader: reads them.
         patience: how long to wait.
-        is_known: whether files that look like this were answered before (the ledger).
+        is_known: True where files that look like this were answered before (the ledger).
     """
 
     def __init__(
@@ -348,14 +348,14 @@ class Inbox:
 
 
 def _sign(name: str, found: os.stat_result) -> Signature | None:
-    """How a file looks; None for what is neither a file nor a link: reading a pipe would never end."""
+    """Signature of a file; None for anything but a file or a link, since reading a pipe would never end."""
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
         return None
     return name, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _ends_a_line(text: bytes) -> bool:
-    """Whether the last line is ended; the zero bytes are UTF-16's."""
+    """Return True if the last line is ended; the zero bytes are UTF-16's."""
     return text.rstrip(b"\0").endswith((b"\n", b"\r"))
 
 

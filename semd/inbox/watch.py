@@ -26,12 +26,12 @@ _STOP_PATIENCE_S = 5.0
 
 @dataclass(slots=True)
 class Hints:
-    """What happened since the last look.
+    """Changes since the last scan.
 
     Attributes:
         touched: names that were made, changed, closed or renamed.
         closed: names whose writer has closed them, or that were renamed into place, and not changed since.
-        lost: whether the system has dropped events, so that nothing is known without looking at everything.
+        lost: True where the system has dropped events, so that nothing is known without looking at everything.
     """
 
     touched: set[str] = field(default_factory=set)
@@ -101,7 +101,7 @@ class Watch:
             observer.join(_STOP_PATIENCE_S)
 
     def healthy(self) -> bool:
-        """Whether events can still come: emitters alive, and the directory still the one that is watched."""
+        """Return True if events can still come: emitters alive, and the directory still the one that is watched."""
         if self._observer is None or not self._observer.is_alive():
             return False
         if not all(emitter.is_alive() for emitter in self._observer.emitters):

@@ -14,7 +14,7 @@ from semd.service.storage import rename, storage_error, sync_directory
 
 
 class Outcome(StrEnum):
-    """How an action ended; the value names its folder."""
+    """Outcome of an action; the value names its folder."""
 
     SENT = "sent"
     REFUSED = "refused"
@@ -25,7 +25,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is pending.
+    """Pending action files.
 
     Attributes:
         names: action files, by rising SEQ.
@@ -105,7 +105,7 @@ class ActionFolder:
         self._sync(folder)
 
     def holds(self, name: str, outcome: Outcome) -> bool:
-        """Whether a file lies in the folder of an outcome."""
+        """Return True if a file lies in the folder of an outcome."""
         return (self._directory / outcome / name).exists()
 
     def newest(self, outcome: Outcome) -> str | None:

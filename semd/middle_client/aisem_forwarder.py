@@ -38,7 +38,7 @@ _SPARE_S = 1.0
 
 @dataclass(slots=True)
 class _Dialogue:
-    """How far the commands of one action have come.
+    """Progress of one action's commands.
 
     Attributes:
         name: the action's file.

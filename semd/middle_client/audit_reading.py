@@ -43,7 +43,7 @@ class SentCommand:
 
 @dataclass(frozen=True, slots=True)
 class TrailReport:
-    """What was read.
+    """Commands read from the audit trail.
 
     Attributes:
         commands: oldest first.

@@ -37,7 +37,7 @@ class Flight:
         name: of its file.
         data: the file's bytes.
         action: what they say.
-        was_sent: whether any of it may have reached the SEM without an answer.
+        was_sent: True where any of it may have reached the SEM without an answer.
         baseline_seq: see `JournalEntry`.
     """
 
@@ -171,7 +171,7 @@ class Desk:
                 self._settle(_Settlement(name, Outcome.EXPIRED, f"superseded: {reason}", False))
 
     def is_expired(self, action: Action) -> bool:
-        """Whether it is too late to send it.
+        """Return True if it is too late to send it.
 
         EXPIRES is a time on the wall, and that clock may be set back. An action that has lain here for as long as it
         was to live has expired whatever it shows.

@@ -1,4 +1,4 @@
-"""What goes over the wire in both dialects, as bytes; pure (protocol, section 3)."""
+"""Bytes on the wire in both dialects; pure (protocol, section 3)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ANSWER = re.compile(r"(ACK|BUSY|NAK) ([0-9A-Fa-f]{32})(?: (.*))?")
 
 
 class Verdict(StrEnum):
-    """What the SEM says to an action."""
+    """The SEM's answer to an action."""
 
     ACK = "ACK"
     BUSY = "BUSY"

@@ -88,7 +88,7 @@ class Gate:
         self.aborted = found
 
     def is_open(self) -> bool:
-        """Whether a command may go."""
+        """Return True if a command may go."""
         self.look()
         if self.aborted is not None:
             return False

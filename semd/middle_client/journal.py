@@ -1,4 +1,4 @@
-"""What a restarted Middle Client must know: which action is in doubt, and which was the newest acknowledged."""
+"""Memory of the Middle Client across restarts: the action in flight, and the newest acknowledged one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class JournalEntry:
 
     Attributes:
         in_flight: name of the action file being dealt with, or None.
-        was_sent: whether any of it may have reached the SEM without an answer.
+        was_sent: True where any of it may have reached the SEM without an answer.
         baseline_seq: `aisem`: highest SEQ seen when it was sent; only a later one can confirm it.
         newest_acknowledged: name of the newest action file that the SEM acknowledged, or None.
         commands: of the last minute, for the rate limit: (second of the monotonic clock, how many went by then).

@@ -21,11 +21,11 @@ _KEEPALIVE_IDLE_S, _KEEPALIVE_INTERVAL_S, _KEEPALIVE_PROBES = 10, 5, 3
 
 
 class Link(Protocol):
-    """What the forwarders need of a link."""
+    """Interface of a link, as the forwarders use it."""
 
     @property
     def is_up(self) -> bool:
-        """Whether there is a connection."""
+        """True where there is a connection."""
 
     @property
     def connection(self) -> int:
@@ -55,7 +55,7 @@ class TcpLink:
     Args:
         host: where the SEM side listens.
         port: likewise.
-        allow_remote: whether it may be another computer than this one.
+        allow_remote: True where it may be another computer than this one.
         connect_timeout_s: patience with one attempt, and with a send.
         hello: written on connecting, apart from one another.
         backoff: pauses between attempts.
@@ -93,7 +93,7 @@ class TcpLink:
 
     @property
     def is_up(self) -> bool:
-        """Whether there is a connection."""
+        """True where there is a connection."""
         return self._socket is not None and self._connecting_until_s is None
 
     @property

@@ -20,7 +20,7 @@ def client_metrics(
     dry_run: bool,
     outcomes: Mapping[str, int],
 ) -> list[Metric]:
-    """What the heartbeat says, in numbers; times in seconds since the epoch."""
+    """Metrics of the heartbeat; times in seconds since the epoch."""
     ended = tuple(({"outcome": str(outcome)}, float(outcomes.get(outcome, 0))) for outcome in Outcome)
     return [
         gauge("semd_middle_client_heartbeat_timestamp_seconds", written_at, "When it last said how it fares."),

@@ -1,4 +1,4 @@
-"""What the Middle Client needs to know; apart from the configuration file, so that it can be run on its own."""
+"""Settings of the Middle Client, apart from the configuration file, so that it can run on its own."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from semd.protocol.instrument_profile import GENERIC, InstrumentProfile
 
 @dataclass(frozen=True, slots=True)
 class MiddleClientSettings:
-    """What the Middle Client needs to know.
+    """Settings of the Middle Client.
 
     Attributes:
         action_directory: where the daemon publishes.
         state_directory: where journal, heartbeat and lock are kept.
         host: where the SEM side listens.
         port: likewise.
-        allow_remote: whether that may be another computer.
+        allow_remote: True where that may be another computer.
         dialect: of the link.
         connect_timeout_s: patience with one attempt to connect.
         answer_timeout_s: silence after a send that counts as a broken link.

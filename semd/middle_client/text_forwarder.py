@@ -104,7 +104,7 @@ class TextForwarder:
                 self._log.warning("link.stray-answer", verdict=str(answer.verdict), id=answer.id)
 
     def _is_due(self, answer: Answer, flight: Flight) -> bool:
-        """Whether an answer of the right id counts.
+        """Return True if an answer of the right id counts.
 
         That it was applied is true whenever it comes, late on another connection or after a BUSY; that it was not is
         only to be believed of the message that waits for its answer.

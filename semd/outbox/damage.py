@@ -113,7 +113,7 @@ def set_aside(path: Path, reason: str, floor_seq: int, now: datetime) -> Path:
 
 
 def damage_standing(directory: Path) -> str | None:
-    """What the note in a state directory says, in a line; None when there is none.
+    """Note of damage in a state directory, in one line; None when there is none.
 
     Raises:
         StorageError: it cannot be read.

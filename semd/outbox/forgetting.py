@@ -1,4 +1,4 @@
-"""Which rows of the ledger nothing needs any more, and giving their room back to the disk."""
+"""Deletion of ledger rows that nothing needs any more, and of the disk space they took."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class EndedRow:
 
 @dataclass(frozen=True, slots=True)
 class LedgerSize:
-    """How large the ledger is.
+    """Size of the ledger.
 
     Attributes:
         rows: frames that it knows.

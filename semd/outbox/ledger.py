@@ -123,8 +123,8 @@ class Ledger:
             seq: of the frame.
             observation_json: kept as it is, for `current_run` and for recovery.
             decision_json: likewise.
-            starts_run: whether a run begins with this frame.
-            is_hold: whether the answer is HOLD.
+            starts_run: True where a run begins with this frame.
+            is_hold: True where the answer is HOLD.
         """
         with self._transaction() as cursor:
             cursor.execute(
@@ -189,11 +189,11 @@ class Ledger:
             return cursor.rowcount > 0
 
     def knows(self, fingerprint: Fingerprint) -> bool:
-        """Whether files that look like this were taken or rejected; one look-up, no file is read."""
+        """Return True if files that look like this were taken or rejected; one look-up, no file is read."""
         return self._exists("fingerprint = ?", json.dumps(fingerprint))
 
     def knows_frame(self, stem: str, image_digest: str, text_digest: str) -> bool:
-        """Whether this stem with these very bytes was taken or rejected."""
+        """Return True if this stem with these very bytes was taken or rejected."""
         where = "stem = ? AND image_digest IS ? AND text_digest IS ?"
         return self._exists(where, storable(stem), image_digest, text_digest)
 
@@ -239,7 +239,7 @@ class Ledger:
             self._require_change(cursor, f"SEQ {seq} is not a taken frame")
 
     def known_image(self, stem: str, image_digest: str) -> bool:
-        """Whether a frame with this image was taken, and not lost: a late edit of its text makes no new frame."""
+        """Return True if a frame with this image was taken and not lost; a late edit of its text makes no new frame."""
         where = "stem = ? AND image_digest = ? AND seq NOT NULL AND state != 'QUARANTINED'"
         return self._exists(where, storable(stem), image_digest)
 
@@ -251,7 +251,7 @@ class Ledger:
             return [stored_row(values) for values in rows.fetchall()]
 
     def current_run(self) -> list[tuple[str, str]]:
-        """What the present run is rebuilt from: (observation_json, decision_json), oldest first.
+        """Records that rebuild the present run: (observation_json, decision_json), oldest first.
 
         HOLDs in a row are counted across runs; so where HOLDs lead up to the run's first frame, the run
         before it is given as well.
@@ -280,7 +280,7 @@ class Ledger:
             return [stored_row(values) for values in rows.fetchall()]
 
     def answers(self) -> list[tuple[bytes | None, bytes]]:
-        """What the answered frames left, in the order of SEQ: (observation_json, decision_json).
+        """Records of the answered frames in the order of SEQ: (observation_json, decision_json).
 
         As bytes, since text that is damaged could not be fetched otherwise.
         """
@@ -321,7 +321,7 @@ class Ledger:
             return delete_rows(cursor, rows)
 
     def size(self) -> LedgerSize:
-        """How many rows and bytes it has. Reads an index of all rows: not for every frame."""
+        """Number of rows and bytes. Reads an index of all rows, so it is not for every frame."""
         with explained(self._path):
             return size_of(self._connection)
 

@@ -1,4 +1,4 @@
-"""What the ledger keeps: claims, rejections and rows."""
+"""Records of the ledger: claims, rejections and rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Fingerprint = tuple[tuple[str | int, ...], ...]
 
 
 class RowState(StrEnum):
-    """How far a frame has come."""
+    """State of a frame in the ledger."""
 
     TAKEN = "TAKEN"
     DECIDED = "DECIDED"
@@ -25,7 +25,7 @@ class RowState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Where one of a frame's files goes; kept so that a crash half-way can be finished."""
+    """Move of one of a frame's files, kept so that it can be finished after a crash."""
 
     source: str
     target: str

@@ -1,4 +1,4 @@
-"""How sure a score is: a calibrated standard deviation, and a distance from what the network was trained on."""
+"""Uncertainty of a score: a calibrated standard deviation, and a distance from the training distribution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NO_LIMIT = 1e30
 
 
 class Certainty(nn.Module):
-    """What is measured after the training and travels with the weights.
+    """Calibration of the uncertainty, measured after the training and stored with the weights.
 
     Two things:
 
@@ -42,7 +42,7 @@ class Certainty(nn.Module):
 
     @property
     def knows_distance(self) -> bool:
-        """Whether `fit_distance` has learned where training frames lie."""
+        """True where `fit_distance` has learned where training frames lie."""
         return bool(self.limit < _NO_LIMIT)
 
     def sigma(self, scores: Tensor, log_sigma: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class Certainty(nn.Module):
         return torch.sqrt(0.5 * share)
 
     def is_strange(self, features: Tensor) -> Tensor:
-        """Whether frames are unlike what the network was trained on, bool (B,)."""
+        """Return True if frames are unlike what the network was trained on, bool (B,)."""
         return self.distance(features) > self.limit
 
     @torch.no_grad()

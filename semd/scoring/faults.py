@@ -33,7 +33,7 @@ _TYPICAL_SHARE = 1.0 / 3.0
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What was measured on a frame without the network.
+    """Faults of a frame, measured without the network.
 
     Attributes:
         structure_grey: standard deviation in grey levels of what is in the frame.
@@ -47,12 +47,12 @@ class Faults:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing stands out that an eye could recognise: an expert's 0."""
+        """True where nothing stands out that an eye could recognise: an expert's 0."""
         return self.structure_grey < _UNRECOGNISABLE_GREY
 
     @property
     def flags(self) -> frozenset[QualityFlag]:
-        """Why a score is not to be trusted."""
+        """Quality flags that follow from the faults."""
         found = {
             QualityFlag.BLANK: self.structure_grey < LEAST_STRUCTURE_GREY,
             QualityFlag.SATURATED: self.clipped_share > MOST_CLIPPED,
@@ -121,7 +121,7 @@ class _Shared:
 
 
 def _shared(strips: NDArray[Any]) -> _Shared:
-    """What distant strips have in common, slow changes taken off.
+    """Common part of distant strips, with slow changes subtracted.
 
     Args:
         strips: means across each strip, float32 (length, strips).

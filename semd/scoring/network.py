@@ -54,7 +54,7 @@ class Architecture:
         fold: side of the square of pixels folded into channels; 1 leaves the picture alone.
         magnification: how the head is told the magnification, or `none`.
         replicas: number of heads.
-        spectrum: whether the heads are told of the power spectrum.
+        spectrum: True where the heads are told of the power spectrum.
     """
 
     backbone: Backbone = "resnet18"
@@ -71,7 +71,7 @@ PAPER = Architecture(height_px=240, width_px=320, fold=1, magnification="linear"
 
 
 class Replicas(NamedTuple):
-    """What the heads say of a batch.
+    """Outputs of the replica heads for a batch.
 
     Attributes:
         scores: float32 (B, K), not clamped.
@@ -137,7 +137,7 @@ class ScoringNetwork(nn.Module):
         nn.init.constant_(cast("_ReplicaLayer", self.layers[-1]).bias, _MIDDLE_SCORE)
 
     def extract(self, images: Tensor) -> Tensor:
-        """What the convolutions make of standardised images, float (B, 1, H, W), H and W even: float32 (B, 512)."""
+        """Features of standardised images, float (B, 1, H, W), H and W even: float32 (B, 512)."""
         return cast("Tensor", self.backbone(self.fold(images))).float()
 
     def see(self, images: Tensor, engine: FeatureEngine | None = None) -> Tensor:
@@ -158,11 +158,11 @@ class ScoringNetwork(nn.Module):
         return torch.cat([seen[:, : self.features], mirrored(seen[:, self.features :])], dim=1)
 
     def is_strange(self, seen: Tensor) -> Tensor:
-        """Whether frames are unlike those of the training, by the convolutions' features: bool (B,)."""
+        """Return True if frames are unlike those of the training, by the convolutions' features: bool (B,)."""
         return self.certainty.is_strange(seen[:, : self.features])
 
     def judge(self, seen: Tensor, magnification: Tensor) -> Replicas:
-        """What `see` gave, and magnification in x, float (B,), to what the heads say."""
+        """Map features, as `extract_features` gives them, and magnification in x, float (B,), to the heads' outputs."""
         # The small heads gain nothing from half precision, and scores near the threshold must not be rounded.
         with torch.autocast(seen.device.type, enabled=False):
             shares = torch.softmax(seen[:, : self.features], dim=1) * self.features

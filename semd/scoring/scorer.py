@@ -50,7 +50,7 @@ class Scorer:
 
     @property
     def engine(self) -> FeatureEngine:
-        """What runs the convolutions."""
+        """Engine of the convolutions."""
         return self._engine
 
     def warm_up(self) -> None:

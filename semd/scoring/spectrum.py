@@ -1,4 +1,4 @@
-"""What the power spectrum of a frame says of its blur.
+"""Power spectrum of a frame, by ring and sector: blur leaves dark rings in it.
 
 A disc of defocus multiplies the spectrum of a field by its own, whose zeros lie at radii that are inverse to its
 diameter, whatever the field: blur is read off the spectrum almost directly, and from all pixels at once. The spectrum
@@ -40,7 +40,7 @@ _CLOSE = 1e-3
 
 
 class _Rings(NamedTuple):
-    """How the spectrum of pictures of one size falls into cells of rings and sectors.
+    """Assignment of the spectrum of images of one size to rings and sectors.
 
     Attributes:
         window: float32 (H, W), of unit energy.
@@ -75,7 +75,7 @@ def log_spectrum(images: Tensor) -> Tensor:
 
 
 def mirrored(spectra: Tensor) -> Tensor:
-    """What `log_spectrum` gives for the same frames seen in a mirror, float32 (B, SPECTRUM_VALUES).
+    """Log spectrum of the mirrored frames, float32 (B, SPECTRUM_VALUES).
 
     Either mirror will do: turned upside down, a spectrum is the same.
     """
@@ -84,7 +84,7 @@ def mirrored(spectra: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _mirror_order() -> Tensor:
-    """Where each value in the mirror is found: the first sector stays, the others change sides."""
+    """Index of each value of the mirrored spectrum: the first sector stays, the others change sides."""
     order: list[int] = []
     for radii, sectors in ((RADII, SECTORS), (TILE_RADII, TILE_SECTORS)):
         start = len(order)

@@ -45,7 +45,7 @@ class SpectrumReader(nn.Module):
         self.spread.copy_(spectra.std(dim=0).clamp_min(_LEAST_SPREAD))
 
     def forward(self, spectra: Tensor) -> Tensor:
-        """What the heads are told, at least 0: see the class."""
+        """Features for the heads, at least 0; see the class."""
         values = (spectra - self.centre) / self.spread
         whole, tiles, levels = torch.split(values, [_WHOLE, _TILES, LEVELS], dim=1)
         rings = self.whole(whole.view(-1, RADII, SECTORS).transpose(1, 2)).flatten(1)

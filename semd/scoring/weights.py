@@ -36,7 +36,7 @@ def weights_to_bytes(
 
 
 def _halves(name: str, value: Tensor) -> bool:
-    """Whether a tensor loses nothing in half precision: weights do not, measured spreads would."""
+    """Return True if a tensor loses nothing in half precision: weights do not, measured spreads would."""
     return value.is_floating_point() and not name.startswith("certainty.")
 
 

@@ -1,1 +1,1 @@
-"""What every long-running process needs: logs, notification, hang guard, signals, metrics, storage, failpoints."""
+"""Services of a long-running process: logs, notification, hang guard, signals, metrics, storage, failpoints."""

@@ -78,7 +78,7 @@ class Spot:
         part: the process.
         where: what it is doing there.
         durable: what survives the death of the process, or of the computer, at this point.
-        is_write: whether a full disk can show here.
+        is_write: True where a full disk can show here.
     """
 
     part: Part

@@ -50,7 +50,7 @@ class PatientFileHandler(logging.handlers.RotatingFileHandler):
         self._next_attempt_s = float("-inf")
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:
-        """Whether the record would make the file too large, and it is time to try."""
+        """Return True if the record would make the file too large, and it is time to try."""
         return self._monotonic_s() >= self._next_attempt_s and bool(super().shouldRollover(record))
 
     def doRollover(self) -> None:

@@ -1,4 +1,4 @@
-"""What the service manager (systemd) is told: ready, alive, stopping; and the mark of progress that stands behind it.
+"""Notification of the service manager (systemd): ready, alive, stopping; and the mark of progress behind it.
 
 The protocol is `sd_notify(3)`: datagrams of `KEY=value` lines to the socket that `NOTIFY_SOCKET` names. It is spoken by
 the main loop alone, never by a thread or timer of its own: a loop that hangs must fall silent.

@@ -97,7 +97,7 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True, points: W
     Args:
         path: the file; a reader sees the old content or the new, never half of it.
         data: the content.
-        durable: whether it must survive a power cut once this returns.
+        durable: True where it must survive a power cut once this returns.
         points: its failpoints, if it has any.
 
     Raises:

@@ -1,4 +1,4 @@
-"""When which fault happens: as listed, or at random from a seed."""
+"""Schedule of faults: as listed, or at random from a seed."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from semd.simulator.sem_link import Command, HungUpError, SemLink
 
 
 class LinkFault(StrEnum):
-    """What goes wrong with one command."""
+    """Fault of one command."""
 
     LOST = "lost"
     RESET_BEFORE = "reset-before"

@@ -19,7 +19,7 @@ from semd.simulator.frame_writer import FrameWriter, encode_image
 
 
 class WriterFault(StrEnum):
-    """What goes wrong with one pair."""
+    """Fault of one pair."""
 
     GROWING = "growing"
     REPLACED = "replaced"

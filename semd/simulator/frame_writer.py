@@ -1,4 +1,4 @@
-"""How the virtual NanoStation saves a frame: image and parameter text, in every manner the protocol names."""
+"""Frame writer of the virtual NanoStation: image and parameter text, in every way that the protocol names."""
 
 from __future__ import annotations
 

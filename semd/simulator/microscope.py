@@ -22,7 +22,7 @@ _HALF_WINDOW_U = 30.0
 
 @dataclass(frozen=True, slots=True)
 class KnobLimits:
-    """Where the knobs end.
+    """Ends of the knobs.
 
     Attributes:
         wd_mm: lowest and highest working distance in mm.
@@ -37,7 +37,7 @@ class KnobLimits:
 
 @dataclass(frozen=True, slots=True)
 class Imperfections:
-    """What keeps a real instrument from doing exactly as told.
+    """Imperfections that keep a real instrument from obeying exactly.
 
     Attributes:
         backlash_u: lens hysteresis: the working distance lags by this much behind the last direction of

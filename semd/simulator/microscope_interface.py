@@ -1,4 +1,4 @@
-"""What training and closed-loop evaluation ask of a microscope, simulated or real."""
+"""Interface of a microscope, simulated or real, for training and closed-loop evaluation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Shot:
         image: uint8 (480, 640), grey.
         parameters: what its parameter text would say.
         quality: true focus quality 1..10; not a number where nobody knows.
-        exposure_ok: whether brightness and contrast suit the field, by the truth; False where nobody knows.
+        exposure_ok: True where brightness and contrast suit the field, by the truth; False where nobody knows.
         wd_error_mm: working distance less the focused one; not a number where nobody knows.
     """
 

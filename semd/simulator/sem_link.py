@@ -21,7 +21,7 @@ class HungUpError(Exception):
 
 
 class CommandHandler(Protocol):
-    """What the SEM does with a command. A returned function is run after the answer went out: the scan."""
+    """The SEM's handler of a command. A returned function runs after the answer was sent: the scan."""
 
     def on_action(self, action: Action) -> Callable[[], None]:
         """Apply an action (text dialect)."""
@@ -32,7 +32,7 @@ class CommandHandler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What the client asks for, and what is said when it was done.
+    """A command of the client and the answer to it.
 
     Attributes:
         id: of the action; empty in the `aisem` dialect, which has none.

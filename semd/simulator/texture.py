@@ -52,7 +52,7 @@ def fractal(
 def past_an_edge_px(
     rng: np.random.Generator, shape: tuple[int, int], windings_px: tuple[float, ...], finest_px: float
 ) -> Picture:
-    """How far pixels lie past an edge through the middle in a random direction, float32 of `shape`, negative before it.
+    """Distance of pixels past an edge through the middle in a random direction, float32 of `shape`, negative before it.
 
     Args:
         rng: source of randomness.

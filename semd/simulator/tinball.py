@@ -12,7 +12,7 @@ from semd.simulator.texture import Picture, fractal
 
 @dataclass(frozen=True, slots=True)
 class BallLook:
-    """How a ball's surface emits.
+    """Emission of a ball's surface.
 
     Attributes:
         body: emission of a surface seen head-on.

@@ -35,7 +35,7 @@ _SNR_RAMP = (0.5, 1.5)
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What is true about a frame.
+    """Ground truth of a frame.
 
     Attributes:
         true_score: continuous expert score, 0..10.
@@ -59,7 +59,7 @@ class Truth:
 def recognisability(
     signal: Picture, focused: Picture, detector: Detector, brightness: float, contrast: float, blur_px: float
 ) -> float:
-    """How far the frame can be recognised at all, 0..1 (step 2 of the rule).
+    """Recognisability of the frame, 0..1 (step 2 of the rule).
 
     Args:
         signal: blurred, noise-free emission of the frame, float32 (480, 640).
@@ -90,7 +90,7 @@ def recognisability(
 
 
 def brightness_contrast_ok(focused: Picture, detector: Detector, brightness: float, contrast: float) -> bool:
-    """Whether brightness and contrast suit the field, judged on its noise-free rendering in focus.
+    """Return True if brightness and contrast suit the field, judged on its noise-free rendering in focus.
 
     Good means: at most 3 % of the pixels clipped, mean level within 60..195, the 2nd to 98th percentile at
     least 80 grey levels apart, and that at least 3 times the noise.

@@ -19,7 +19,7 @@ _HIGH_PLACE = int(np.ceil(0.98 * SAMPLES)) - 1
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """What is measured on B frames, and what is true about them; float64 (B,) each unless said.
+    """Measurements and ground truth of B frames; float64 (B,) each unless said.
 
     Attributes:
         score: as the scoring machine would say, 0..10.
@@ -126,7 +126,7 @@ def _gradient(scenes: Scenes, blur: Column, gain: Column, sigma: Column) -> Colu
 
 
 def _seen(scenes: Scenes, blur: Column, ideal: Column, sigma: Column) -> Column:
-    """How far the frames can be recognised at all, 0..1: `truth.recognisability` for B scenes, but for its detail.
+    """Recognisability of the frames, 0..1: `truth.recognisability` for B scenes, without its term for detail.
 
     The emission has no places, so no detail apart from its contrast: fields with nothing to focus on are not drawn
     here. On rendered fields that have something, at a low dose and any settings, the factor for detail above the noise

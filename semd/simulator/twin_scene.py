@@ -71,7 +71,7 @@ class Scenes:
         score_exposure_loss: points it takes off per unit of the exposure's defect.
         low_u: lower limit of the working distance, in u from the start.
         high_u: upper limit.
-        wd_only: whether only the working distance is controlled.
+        wd_only: True where only the working distance is controlled.
     """
 
     emission: Column
@@ -118,7 +118,7 @@ class Scenes:
 
 @dataclass(frozen=True, slots=True)
 class SceneRanges:
-    """How varied the scenes are; the rest of the ranges stands beside each draw.
+    """Ranges of the scenes; the rest of the ranges stands beside each draw.
 
     Attributes:
         nearest_start_u: smallest distance of the start from focus.

@@ -26,12 +26,12 @@ _PIXELS = 640 * 480
 
 @dataclass(frozen=True, slots=True)
 class TwinTruth:
-    """What is true about B frames.
+    """Ground truth of B frames.
 
     Attributes:
         score: the expert's score, float64 (B,).
         start_score: what it would be now with the knobs as they were at the start: the focus walks by itself.
-        exposure_ok: whether brightness and contrast suit the field, bool (B,).
+        exposure_ok: True where brightness and contrast suit the field, bool (B,).
     """
 
     score: Column
@@ -89,7 +89,7 @@ class TwinStand:
         return take_frames(self.scenes, wd_u + lag_u, brightness, contrast, self._rules.exposure, self._rng)
 
     def observation(self, row: int, name: str) -> Observation:
-        """What the daemon would measure on the last frame of one microscope."""
+        """Observation of one microscope's last frame, as the daemon would measure it."""
         frames = self._frames
         wd_mm, brightness, contrast = (float(value) for value in self._knobs[row])
         return Observation(

@@ -1,4 +1,4 @@
-"""What training asks of an environment: many microscopes at once, in plain arrays.
+"""Interface of an environment for training: many microscopes at once, in plain arrays.
 
 An episode that ends starts anew within the same step, and `VectorStep` carries both the state it ended in and
 the state the next one starts from. So no step that belongs to two episodes ever reaches the replay buffer.

@@ -24,7 +24,7 @@ _TIMES_FULL = 3
 
 @dataclass(frozen=True, slots=True)
 class CampaignSpec:
-    """What to do to whom.
+    """Settings of a crash campaign.
 
     Attributes:
         layouts, dialects: one bench for each pair.

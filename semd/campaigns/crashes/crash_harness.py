@@ -32,7 +32,7 @@ _LOGS = {Part.DAEMON: "daemon.log", Part.MIDDLE_CLIENT: "middle-client.log"}
 
 @dataclass(slots=True)
 class Bench:
-    """What a run of the bench sees and does.
+    """Directories, processes and the SEM of one crash run.
 
     Attributes:
         directory: of everything.
@@ -96,7 +96,7 @@ class Bench:
             raise StorageError(f"the {part} ended with status {child.returncode}; see {self._errors(part)}")
 
     def is_dead(self, part: Part) -> bool:
-        """Whether a process has ended."""
+        """Return True if a process has ended."""
         return self._children[part].poll() is not None
 
     def until(self, condition: Callable[[], bool], what: str, *, alive: tuple[Part, ...] = tuple(Part)) -> None:
@@ -124,16 +124,16 @@ class Bench:
             time.sleep(_LOOK_S)
 
     def ended(self) -> int:
-        """How many frames have ended: action files, and reason files of frames that get none."""
+        """Number of frames that have ended: action files, and reason files of frames without one."""
         actions = sum(1 for _ in self.config.actions.directory.rglob("action-*.txt*"))
         return actions + sum(1 for _ in (self.config.state.directory / "quarantine").glob("*.reason.txt"))
 
     def pending(self) -> int:
-        """How many actions are not dealt with."""
+        """Number of pending actions."""
         return sum(1 for _ in self.config.actions.directory.glob("action-*.txt"))
 
     def springs(self, part: Part) -> int:
-        """How often a trap has sprung in a process, in all its lives."""
+        """Number of times a failpoint was hit in a process, over all its restarts."""
         path = self._errors(part)
         return path.read_text("utf-8", "replace").count(" springs\n") if path.exists() else 0
 

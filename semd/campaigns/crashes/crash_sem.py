@@ -69,7 +69,7 @@ class BenchSem:
         transcripts: what each connection received.
         connected_at_s: when each connection said its first word (monotonic).
         dropped_at_s: when the last connection was cut on purpose, or None.
-        cut_next: whether the next command's connection is to be cut before the answer.
+        cut_next: True where the next command's connection is to be cut before the answer.
         finishing: set when no more frames are wanted.
         stopping: set to end `serve`.
     """

@@ -1,4 +1,4 @@
-"""What became of every frame: counted from the directories and from what the SEM received, and nothing else."""
+"""Fate of every frame, counted from the directories and from the bytes that the SEM received alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AISEM_MOVE = re.compile(rb"WDMAG,[0-9.]+,([0-9]+)")
 
 @dataclass(frozen=True, slots=True)
 class FrameFate:
-    """What became of one frame.
+    """Fate of one frame.
 
     Attributes:
         frame: as it was saved.
@@ -31,10 +31,10 @@ class FrameFate:
         records: reason files in quarantine; None where it deserves none.
         applied: how often the SEM carried its action out.
         sent: how often the SEM received it; more often than applied only in the text dialect, by its rules.
-        changed: whether it was sent again with other bytes.
-        claimed: whether the Middle Client says that the SEM has it: its file lies in `sent`. Not where it moves nothing
-            in the aisem dialect: a frame that shows the target is all that the protocol asks for then.
-        differs: whether its answer is another than that of a daemon that never died.
+        changed: True where it was sent again with other bytes.
+        claimed: True where the Middle Client says that the SEM has it: its file lies in `sent`. False for an action of
+            the aisem dialect that moves nothing: a frame that shows the target is all that the protocol asks for then.
+        differs: True where its answer is another than that of a daemon that never died.
     """
 
     frame: SavedFrame
@@ -125,14 +125,14 @@ def _is_claimed(sem: BenchSem, path: Path, data: bytes) -> bool:
 
 
 def _quarantine_key(frame: SavedFrame) -> str:
-    """What stands before the `~` of its files in quarantine."""
+    """Prefix before the `~` of its files in quarantine."""
     if frame.kind == "damaged image":
         return frame.identity[:8]
     return digest(f"{digest(frame.image)}{digest(frame.text)}".encode())[:8]
 
 
 def _received(sem: BenchSem) -> tuple[Counter[str], set[str]]:
-    """How often each action came whole, by id or by magnification, and those that came with different bytes."""
+    """Arrivals of each whole action, by id or by magnification, and those that arrived with different bytes."""
     counts: Counter[str] = Counter()
     bodies: dict[str, set[bytes]] = {}
     for transcript in sem.transcripts:

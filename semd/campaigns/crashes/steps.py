@@ -1,4 +1,4 @@
-"""What is done to the processes of one bench, step by step."""
+"""Steps of a crash run: each does something to the processes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Step:
 
     @property
     def is_fine(self) -> bool:
-        """Whether nothing went wrong."""
+        """True where nothing went wrong."""
         return not (self.trouble or self.lost or self.doubled or self.applied_twice or self.invented or self.differing)
 
 

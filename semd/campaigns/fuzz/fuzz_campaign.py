@@ -29,7 +29,7 @@ _SAVE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class FuzzSpec:
-    """What to do.
+    """Settings of the campaign.
 
     Attributes:
         inputs: at least so many in all, dealt out by the targets' shares.
@@ -56,7 +56,7 @@ class FuzzSpec:
 
 @dataclass(slots=True)
 class _Known:
-    """What the campaign knows, kept in a file between sittings."""
+    """State of the campaign, kept in a file between sittings."""
 
     done: dict[str, set[int]] = field(default_factory=dict)
     figures: dict[str, Figures] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a fuzzing campaign found, as a table and as files."""
+"""Report of a fuzzing campaign, as a table and as files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FuzzReport:
     Attributes:
         seed, corpus_sha256: make the inputs again.
         seconds: wall-clock time, over all sittings.
-        interrupted: whether there is more to do.
+        interrupted: True where there is more to do.
         memory_mb, limit_s: what an input may take.
         figures: by target.
         findings: one of each fault.
@@ -68,7 +68,7 @@ class FuzzReport:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was found."""
+        """True where nothing was found."""
         return not self.findings
 
     def as_json(self) -> dict[str, Any]:
@@ -128,5 +128,5 @@ class FuzzReport:
 
 
 def fault_of(finding: Finding) -> str:
-    """What makes two findings the same fault."""
+    """Identity of a fault: two findings with the same one are the same fault."""
     return f"{finding.target}: {finding.kind}: {finding.where}"

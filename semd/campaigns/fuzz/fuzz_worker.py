@@ -56,7 +56,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Block:
-    """What a run of inputs of one target gave.
+    """Result of a block of inputs for one target.
 
     Attributes:
         inputs: fed.
@@ -138,7 +138,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _ran_out(error: BaseException) -> bool:
-    """Whether the memory cap is behind it, also where it was taken for a damaged file."""
+    """Return True if the memory cap is behind it, also where it was taken for a damaged file."""
     return any(isinstance(link, MemoryError) or getattr(link, "code", 0) == _OUT_OF_MEMORY for link in _chain(error))
 
 
@@ -158,7 +158,7 @@ def find_targets(table: str) -> dict[str, Target]:
 
 
 class _At:
-    """How many inputs were begun and the number of the present one, where they outlive this process."""
+    """Number of inputs begun and the number of the present one, kept where they outlive the process."""
 
     def __init__(self, path: Path) -> None:
         path.write_bytes(bytes(16))

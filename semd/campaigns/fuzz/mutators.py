@@ -32,7 +32,7 @@ def make_input(target: str, corpus: Sequence[bytes], seed: int, index: int, *, i
         corpus: at least one file.
         seed: of the campaign.
         index: 0..
-        is_text: whether lines and numbers are twisted besides bytes.
+        is_text: True where lines and numbers are twisted besides bytes.
     """
     if index < len(corpus):
         return corpus[index]

@@ -1,4 +1,4 @@
-"""What is fuzzed: every reader of bytes from outside, with what it promises.
+"""Fuzz targets: every reader of bytes from outside, with the promise that it makes.
 
 A reader may give a result that keeps its promise, or raise one of our errors. Anything else is a finding.
 """
@@ -53,7 +53,7 @@ class Target:
     Attributes:
         name: of it, and of its folder in the corpus unless `corpus` names another.
         share: of all inputs, in parts.
-        is_text: whether lines and numbers are twisted besides bytes.
+        is_text: True where lines and numbers are twisted besides bytes.
         open: makes the reader; given a folder of its own, for those that read files.
         finish: the last touch of an input, so that it gets past a checksum, or into a file around it.
         corpus: folder in the corpus.

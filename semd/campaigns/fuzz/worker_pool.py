@@ -44,7 +44,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of a task.
+    """Result of a job.
 
     Attributes:
         task: see there.
@@ -59,7 +59,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How workers are started; see `FuzzSpec`."""
+    """Settings that workers are started with; see `FuzzSpec`."""
 
     table: str
     corpus: Path
@@ -204,7 +204,7 @@ class _Worker:
         return self._process.stdout
 
     def _at(self) -> tuple[int, int]:
-        """How many inputs it has begun in all, and the number of the present one; zeros before the first."""
+        """Number of inputs begun in all, and the number of the present one; zeros before the first."""
         try:
             raw = (self._folder / AT_FILE).read_bytes()
         except FileNotFoundError:

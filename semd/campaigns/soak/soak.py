@@ -29,7 +29,7 @@ _BYTES_PER_FRAME = 12_000
 
 @dataclass(frozen=True, slots=True)
 class SoakSpec:
-    """What to do.
+    """Settings of the campaign.
 
     Attributes:
         frames: to be saved.

@@ -1,4 +1,4 @@
-"""What a soak showed: the fate of every frame, and whether anything grew."""
+"""Report of a soak: the fate of every frame, and the growth of memory, files and threads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Growth:
 
     @property
     def is_flat(self) -> bool:
-        """Whether it grew by less than a twentieth; less than one handle or thread is none."""
+        """True where it grew by less than a twentieth; less than one handle or thread is none."""
         return self.share < _MOST_GROWTH or (self.what in ("handles", "threads") and self.after - self.before < 1.0)
 
 
@@ -52,7 +52,7 @@ class SoakReport:
         frames: asked for.
         fates: of those that were written.
         seconds: from the first to the end of the last.
-        interrupted: whether Ctrl+C ended it.
+        interrupted: True where Ctrl+C ended it.
         stalled: why it was given up; empty when it was not.
         kills: processes killed on purpose.
         writer_faults, link_faults: how often each was played.
@@ -73,13 +73,13 @@ class SoakReport:
 
     @property
     def lossless(self) -> bool:
-        """Whether all frames were written and each ended once."""
+        """True where all frames were written and each ended once."""
         fates = self.fates
         return fates.written == self.frames and not (fates.lost or fates.duplicated or self.interrupted)
 
     @property
     def flat(self) -> bool:
-        """Whether it can be told that nothing grew."""
+        """True where it can be told that nothing grew."""
         return bool(self.growth) and all(growth.is_flat for growth in self.growth)
 
     @property
@@ -149,7 +149,7 @@ class SoakReport:
 
 
 def growth_of(samples: Sequence[Sample], frames: int) -> tuple[Growth, ...]:
-    """What grew after the warm-up, in the longest life of each process; nothing where there are too few samples."""
+    """Growth after the warm-up, in the longest life of each process; empty where there are too few samples."""
     found: list[Growth] = []
     warm = [sample for sample in samples if sample.ended >= _WARM_UP * frames]
     for process in dict.fromkeys(sample.process for sample in warm):

@@ -33,7 +33,7 @@ _QUARANTINE_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Fates:
-    """What became of the frames.
+    """Fates of the frames.
 
     Attributes:
         written: saved so far.
@@ -131,7 +131,7 @@ class SoakSem:
             note.unlink(missing_ok=True)
 
     def fates(self) -> Fates:
-        """What became of the frames that were written."""
+        """Fates of the frames that were written."""
         numbers = range(self.written)
         due = self._writer.ends
         ended = [number for number in numbers if number in self.answers or number in self.quarantined]

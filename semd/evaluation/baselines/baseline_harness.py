@@ -50,7 +50,7 @@ class Bench:
             side of the start, where the knob goes so far; the same for everybody.
         frames: frames scanned so far.
         dose: detected electrons per pixel at emission 1, summed over these frames.
-        overrun: whether more frames were asked for than the budget holds.
+        overrun: True where more frames were asked for than the budget holds.
     """
 
     def __init__(self, microscope: VirtualMicroscope, budget: int = FRAME_BUDGET) -> None:
@@ -115,7 +115,7 @@ class Bench:
         return self.scan()
 
     def end_truth(self) -> Truth:
-        """What is true of where the knobs were left: of the last frame, or else of the one the user would take next."""
+        """Truth at the final settings: of the last frame, or else of the one that the user would take next."""
         last, knobs = self._last, (self.wd_mm, self.brightness, self.contrast)
         if last is not None and (last.wd_mm, last.brightness, last.contrast) == knobs:
             return last.truth

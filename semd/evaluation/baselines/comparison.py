@@ -13,7 +13,7 @@ from semd.simulator.field import Sample
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where a run starts: the same for every method, but for brightness and contrast (see `Scenario.microscope`)."""
+    """Start of a run: the same for every method, but for brightness and contrast (see `Scenario.microscope`)."""
 
     scenario: Scenario
     sample: Sample
@@ -44,7 +44,7 @@ class Comparison:
         scenarios: noise settings in the order of the tables.
         entrants: methods in the order of the rows.
         trials: the runs; every method has one from each start.
-        interrupted: whether Ctrl+C left starts out.
+        interrupted: True where Ctrl+C left starts out.
     """
 
     scenarios: tuple[Scenario, ...]

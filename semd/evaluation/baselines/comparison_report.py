@@ -47,7 +47,7 @@ def as_json(comparison: Comparison) -> dict[str, object]:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """How to read the table, and what did not run through."""
+    """Notes on the table, and the methods that failed."""
     found = [
         "* focus only: brightness and contrast start, and stay, at the field's optimum in every setting.",
         f"sharp: ran through within {FRAME_BUDGET} frames, believes in its focus, and the true score is at least "

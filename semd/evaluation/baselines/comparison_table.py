@@ -24,7 +24,7 @@ class Row:
         sample: of the cell, or "all".
         magnification: of the cell, or 0 for all.
         method: its name.
-        focus_only: whether it started with good brightness and contrast, which it leaves alone.
+        focus_only: True where it started with good brightness and contrast, which it leaves alone.
         runs: number of runs.
         median_frames, p95_frames: of all runs.
         sharp: share that ran through with a true score of at least 9.
@@ -73,7 +73,7 @@ def cell_rows(comparison: Comparison, scenario: Scenario) -> list[Row]:
 
 
 def verdict(rows: Sequence[Row]) -> str | None:
-    """Whether ours needs fewer frames than every other row at equal or higher success, and if not, where.
+    """Return True if ours needs fewer frames than every other row at equal or higher success, and if not, where.
 
     Success is the share of sharp pictures: what the others do not set is not held against them. Returns None
     where there is nothing to compare.
@@ -89,7 +89,7 @@ def verdict(rows: Sequence[Row]) -> str | None:
 
 
 def _not_beaten(row: Row, ours: Row) -> str | None:
-    """What a method has before ours; None where ours has fewer frames at equal or higher success."""
+    """Advantage of a method over ours; None where ours needs fewer frames at equal or higher success."""
     if row.median_frames > ours.median_frames and row.sharp <= ours.sharp:
         return None
     frames = "fewer" if row.median_frames < ours.median_frames else "more"

@@ -37,7 +37,7 @@ class Mapfost:
         """Load the package.
 
         Args:
-            calibrated: whether the aperture is calibrated once at each magnification, on fields set aside and frames
+            calibrated: True where the aperture is calibrated once at each magnification, on fields set aside and frames
                 that do not count; otherwise it is the package's default.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Who takes part: every method by name, with what it needs to be made."""
+"""The methods compared, by name, each with its constructor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Entrant:
 
     Attributes:
         name: in tables, files and `--peers`.
-        focus_only: whether it leaves brightness and contrast alone, and so starts with good ones.
+        focus_only: True where it leaves brightness and contrast alone, and so starts with good ones.
         peer: the method; None where it cannot be made here.
         absent: why it cannot, None where it can.
     """

@@ -15,7 +15,7 @@ GAVE_UP = "gave up"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended.
+    """Outcome of a run.
 
     Attributes:
         frames: frames scanned.
@@ -23,7 +23,7 @@ class Outcome:
         true_score: ground truth of the settings the run ended with.
         start_true_score: ground truth of the start.
         wd_error_u: distance from the true focus at the end in depths of field (`Optics.focus_unit_mm`), >= 0.
-        brightness_contrast_ok: whether brightness and contrast ended in their good range.
+        brightness_contrast_ok: True where brightness and contrast ended in their good range.
         dose: detected electrons per pixel at emission 1, summed over the frames.
     """
 
@@ -37,17 +37,17 @@ class Outcome:
 
     @property
     def sharp(self) -> bool:
-        """Whether the run ran through and the focus is right by the truth."""
+        """True where the run ran through and the focus is right by the truth."""
         return self.failure is None and self.true_score >= GOOD_SCORE
 
     @property
     def sharp_and_exposed(self) -> bool:
-        """Whether brightness and contrast are right, too."""
+        """True where brightness and contrast are right, too."""
         return self.sharp and self.brightness_contrast_ok
 
     @property
     def worse(self) -> bool:
-        """Whether the run ended worse than it began."""
+        """True where the run ended worse than it began."""
         return self.true_score < self.start_true_score
 
 

@@ -1,4 +1,4 @@
-"""What the methods are put through: the noise settings, and how a run starts in each."""
+"""Scenarios of the comparison: noise settings, and the start of a run in each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Scenario:
         title: in words.
         electrons: detected electrons per pixel at emission 1; None leaves what the seed draws, 80..800.
         imperfections: of the instrument.
-        exposure_off: whether brightness and contrast start anywhere in 10..90, for methods that set them.
+        exposure_off: True where brightness and contrast start anywhere in 10..90, for methods that set them.
     """
 
     key: str

@@ -38,7 +38,7 @@ class Track(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ControlPlan:
-    """What to run.
+    """Settings of the evaluation.
 
     Attributes:
         kinds: sample and magnification of each cell.

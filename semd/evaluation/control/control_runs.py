@@ -26,7 +26,7 @@ KEPT_RUNS = "runs.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What runs are played on.
+    """Sample and magnification that runs are played on.
 
     Attributes:
         sample: kind of sample.
@@ -42,7 +42,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What the tables call it."""
+        """Name in the tables."""
         if self.micrograph is not None:
             return self.micrograph.stem
         return "hollow" if self.hollow == "force" else self.sample
@@ -117,7 +117,7 @@ def _play_all(runs: Sequence[Run], models: Path | None, workers: int) -> Iterato
 
 
 def _digest(models: Path | None) -> str:
-    """What the outcome of a run depends on beside cell and seed."""
+    """Digest of everything that a run's outcome depends on beside cell and seed."""
     rules = repr(simulator_rules(1, 1.0))
     return hashlib.sha256(f"{models_digest(models or default_directory())}\n{rules}".encode()).hexdigest()
 

@@ -25,7 +25,7 @@ GOOD_SCORE = 9.0
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """How a run ended.
+    """Outcome of a run.
 
     Attributes:
         status: the last answer.
@@ -35,7 +35,7 @@ class Episode:
         start_true_score: ground truth of the start.
         wd_error_mm: signed distance from the true focus at the end.
         blur_px: effective blur diameter at the end.
-        brightness_contrast_ok: whether brightness and contrast ended in their good range.
+        brightness_contrast_ok: True where brightness and contrast ended in their good range.
         path: ground truth of every frame's score, the first included.
     """
 
@@ -51,12 +51,12 @@ class Episode:
 
     @property
     def is_good(self) -> bool:
-        """Whether the run ended on a good picture by the truth, whatever it said."""
+        """True where the run ended on a good picture by the truth, whatever it said."""
         return self.true_score >= GOOD_SCORE and self.brightness_contrast_ok
 
     @property
     def success(self) -> bool:
-        """Whether the run said DONE and the truth agrees."""
+        """True where the run said DONE and the truth agrees."""
         return self.status is Status.DONE and self.is_good
 
 

@@ -48,7 +48,7 @@ class RewardGrid:
     rewards: dict[str, NDArray[np.float64]]
 
     def best_is_good(self, name: str) -> bool:
-        """Whether the setting with the highest reward is a good one."""
+        """Return True if the setting with the highest reward is a good one."""
         return bool(self.good.flat[int(self.rewards[name].argmax())])
 
     def best_offset(self, name: str) -> tuple[float, float]:

@@ -77,7 +77,7 @@ def score_panels(panels: Sequence[Panel], scorer: Scorer) -> list[Panel]:
 
 
 def pairs_in_order(values: Sequence[float], truth: Sequence[float]) -> int:
-    """How many of the pairs of frames a number orders as the truth does."""
+    """Number of pairs of frames that a figure orders as the truth does."""
     pairs = combinations(range(len(truth)), 2)
     return sum((values[one] - values[other]) * (truth[one] - truth[other]) > 0.0 for one, other in pairs)
 

@@ -107,7 +107,7 @@ def measure_doubts(
 
 
 def is_ordinary(frames: LabelledFrames) -> NDArray[np.bool_]:
-    """Which frames of a dataset are ordinary: recognisable, and plain, dark or bright; bool (N,)."""
+    """Mask of a dataset's ordinary frames: recognisable, and plain, dark or bright; bool (N,)."""
     return np.asarray((frames.label > 0) & np.isin(frames.variant, _ORDINARY))
 
 

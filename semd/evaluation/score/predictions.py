@@ -1,4 +1,4 @@
-"""What metrics and networks make of the frames of a dataset."""
+"""Predictions of metrics and networks for the frames of a dataset."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Track(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What one method says of some rows of a dataset.
+    """Predictions of one method for some rows of a dataset.
 
     Attributes:
         score: float64 (R,).
         sigma: standard deviation of the score, float64 (R,); None where the method does not know one.
-        flagged: whether the frame is doubted, bool (R,); None likewise.
+        flagged: True where the frame is doubted, bool (R,); None likewise.
     """
 
     score: NDArray[np.float64]

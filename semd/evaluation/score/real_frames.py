@@ -62,7 +62,7 @@ class FocusTriple:
 
     @property
     def ordered(self) -> bool:
-        """Whether the score rises towards focus."""
+        """True where the score rises towards focus."""
         return all(one < other for one, other in pairwise(self.scores))
 
 
@@ -86,7 +86,7 @@ class BlurSeries:
 
     @property
     def falls(self) -> bool:
-        """Whether every wider disc lowers the score; at an end of the scale it may stay."""
+        """True where every wider disc lowers the score; at an end of the scale it may stay."""
         return all(
             wider < narrower or wider == narrower in (0.0, BEST_SCORE) for narrower, wider in pairwise(self.scores)
         )

@@ -23,7 +23,7 @@ class Row:
 
     Attributes:
         name: the method.
-        published: whether the numbers are the papers'; theirs are of their own frames.
+        published: True where the numbers are the papers'; theirs are of their own frames.
         note: mark of a footnote, or why there are no numbers.
         frames: number of frames.
         by_magnification: RMSE against the integer labels at each magnification.

@@ -65,7 +65,7 @@ class LatencyRow:
     Attributes:
         kind: what runs the network.
         threads: of the convolutions.
-        busy: whether another process kept one core busy.
+        busy: True where another process kept one core busy.
         frame: from the grey frame to the judgement.
         bare: the convolutions alone, the limit of what could be gained around them.
         times_as_fast: eager torch's median of a frame under the same condition over this one's.

@@ -62,7 +62,7 @@ class TwinErrors:
 
     @property
     def beyond(self) -> tuple[str, ...]:
-        """What of the twin's is much smaller or larger."""
+        """Figures of the twin that are much smaller or larger."""
         real, twin = asdict(self.rendered), asdict(self.twin)
         # Written so that an error that is not a number is beyond.
         return tuple(name for name in real if not LEAST_RATIO * real[name] <= twin[name] <= MOST_RATIO * real[name])

@@ -54,7 +54,7 @@ class Likeness:
 
     @property
     def beyond(self) -> tuple[str, ...]:
-        """What differs by more than is tolerated."""
+        """Figures that differ by more than is tolerated."""
         far = [name for name, most in TOLERANCES.items() if self.rms[name] > most]
         return (*far, *(["exposure"] if self.exposure_agrees < LEAST_AGREEMENT else []))
 
@@ -67,7 +67,7 @@ class TwinFindings:
 
     @property
     def is_like(self) -> bool:
-        """Whether every cell is within the tolerances."""
+        """True where every cell is within the tolerances."""
         return not any(cell.beyond for cell in self.cells)
 
     def as_text(self) -> str:

@@ -20,7 +20,7 @@ TWIN_SEED = 88_000
 
 @dataclass(frozen=True, slots=True)
 class TwinRuns:
-    """What was counted.
+    """Counts over the runs.
 
     Attributes:
         episodes: number of runs.

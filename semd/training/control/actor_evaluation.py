@@ -1,4 +1,4 @@
-"""How well an actor does: greedy episodes, counted once each."""
+"""Evaluation of an actor: greedy episodes, counted once each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WITHIN_FRAMES = 25
 
 @dataclass(frozen=True, slots=True)
 class ControlFigures:
-    """What an evaluation found.
+    """Figures of an evaluation.
 
     Attributes:
         episodes: episodes run.

@@ -1,4 +1,4 @@
-"""What the manifest says of a trained control machine."""
+"""Manifest entry of a trained control machine."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def save_checkpoint(run_dir: Path, learner: Ddpg, replay: Replay, progress: dict
 
 
 def has_checkpoint(run_dir: Path) -> bool:
-    """Whether there is a whole checkpoint to go on from."""
+    """Return True if there is a whole checkpoint to go on from."""
     return _find(run_dir) is not None
 
 

@@ -18,7 +18,7 @@ AIM = ExposureRange(max_clipped=0.012, min_level=70.0, max_level=185.0, min_cont
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """How to train; the attributes carry the paper's letters where it has one.
+    """Settings of the training; the attributes carry the paper's letters where it has one.
 
     Attributes:
         n_envs: microscopes that step together.

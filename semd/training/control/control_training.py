@@ -66,7 +66,7 @@ class _Tally:
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a training left.
+    """Result of a training.
 
     Attributes:
         frames: frames taken.
@@ -248,7 +248,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _share(config: TrainingConfig, tally: _Tally) -> float:
-    """How much of the training is done, 0..1."""
+    """Share of the training that is done, 0..1."""
     by_episodes = tally.episodes / config.episodes if config.episodes else 0.0
     return min(1.0, max(tally.frames / config.max_frames, by_episodes))
 

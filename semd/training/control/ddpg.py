@@ -36,7 +36,7 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What an update tells.
+    """Figures of one update.
 
     Attributes:
         td_errors: float32 (K,), y - Q of the batch, for (11).
@@ -139,7 +139,7 @@ class Ddpg:
         return update
 
     def _strayed(self, states: Tensor, own_actions: Tensor) -> Tensor:
-        """What it costs the actor to leave the one it started from; 0 without one."""
+        """Penalty for leaving the actor that the training started from; 0 without one."""
         if self._start is None:
             return torch.zeros(())
         away = (own_actions - self._start(states)) / self.actor.bound

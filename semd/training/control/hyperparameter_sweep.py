@@ -54,11 +54,11 @@ class SweepFindings:
 
     @property
     def failed(self) -> int:
-        """How many failed."""
+        """Number of failed trainings."""
         return sum(each.figures is None for each in self.ended)
 
     def rows(self) -> list[dict[str, Any]]:
-        """What was swept, the figures, the run folder's name, and why it failed."""
+        """Rows of the table: settings, figures, name of the run folder, and the reason of a failure."""
         return [
             {
                 **each.trial.swept,
@@ -156,7 +156,7 @@ def train_trial(config: TrainingConfig, run_dir: Path) -> None:
 
 
 def _task(config: TrainingConfig, run_dir: str) -> str:
-    """What a worker does; returns why the training failed, or nothing."""
+    """Train in a worker; returns the reason that the training failed, or nothing."""
     try:
         train_trial(config, Path(run_dir))
     except (SemdError, OSError) as error:

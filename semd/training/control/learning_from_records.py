@@ -40,7 +40,7 @@ _ANCHOR = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What learning from records brought.
+    """Result of learning from records.
 
     Attributes:
         config: the settings it was learned with.
@@ -60,7 +60,7 @@ class Lesson:
 
     @property
     def became_worse(self) -> bool:
-        """Whether fewer episodes truly succeed within 25 frames, or as many with more frames."""
+        """True where fewer episodes truly succeed within 25 frames, or as many with more frames."""
         return _merit(self.after) < _merit(self.before)
 
     def as_json(self) -> dict[str, object]:

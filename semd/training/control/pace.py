@@ -1,4 +1,4 @@
-"""Where the time of a training goes: what would have to be faster for the whole to be."""
+"""Time budget of a training, by part."""
 
 from __future__ import annotations
 

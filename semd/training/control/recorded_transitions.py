@@ -47,7 +47,7 @@ Answers = Iterable[tuple[str | bytes | None, str | bytes]]
 
 
 class Skip(StrEnum):
-    """Why a frame begins no transition.
+    """Reason that a frame begins no transition.
 
     Attributes:
         ENDED: answered DONE or GIVE-UP: the run is over.
@@ -81,7 +81,7 @@ class Skip(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What records hold.
+    """Content of the records.
 
     Attributes:
         experience: the transitions, in the order in which they happened.
@@ -208,7 +208,7 @@ class _Reader:
         return Records(experience, self._frames, dict(self._skipped))
 
     def _problem(self, frame: Observation, decision: Decision) -> Skip | None:
-        """Why a frame that could be read cannot be used, or None."""
+        """Reason that a readable frame cannot be used, or None."""
         if not _is_possible(frame, decision):
             return Skip.DAMAGED
         try:
@@ -269,7 +269,7 @@ class _Reader:
 
 
 def _is_possible(frame: Observation, decision: Decision) -> bool:
-    """Whether a daemon can have written this: finite numbers, sizes above 0, a measurement where it moved."""
+    """Return True if a daemon can have written this: finite numbers, sizes above 0, a measurement where it moved."""
     seen, pixel_nm = frame.measurement, frame.parameters.pixel_nm
     if pixel_nm is not None and not 0.0 < pixel_nm < np.inf:
         return False

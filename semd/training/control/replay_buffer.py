@@ -38,7 +38,7 @@ class Batch:
 
 
 class Replay(Protocol):
-    """What training asks of a replay buffer; see `PrioritisedReplay`."""
+    """Interface of a replay buffer; see `PrioritisedReplay`."""
 
     def add(
         self,

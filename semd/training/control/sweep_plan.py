@@ -1,4 +1,4 @@
-"""What a sweep trains: every combination of the settings' values and the seeds, a run folder each."""
+"""Plan of a sweep: every combination of the settings' values and the seeds, a run folder each."""
 
 from __future__ import annotations
 

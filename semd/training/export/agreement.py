@@ -1,4 +1,4 @@
-"""How far an exported model's scores are from those of the network it was made of."""
+"""Agreement of an exported model's scores with those of its network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SomeFrames(NamedTuple):
     rows: NDArray[np.int64]
 
     def standardised(self, row: int, network: ScoringNetwork) -> NDArray[np.float32]:
-        """What a network sees of a frame, float32 (1, 1, H, W)."""
+        """Network input of a frame, float32 (1, 1, H, W)."""
         form = network.architecture
         return standardise(centre_crop(self.images[row], form.height_px, form.width_px))[None, None]
 
@@ -60,7 +60,7 @@ class Agreement:
 
 
 def extract_all(network: ScoringNetwork, engine: FeatureEngine, frames: SomeFrames, track: Track, doing: str) -> Tensor:
-    """What the heads judge frames by, one at a time as in the loop, float32 (n, features)."""
+    """Features of frames, one at a time as in the loop, float32 (n, features)."""
     with torch.inference_mode():
         rows = track([int(row) for row in frames.rows], doing)
         seen = [network.see(torch.from_numpy(frames.standardised(row, network)), engine) for row in rows]
@@ -69,7 +69,7 @@ def extract_all(network: ScoringNetwork, engine: FeatureEngine, frames: SomeFram
 
 @torch.no_grad()
 def compare(network: ScoringNetwork, frames: SomeFrames, eager: Tensor, exported: Tensor) -> Agreement:
-    """What two extractions of the same frames, float32 (n, features) each, make of the answer."""
+    """Compare the scores from two extractions of the same frames, float32 (n, features) each."""
     magnification = torch.from_numpy(frames.magnification[frames.rows])
     first, second = network.judge(eager, magnification), network.judge(exported, magnification)
     certainty = network.certainty

@@ -22,7 +22,7 @@ _QUANTISED = ("Conv", "Relu", "Add", "MaxPool")
 
 
 class Recipe(NamedTuple):
-    """Which layers stay in fp32.
+    """Layers that stay in fp32.
 
     Attributes:
         name: as the manifest says it.

@@ -38,7 +38,7 @@ _SPARE_FRAMES = 36
 
 @dataclass(frozen=True, slots=True)
 class ExportFrames:
-    """Which frames an export is made with.
+    """Frames that an export is calibrated and verified with.
 
     Attributes:
         data: a dataset; None to simulate one.

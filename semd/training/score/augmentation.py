@@ -1,4 +1,4 @@
-"""What training does to frames: random crops, flips, and changes of light that leave the score alone."""
+"""Augmentation of frames: random crops, flips, and changes of light that leave the score alone."""
 
 from __future__ import annotations
 

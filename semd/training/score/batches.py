@@ -1,4 +1,4 @@
-"""What a pass learns from: shuffled batches of cropped and changed frames, and what each replica drew of them."""
+"""Batches of an epoch: shuffled, cropped and augmented frames, with each replica's bootstrap weights."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def batches(
 
 
 def _resampled(config: TrainingConfig, frames: LabelledFrames) -> NDArray[np.float32]:
-    """How often each replica draws each frame's field, float32 (N, K): the bootstrap, by whole fields.
+    """Bootstrap weights: how often each replica draws each frame's field, float32 (N, K).
 
     Drawing n fields out of n with replacement takes each about Poisson(1) times.
     """

@@ -1,4 +1,4 @@
-"""What the heads judge the training frames by, computed once and kept: the convolutions take most of the time."""
+"""Feature cache: features of the training frames, computed once, since the convolutions take most of the time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def see_all(
     bf16: bool,
     progress: bool,
 ) -> Tensor:
-    """What a network sees of some frames, float32 (len(rows), features).
+    """Features of some frames, float32 (len(rows), features).
 
     Args:
         network: the network; of its weights only the convolutions' matter here.
@@ -40,7 +40,7 @@ def see_all(
         rows: rows of it.
         directory: where finished parts are kept, so that a run that is killed goes on behind the last; created.
         bf16: compute the convolutions in bfloat16.
-        progress: whether to show a progress bar.
+        progress: True where to show a progress bar.
     """
     directory.mkdir(parents=True, exist_ok=True)
     name = _fingerprint(network, frames, rows)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FineTuning:
-    """How the heads are fine-tuned.
+    """Settings of the fine-tuning.
 
     Attributes:
         steps: steps of the optimiser.
@@ -97,7 +97,7 @@ def fine_tune(
         network: is left as it is.
         frames: what to learn from.
         tuning: how.
-        progress: whether to show a progress bar.
+        progress: True where to show a progress bar.
 
     Raises:
         TrainingError: there are no frames, or the loss is not finite.

@@ -53,7 +53,7 @@ def finish(
         unseen: rows of fields that were not.
         directory: where what was computed on the way is kept until all is done.
         config: passes, rate and seed of the heads; whether the training rows' features are computed in bfloat16.
-        progress: whether to show a progress bar.
+        progress: True where to show a progress bar.
     """
     seen = see_all(network, frames, trained, directory, bf16=config.bf16, progress=progress)
     new = see_all(network, frames, unseen, directory, bf16=False, progress=progress)

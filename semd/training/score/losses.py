@@ -1,4 +1,4 @@
-"""What the training makes small: the error of the scores (1), and the error in what the heads expect of it."""
+"""Losses: RMSE of the scores (1) and the Gaussian negative log-likelihood of the predicted sigma."""
 
 from __future__ import annotations
 

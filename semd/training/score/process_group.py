@@ -41,7 +41,7 @@ class Team:
 
     @property
     def leads(self) -> bool:
-        """Whether this process validates and writes."""
+        """True where this process validates and writes."""
         return self.rank == 0
 
     def share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:

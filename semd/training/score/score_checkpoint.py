@@ -25,7 +25,7 @@ _META_KEY = "semd"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a training is.
+    """Progress of a training.
 
     Attributes:
         epoch: finished passes.
@@ -108,7 +108,7 @@ def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
 
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:
-    """What makes two configurations the same training: all but how many threads share the work."""
+    """Identity of a training: its configuration without the number of threads."""
     return {name: value for name, value in config.items() if name != "threads"}
 
 

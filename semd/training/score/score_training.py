@@ -60,7 +60,7 @@ _SCALE_FRAMES = 512
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a training leaves behind.
+    """Result of a training.
 
     Attributes:
         finished: False when it was interrupted; it goes on from the last pass when called again.
@@ -94,7 +94,7 @@ def train_scorer(
         start: weights to go on from, of the same form; None draws new ones at random.
         aside: a further dataset, on which passes are compared and certainty is measured; None sets fields of the
             others aside. Weights that have seen these already, to be gone on from, need one that they have not.
-        progress: whether to show a progress bar.
+        progress: True where to show a progress bar.
         processes: processes that share the frames, see `team.py`; the outcome depends on their number. Under
             torchrun its processes are taken instead.
 

@@ -1,4 +1,4 @@
-"""What the manifest says of a trained scoring machine."""
+"""Manifest entry of a trained scoring machine."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def scorer_entry(
 
 
 def _names(count: int) -> list[str]:
-    """How the commands call the datasets."""
+    """Names of the datasets in the commands."""
     return ["DATA"] if count == 1 else [f"DATA{number}" for number in range(1, count + 1)]
 
 

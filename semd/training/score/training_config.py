@@ -1,4 +1,4 @@
-"""What a training of the scoring machine is made of, and its presets."""
+"""Configuration of a training of the scoring machine, and its presets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a network scores: RMSE per magnification, sample and label, and what happens at the threshold."""
+"""Validation of a network: RMSE per magnification, sample and label, and the errors at the threshold."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ScoringReport:
 
 
 class Judged(NamedTuple):
-    """What a network makes of B frames, on the CPU.
+    """A network's features and outputs for B frames, on the CPU.
 
     Attributes:
         seen: what the heads judged by, float32 (B, features).
