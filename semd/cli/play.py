@@ -66,12 +66,16 @@ def demo(
         Path | None, typer.Option(help="Where files and report go; default: a new temporary folder.")
     ] = None,
     models: Annotated[Path | None, typer.Option(help="Default: the weights that came with semd.")] = None,
+    filmstrip: Annotated[
+        Path | None, typer.Option(help="Also write the run's frames side by side into this JPEG.", show_default=False)
+    ] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
     """Watch a virtual SEM get sharp: real daemon, real Middle Client, real files, real socket."""
     from semd.demo.demo import DemoSpec, DemoStep, run_demo
     from semd.demo.demo_report import render_report
+    from semd.demo.filmstrip import render_filmstrip
     from semd.protocol.action import Status
     from semd.protocol.pairing import Layout
     from semd.simulator.serve import checked_sample
@@ -93,6 +97,9 @@ def demo(
     result = run_demo(spec, where, live)
     report = where / "report.html"
     report.write_text(render_report(result), "utf-8")
+    if filmstrip is not None:
+        filmstrip.parent.mkdir(parents=True, exist_ok=True)
+        filmstrip.write_bytes(render_filmstrip(result.steps))
     print(f"report: {report}")
     values = result.as_json()
     if as_json:
