@@ -117,9 +117,9 @@ class Audit:
         for action in self.actions():
             number = number_of.get(action.frame)
             if number is None and self._sem.layout == "single":
-                # FRAME may keep the common stem; then the frame is the newest one complete at ISSUED.
+                # FRAME may keep the common stem; pairs are taken in turn, so it is the oldest one without an answer.
                 before = [frame.number for frame in frames if frame.completed_at <= action.issued]
-                number = max(before, default=None)
+                number = min((each for each in before if not answered[each]), default=None)
             if number is None:
                 strangers.append(action)
             else:

@@ -27,6 +27,7 @@ _LOG_TAIL_LINES: Final = 25
 _SLOWLY: Final = """
 import sys, time
 from semd.scoring.scorer import Scorer
+time.sleep({delay_s} * 25.0)
 judge = Scorer.judge
 def slowly(self, image, magnification):
     time.sleep({delay_s})

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
-
 from semd.domain.axes import Axis
 from semd.middle_client.process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
@@ -120,12 +118,6 @@ class Sem:
             elif manner == "half":
                 peer.sendall(f"ACK {action.id}".encode()[:11])
         return manner in ("ack", "busy", "nak", "hang")
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> MiddleClientSettings:
-    (tmp_path / "actions").mkdir()
-    return MiddleClientSettings(tmp_path / "actions", tmp_path / "state")
 
 
 def with_port(settings: MiddleClientSettings, port: int, **other: object) -> MiddleClientSettings:

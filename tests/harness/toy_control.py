@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 from rich.console import Console
 
 from semd.domain.state import Actions, States
@@ -88,9 +87,3 @@ def train(run_dir: Path, *, resume: bool = False, **changes: object) -> Training
         resume=resume,
         console=QUIET,
     )
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainingResult]:
-    run_dir = tmp_path_factory.mktemp("run")
-    return run_dir, train(run_dir)

@@ -16,6 +16,12 @@ from semd.training.control.actor_evaluation import ControlFigures, evaluate
 from semd.training.control.control_training import BEST, CURVE, LAST, TrainingResult, train_control
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainingResult]:
+    run_dir = tmp_path_factory.mktemp("run")
+    return run_dir, train(run_dir)
+
+
 def test_a_training_leaves_curve_and_weights(trained: tuple[Path, TrainingResult]) -> None:
     run_dir, result = trained
     assert (result.frames, result.updates) == (320, 65)
