@@ -27,13 +27,16 @@ from semd.middle_client.link import Link
 from semd.protocol.action import Action
 from semd.service.failpoints import Failpoint, reach
 
-
 _FRAMES_ON_THEIR_WAY = 2
 """Frames from before a command that may still be answered after it: one being scored, one waiting for it."""
 
 _TURNAROUNDS = 2.0
 _SPARE_S = 1.0
 """Time given to frames on their way: this many times the time from a command to its frame's answer, and a second."""
+
+_UNLEARNED_S = 15.0
+"""The same until a command has been confirmed: a slow scan and a slow processor. Chosen; a mistake costs one move that
+answers an older frame, and the next frame corrects it."""
 
 
 @dataclass(slots=True)
@@ -94,7 +97,6 @@ class AisemForwarder:
         self._answer_timeout_s = answer_timeout_s
         self._confirm_timeout_s = confirm_timeout_s
         self._dialogue: _Dialogue | None = None
-        self._turnaround_s: float | None = None
         self._log = structlog.get_logger()
 
     def step(self) -> None:
@@ -208,7 +210,7 @@ class AisemForwarder:
         if shown is not None:
             if not dialogue.doubt:
                 took_s = self._clock.monotonic_s() - self._desk.pending_s(shown) - dialogue.sent_s
-                self._turnaround_s = max(took_s, self._turnaround_s or 0.0)
+                self._desk.turnaround_s = max(took_s, self._desk.turnaround_s)
             self._supersede(seq, shown.seq)
             self._desk.settle(Outcome.SENT, dialogue.doubt and f"{dialogue.doubt}; the frame shows it")
         elif later and self._have_all_arrived(later):
@@ -227,16 +229,16 @@ class AisemForwarder:
     def _have_all_arrived(self, later: tuple[Action, ...]) -> bool:
         """Return True once no frame from before the command can still be on its way.
 
-        The time from a command to its frame's answer is learned from commands that were confirmed. Until one was, half
-        of the newest action's lifetime is waited, so that it can still be sent.
+        The time from a command to its frame's answer is learned from commands that were confirmed.
         """
         if len(later) > _FRAMES_ON_THEIR_WAY:
             return True
+        learned_s = self._desk.turnaround_s
+        drain_s = _TURNAROUNDS * learned_s + _SPARE_S if learned_s else _UNLEARNED_S
         newest = later[-1]
-        drain_s = (newest.expires - newest.issued).total_seconds() / 2.0
-        if self._turnaround_s is not None:
-            drain_s = min(drain_s, _TURNAROUNDS * self._turnaround_s + _SPARE_S)
-        return self._desk.pending_s(newest) >= min(drain_s, self._confirm_timeout_s)
+        # It must still be sendable then.
+        most_s = min(self._confirm_timeout_s, (newest.expires - newest.issued).total_seconds() / 2.0)
+        return self._desk.pending_s(newest) >= min(drain_s, most_s)
 
     def _differences(self, commanded: Action, after: Action) -> list[str]:
         """Commanded values that the frame answered by `after` does not show."""

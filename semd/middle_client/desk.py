@@ -93,6 +93,7 @@ class Desk:
         self._log = structlog.get_logger()
         self.flight: Flight | None = None
         self.pending_count = 0
+        self.turnaround_s = 0.0
         self.outcomes: Counter[str] = Counter()
 
     @property
@@ -276,7 +277,7 @@ class Desk:
             entry = replace(entry, in_flight=None, was_sent=False, baseline_seq=0)
         if settlement.acknowledged:
             entry = _acknowledge(entry, settlement.name)
-        self._save(entry)
+        self._save(replace(entry, turnaround_s=self.turnaround_s))
         reach(Failpoint.FLIGHT_CLOSED)
         self._unsettled = None
         self._report(settlement)
@@ -354,6 +355,7 @@ class Desk:
             self._has_remembered = True
         if entry is None:
             entry = JournalEntry(newest_acknowledged=self._folder.newest(Outcome.SENT))
+        self.turnaround_s = entry.turnaround_s
         names = self._folder.scan().names
         if self._is_damaged and names:
             entry = replace(entry, in_flight=names[0], was_sent=True, baseline_seq=_seq_of(names[-1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class JournalEntry:
         was_sent: True where any of it may have reached the SEM without an answer.
         baseline_seq: `aisem`: highest SEQ seen when it was sent; only a later one can confirm it.
         newest_acknowledged: name of the newest action file that the SEM acknowledged, or None.
+        turnaround_s: `aisem`: longest time seen from a command to its frame's answer; 0 while none is known.
         commands: of the last minute, for the rate limit: (second of the monotonic clock, how many went by then).
     """
 
@@ -30,6 +32,7 @@ class JournalEntry:
     was_sent: bool = False
     baseline_seq: int = 0
     newest_acknowledged: str | None = None
+    turnaround_s: float = 0.0
     commands: tuple[tuple[int, int], ...] = ()
 
     @property
@@ -95,5 +98,8 @@ def _parse(raw: bytes) -> JournalEntry | None:
         for name in (entry.in_flight, entry.newest_acknowledged)
     )
     numbers = [entry.baseline_seq, *(number for pair in entry.commands for number in pair)]
-    rest_fits = isinstance(entry.was_sent, bool) and all(type(number) is int and number >= 0 for number in numbers)
+    is_time = type(entry.turnaround_s) in (int, float) and 0.0 <= entry.turnaround_s < math.inf
+    rest_fits = (
+        is_time and isinstance(entry.was_sent, bool) and all(type(number) is int and number >= 0 for number in numbers)
+    )
     return entry if names_fit and rest_fits else None
