@@ -16,7 +16,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from semd.errors import LedgerDamagedError
-from semd.outbox.database import APPLICATION_ID, WHAT_TO_DO, explained
+from semd.outbox import statements
+from semd.outbox.database import APPLICATION_ID, WHAT_TO_DO, explained, pragma
 from semd.service.storage import rename, storage_error, sync_directory, write_atomically
 
 NOTE_FILE = "LEDGER-DAMAGED.txt"
@@ -76,15 +77,15 @@ def inspect_ledger(path: Path, floor_seq: int) -> None:
 
 def _highest_seq(connection: sqlite3.Connection, path: Path, *, check: bool) -> int | None:
     """None when the database is of another program, which opening it will say."""
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    application = pragma(connection, "application_id")
     if application != APPLICATION_ID:
-        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        tables = connection.execute(statements.COUNT_TABLES).fetchone()[0]
         return None if application or tables else 0
     if check:
-        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        verdict = connection.execute(statements.QUICK_CHECK).fetchone()[0]
         if verdict != "ok":
             raise LedgerDamagedError(f"{path}: damaged ({verdict}): {WHAT_TO_DO}")
-    highest: int = connection.execute("SELECT highest FROM sequence").fetchone()[0]
+    highest: int = connection.execute(statements.HIGHEST_SEQ).fetchone()[0]
     return highest
 
 

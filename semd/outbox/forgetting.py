@@ -1,4 +1,4 @@
-"""Deletion of ledger rows that nothing needs any more, and of the disk space they took."""
+"""Deletion of ledger rows that are no longer needed, and release of their disk space."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from semd.errors import LedgerDamagedError
+from semd.outbox import statements
+from semd.outbox.database import pragma
 
 
 @dataclass(frozen=True, slots=True)
 class EndedRow:
-    """A row whose frame has ended, and that the present run is not rebuilt from.
+    """A row whose frame has ended and that the current run is not rebuilt from.
 
     Attributes:
         row: its number.
@@ -31,8 +33,8 @@ class LedgerSize:
     """Size of the ledger.
 
     Attributes:
-        rows: frames that it knows.
-        used_bytes: of the file, without the room that forgotten rows have left.
+        rows: number of frames in it.
+        used_bytes: bytes of the file in use, without the space of forgotten rows.
     """
 
     rows: int
@@ -43,59 +45,50 @@ def ended_rows(connection: sqlite3.Connection, *, after_row: int, before_seq: in
     """Rows that have ended, in the order of taking.
 
     Args:
-        connection: the ledger's.
-        after_row: give rows behind this one.
-        before_seq: the present run begins with this SEQ; None when there is no run.
-        most: rows at once.
+        connection: connection to the ledger.
+        after_row: return only rows after this one.
+        before_seq: SEQ of the first frame of the current run; None when there is no run.
+        most: maximum number of rows.
 
     Raises:
-        LedgerDamagedError: what a row holds is not what was written.
+        LedgerDamagedError: a row cannot be read.
     """
     limit = 2**62 if before_seq is None else before_seq
-    found = connection.execute(
-        "SELECT row, ended_at, image_name, text_name, moves FROM frames WHERE row > ? AND ended_at NOT NULL "
-        "AND state IN ('PUBLISHED', 'QUARANTINED') AND (seq IS NULL OR seq < ?) ORDER BY row LIMIT ?",
-        (after_row, limit, most),
-    ).fetchall()
+    found = connection.execute(statements.ENDED_ROWS, (after_row, limit, most)).fetchall()
     return [_ended(values) for values in found]
 
 
 def newest_left_names(connection: sqlite3.Connection) -> tuple[str, ...]:
     """File names of the newest frame whose files stayed where they were; empty when there is none."""
-    found = connection.execute(
-        "SELECT image_name, text_name FROM frames WHERE moves = '[]' ORDER BY row DESC LIMIT 1"
-    ).fetchone()
+    found = connection.execute(statements.NEWEST_LEFT_NAMES).fetchone()
     return tuple(name for name in found or () if name is not None)
 
 
 def delete_rows(cursor: sqlite3.Cursor, rows: Sequence[int]) -> int:
-    """Delete these rows, unless one has not ended; returns how many went."""
+    """Delete the given rows, except those that have not ended; return the number deleted."""
     deleted = 0
     for row in rows:
-        cursor.execute("DELETE FROM frames WHERE row = ? AND state IN ('PUBLISHED', 'QUARANTINED')", (row,))
+        cursor.execute(statements.DELETE_ENDED_ROW, (row,))
         deleted += cursor.rowcount
     return deleted
 
 
 def size_of(connection: sqlite3.Connection) -> LedgerSize:
-    """Count its rows and pages. Reads an index of all rows: not for every frame."""
-    page_bytes, pages, free = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
-    )
-    rows = connection.execute("SELECT count(*) FROM frames").fetchone()[0]
+    """Count rows and pages. This reads an index of all rows, so do not call it for every frame."""
+    page_bytes, pages, free = (pragma(connection, name) for name in ("page_size", "page_count", "freelist_count"))
+    rows = connection.execute(statements.COUNT_FRAMES).fetchone()[0]
     return LedgerSize(rows, (pages - free) * page_bytes)
 
 
 def give_back(connection: sqlite3.Connection, most_pages: int) -> bool:
-    """Cut free pages off the file's end; returns whether there are more.
+    """Cut free pages off the end of the file; return True if more are left.
 
     A ledger of an older semd, whose pages cannot be cut off one by one, keeps them and fills them again.
     """
-    if connection.execute("PRAGMA auto_vacuum").fetchone()[0] == 0:
+    if pragma(connection, "auto_vacuum") == 0:
         return False
     connection.execute(f"PRAGMA incremental_vacuum({most_pages})").fetchall()
-    left: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
-    return left > 0
+    return pragma(connection, "freelist_count") > 0
 
 
 def _ended(values: tuple[int, str, str | None, str | None, str]) -> EndedRow:

@@ -9,13 +9,14 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from semd.errors import LedgerError
+from semd.outbox import statements
 from semd.outbox.damage import inspect_ledger
 from semd.outbox.database import explained, open_database
 from semd.outbox.forgetting import (
@@ -40,9 +41,6 @@ from semd.outbox.rows import (
 )
 from semd.service.failpoints import Failpoint, reach
 
-_COLUMNS = ", ".join(field.name for field in fields(LedgerRow))
-_SAME_FRAME = "stem = :stem AND image_digest IS :image_digest AND text_digest IS :text_digest"
-
 
 class Ledger:
     """SQLite file of frames; used by one thread of one process.
@@ -64,7 +62,7 @@ class Ledger:
         inspect_ledger(path, floor_seq)
         self._connection = open_database(path)
         with self._transaction() as cursor:
-            cursor.execute("UPDATE sequence SET highest = max(highest, ?)", (floor_seq,))
+            cursor.execute(statements.RAISE_HIGHEST_SEQ, (floor_seq,))
 
     def __enter__(self) -> Ledger:
         """Return the ledger itself."""
@@ -97,7 +95,7 @@ class Ledger:
         with self._synced_if(bool(claim.moves)), self._transaction() as cursor:
             if self._is_known(cursor, claim, by_id_alone=is_arrival):
                 return None
-            seq: int = cursor.execute("UPDATE sequence SET highest = highest + 1 RETURNING highest").fetchone()[0]
+            seq: int = cursor.execute(statements.ALLOT_SEQ).fetchone()[0]
             self._insert(cursor, claim, state=RowState.TAKEN, seq=seq)
         return seq
 
@@ -128,12 +126,11 @@ class Ledger:
         """
         with self._transaction() as cursor:
             cursor.execute(
-                "UPDATE frames SET state = 'DECIDED', observation_json = ?, decision_json = ?, "
-                "starts_run = ?, is_hold = ? WHERE seq = ? AND state = 'TAKEN'",
+                statements.DECIDE,
                 (observation_json, decision_json, int(starts_run), int(is_hold), seq),
             )
             self._require_change(cursor, f"SEQ {seq} is not a taken frame")
-            cursor.execute("DELETE FROM starts WHERE seq <= ?", (seq,))
+            cursor.execute(statements.DROP_STARTS, (seq,))
 
     def published(self, seq: int, issued: datetime, expires: datetime) -> None:
         """Note that the action file is there.
@@ -143,8 +140,7 @@ class Ledger:
         """
         with self._synced_if(False), self._transaction() as cursor:
             cursor.execute(
-                "UPDATE frames SET state = 'PUBLISHED', issued = ?, expires = ?, ended_at = ? "
-                "WHERE seq = ? AND state = 'DECIDED'",
+                statements.PUBLISH,
                 (issued.isoformat(), expires.isoformat(), self._now().isoformat(), seq),
             )
             self._require_change(cursor, f"SEQ {seq} is not a decided frame")
@@ -153,8 +149,7 @@ class Ledger:
         """End a taken frame in quarantine: its files are gone, it cannot be answered any more."""
         with self._transaction() as cursor:
             cursor.execute(
-                "UPDATE frames SET state = 'QUARANTINED', reason_code = ?, reason_text = ?, ended_at = ? "
-                "WHERE seq = ? AND state = 'TAKEN'",
+                statements.ABANDON,
                 (reason_code, reason_text, self._now().isoformat(), seq),
             )
             self._require_change(cursor, f"SEQ {seq} is not a taken frame")
@@ -162,10 +157,7 @@ class Ledger:
     def quarantined(self, row: int) -> None:
         """Note that the files of a rejected frame lie in quarantine. Not synced: moving is idempotent."""
         with self._synced_if(False), self._transaction() as cursor:
-            cursor.execute(
-                "UPDATE frames SET state = 'QUARANTINED', ended_at = ? WHERE row = ? AND state = 'QUARANTINING'",
-                (self._now().isoformat(), row),
-            )
+            cursor.execute(statements.QUARANTINE, (self._now().isoformat(), row))
             self._require_change(cursor, f"row {row} is not on its way to quarantine")
 
     def set_fingerprint(
@@ -178,7 +170,7 @@ class Ledger:
         """
         with self._synced_if(False), self._transaction() as cursor:
             cursor.execute(
-                f"UPDATE frames SET fingerprint = :fingerprint WHERE {_SAME_FRAME}",  # noqa: S608
+                statements.SET_FINGERPRINT,
                 {
                     "fingerprint": json.dumps(fingerprint),
                     "stem": storable(stem),
@@ -190,30 +182,23 @@ class Ledger:
 
     def knows(self, fingerprint: Fingerprint) -> bool:
         """Return True if files that look like this were taken or rejected; one look-up, no file is read."""
-        return self._exists("fingerprint = ?", json.dumps(fingerprint))
+        return self._exists(statements.HAS_FINGERPRINT, (json.dumps(fingerprint),))
 
     def knows_frame(self, stem: str, image_digest: str, text_digest: str) -> bool:
         """Return True if this stem with these very bytes was taken or rejected."""
-        where = "stem = ? AND image_digest IS ? AND text_digest IS ?"
-        return self._exists(where, storable(stem), image_digest, text_digest)
+        values = {"stem": storable(stem), "image_digest": image_digest, "text_digest": text_digest}
+        return self._exists(statements.HAS_FRAME, values)
 
     def newest(self, stem: str) -> LedgerRow | None:
         """The frame of this stem that was taken or rejected last; None when there is none."""
         with explained(self._path):
-            found = self._connection.execute(
-                f"SELECT {_COLUMNS} FROM frames WHERE stem = ? ORDER BY row DESC LIMIT 1",  # noqa: S608
-                (storable(stem),),
-            ).fetchone()
+            found = self._connection.execute(statements.NEWEST_OF_STEM, (storable(stem),)).fetchone()
             return stored_row(found) if found is not None else None
 
     def add_half(self, row: int, image_name: str | None, text_name: str | None) -> None:
         """Note that the half which a quarantined frame had lacked has come. Not synced: moving it is idempotent."""
         with self._synced_if(False), self._transaction() as cursor:
-            cursor.execute(
-                "UPDATE frames SET image_name = coalesce(image_name, ?), text_name = coalesce(text_name, ?) "
-                "WHERE row = ?",
-                (storable(image_name), storable(text_name), row),
-            )
+            cursor.execute(statements.ADD_MISSING_NAMES, (storable(image_name), storable(text_name), row))
             self._require_change(cursor, f"there is no row {row}")
 
     def count_start(self, seq: int) -> int:
@@ -223,31 +208,23 @@ class Ledger:
             How often that has happened to this frame.
         """
         with self._transaction() as cursor:
-            times: int = cursor.execute(
-                "INSERT INTO starts VALUES (?, 1) ON CONFLICT (seq) DO UPDATE SET times = times + 1 RETURNING times",
-                (seq,),
-            ).fetchone()[0]
+            times: int = cursor.execute(statements.COUNT_START, (seq,)).fetchone()[0]
             return times
 
     def fail(self, seq: int, reason_code: str, reason_text: str, moves: tuple[Move, ...]) -> None:
         """Note that a taken frame could not be scored or decided on, and goes to quarantine; durable on return."""
         with self._transaction() as cursor:
-            cursor.execute(
-                "UPDATE frames SET reason_code = ?, reason_text = ?, moves = ? WHERE seq = ? AND state = 'TAKEN'",
-                (reason_code, storable(reason_text), moves_json(moves), seq),
-            )
+            cursor.execute(statements.FAIL, (reason_code, storable(reason_text), moves_json(moves), seq))
             self._require_change(cursor, f"SEQ {seq} is not a taken frame")
 
     def known_image(self, stem: str, image_digest: str) -> bool:
         """Return True if a frame with this image was taken and not lost; a late edit of its text makes no new frame."""
-        where = "stem = ? AND image_digest = ? AND seq NOT NULL AND state != 'QUARANTINED'"
-        return self._exists(where, storable(stem), image_digest)
+        return self._exists(statements.HAS_IMAGE, (storable(stem), image_digest))
 
     def unfinished(self) -> list[LedgerRow]:
         """Rows that a crash left half-way (TAKEN, DECIDED, QUARANTINING), in the order of taking."""
-        where = "state IN ('TAKEN', 'DECIDED', 'QUARANTINING') ORDER BY row"
         with explained(self._path):
-            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM frames WHERE {where}")  # noqa: S608
+            rows = self._connection.execute(statements.UNFINISHED)
             return [stored_row(values) for values in rows.fetchall()]
 
     def current_run(self) -> list[tuple[str, str]]:
@@ -260,23 +237,18 @@ class Ledger:
             first = self._first_needed()
             if first is None:
                 return []
-            return self._connection.execute(
-                "SELECT observation_json, decision_json FROM frames WHERE seq >= ? AND is_hold NOT NULL ORDER BY seq",
-                (first,),
-            ).fetchall()
+            return self._connection.execute(statements.RECORDS_SINCE, (first,)).fetchall()
 
     def highest_seq(self) -> int:
         """The newest SEQ allotted, or the floor; 0 when there is none."""
         with explained(self._path):
-            highest: int = self._connection.execute("SELECT highest FROM sequence").fetchone()[0]
+            highest: int = self._connection.execute(statements.HIGHEST_SEQ).fetchone()[0]
             return highest
 
     def answered(self) -> list[LedgerRow]:
         """Rows of all answered frames, in the order of SEQ."""
         with explained(self._path):
-            rows = self._connection.execute(
-                f"SELECT {_COLUMNS} FROM frames WHERE decision_json NOT NULL ORDER BY seq"  # noqa: S608
-            )
+            rows = self._connection.execute(statements.ANSWERED)
             return [stored_row(values) for values in rows.fetchall()]
 
     def answers(self) -> list[tuple[bytes | None, bytes]]:
@@ -285,15 +257,12 @@ class Ledger:
         As bytes, since text that is damaged could not be fetched otherwise.
         """
         with explained(self._path):
-            return self._connection.execute(
-                "SELECT CAST(observation_json AS BLOB), CAST(decision_json AS BLOB) FROM frames "
-                "WHERE decision_json NOT NULL ORDER BY seq"
-            ).fetchall()
+            return self._connection.execute(statements.ANSWERS_AS_BYTES).fetchall()
 
     def counts(self) -> dict[str, int]:
         """Rows by name of state, and `highest_seq`. Reads an index of all rows: not for every frame."""
         with explained(self._path):
-            found = dict(self._connection.execute("SELECT state, count(*) FROM frames GROUP BY state"))
+            found = dict(self._connection.execute(statements.COUNT_BY_STATE))
         return {
             **{state.value: found.get(state.value, 0) for state in RowState},
             "highest_seq": self.highest_seq(),
@@ -334,10 +303,7 @@ class Ledger:
         """SEQ of the oldest frame that the present run is rebuilt from; None when there is no run."""
         first = self._run_start(None)
         while first is not None:
-            before = self._connection.execute(
-                "SELECT seq, is_hold FROM frames WHERE seq < ? AND is_hold NOT NULL ORDER BY seq DESC LIMIT 1",
-                (first,),
-            ).fetchone()
+            before = self._connection.execute(statements.ANSWER_BEFORE, (first,)).fetchone()
             earlier = self._run_start(before[0]) if before is not None and before[1] else None
             if earlier is None:
                 break
@@ -347,15 +313,12 @@ class Ledger:
     def _run_start(self, up_to_seq: int | None) -> int | None:
         """SEQ of the newest first frame of a run, not newer than `up_to_seq`."""
         limit = 2**62 if up_to_seq is None else up_to_seq
-        start: int | None = self._connection.execute(
-            "SELECT max(seq) FROM frames WHERE starts_run = 1 AND seq <= ?", (limit,)
-        ).fetchone()[0]
+        start: int | None = self._connection.execute(statements.NEWEST_RUN_START, (limit,)).fetchone()[0]
         return start
 
-    def _exists(self, where: str, *values: str) -> bool:
+    def _exists(self, statement: str, values: tuple[str, ...] | dict[str, str]) -> bool:
         with explained(self._path):
-            found = self._connection.execute(f"SELECT 1 FROM frames WHERE {where} LIMIT 1", values)  # noqa: S608
-            return found.fetchone() is not None
+            return self._connection.execute(statement, values).fetchone() is not None
 
     def _is_known(self, cursor: sqlite3.Cursor, frame: Claim | Rejection, *, by_id_alone: bool = False) -> bool:
         values = {
@@ -364,18 +327,15 @@ class Ledger:
             "image_digest": frame.image_digest,
             "text_digest": frame.text_digest,
         }
-        where = "id = :id" if by_id_alone else f"id = :id OR ({_SAME_FRAME})"
-        found = cursor.execute(f"SELECT 1 FROM frames WHERE {where} LIMIT 1", values)  # noqa: S608
-        return found.fetchone() is not None
+        statement = statements.HAS_ID if by_id_alone else statements.HAS_ID_OR_FRAME
+        return cursor.execute(statement, values).fetchone() is not None
 
     def _insert(self, cursor: sqlite3.Cursor, frame: Claim | Rejection, *, state: RowState, seq: int | None) -> int:
-        values: dict[str, Any] = {key: storable(value) for key, value in asdict(frame).items()}
+        values: dict[str, Any] = {"id": None} | {key: storable(value) for key, value in asdict(frame).items()}
         values["fingerprint"] = json.dumps(frame.fingerprint)
         values["moves"] = moves_json(frame.moves)
         values |= {"state": state.value, "seq": seq, "taken_at": self._now().isoformat()}
-        names = ", ".join(values)
-        marks = ", ".join(f":{name}" for name in values)
-        cursor.execute(f"INSERT INTO frames ({names}) VALUES ({marks})", values)  # noqa: S608
+        cursor.execute(statements.INSERT_FRAME, values)
         row = cursor.lastrowid
         assert row is not None  # noqa: S101 - an INSERT has one
         return row
@@ -384,14 +344,14 @@ class Ledger:
     def _transaction(self) -> Iterator[sqlite3.Cursor]:
         with explained(self._path):
             cursor = self._connection.cursor()
-            cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute(statements.BEGIN)
             try:
                 yield cursor
                 reach(Failpoint.LEDGER_COMMIT)
-                cursor.execute("COMMIT")
+                cursor.execute(statements.COMMIT)
             except BaseException:
                 if self._connection.in_transaction:
-                    cursor.execute("ROLLBACK")
+                    cursor.execute(statements.ROLLBACK)
                 raise
 
     @contextmanager
@@ -399,11 +359,11 @@ class Ledger:
         """Commits inside are written; unless synced, only the next durable commit makes them durable."""
         with explained(self._path):
             if not synced:
-                self._connection.execute("PRAGMA synchronous = NORMAL")
+                self._connection.execute(statements.SYNC_LATER)
             try:
                 yield
             finally:
-                self._connection.execute("PRAGMA synchronous = FULL")
+                self._connection.execute(statements.SYNC_EVERY_COMMIT)
 
     @staticmethod
     def _require_change(cursor: sqlite3.Cursor, message: str) -> None:
