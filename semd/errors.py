@@ -153,7 +153,7 @@ class CalibrationError(SemdError):
     code = "SEMD-K01"
 
 
-class PeerError(SemdError):
-    """A method that semd is compared with is not installed, gave no result or overran its frames."""
+class BaselineError(SemdError):
+    """A baseline method is not installed, returned no result or exceeded its frame budget."""
 
     code = "SEMD-E01"

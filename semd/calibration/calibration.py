@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from semd.calibration.focus_sweep import Sweep, SweepPlan, run_sweep
 from semd.calibration.instrument_driver import open_instrument
 from semd.calibration.labels import defocus_blur_px, defocus_score, is_recognisable, least_blur_px
-from semd.calibration.learning import LearningPlan, Lesson, learn_from_sweeps
+from semd.calibration.learning import FineTuningResult, LearningPlan, learn_from_sweeps
 from semd.config import Config
 from semd.datasets.dataset import TABLE_NAME, read_dataset
 from semd.datasets.dataset_writer import HEIGHT_PX, WIDTH_PX, DatasetWriter, FrameFacts, Splits
@@ -71,31 +71,31 @@ class CalibrationResult:
         focus_wd_mm: the consensus focus; the working distance stands there now.
         disagreement_mm: of the sharpness metrics.
         frames: frames of this sweep that were kept.
-        lesson: before and after.
+        fine_tuning: before and after.
         stored: True where the new weights lie in the models folder.
     """
 
     focus_wd_mm: float
     disagreement_mm: float
     frames: int
-    lesson: Lesson
+    fine_tuning: FineTuningResult
     stored: bool
 
     def as_json(self) -> dict[str, object]:
         """The figures for a last line of standard output."""
-        lesson = self.lesson
+        fine_tuning = self.fine_tuning
         return {
             "stored": self.stored,
             "focus_wd_mm": round(self.focus_wd_mm, 5),
             "disagreement_mm": round(self.disagreement_mm, 5),
             "frames": self.frames,
-            "learned": lesson.learned,
-            "held_out": lesson.held_out,
-            "sweep_rmse_before": round(lesson.sweep_before, 4),
-            "sweep_rmse_after": round(lesson.sweep_after, 4),
-            "data_rmse_before": None if lesson.data_before is None else round(lesson.data_before, 4),
-            "data_rmse_after": None if lesson.data_after is None else round(lesson.data_after, 4),
-            "unfamiliar": round(lesson.unfamiliar, 4),
+            "learned": fine_tuning.learned,
+            "held_out": fine_tuning.held_out,
+            "sweep_rmse_before": round(fine_tuning.sweep_before, 4),
+            "sweep_rmse_after": round(fine_tuning.sweep_after, 4),
+            "data_rmse_before": None if fine_tuning.data_before is None else round(fine_tuning.data_before, 4),
+            "data_rmse_after": None if fine_tuning.data_after is None else round(fine_tuning.data_after, 4),
+            "unfamiliar": round(fine_tuning.unfamiliar, 4),
         }
 
 
@@ -105,7 +105,7 @@ def calibrate(
     """Calibrate the scoring machine to the instrument that a configuration describes.
 
     The daemon must not run; the Middle Client must. The new weights are stored only if the RMSE on the frames kept
-    aside fell, and that on the dataset's test rose by no more than `MOST_RISE`.
+    aside fell, and that on the dataset's test rose by no more than `MAX_RMSE_RISE`.
 
     Args:
         config: of the instrument.
@@ -142,10 +142,10 @@ def calibrate(
     rows = keep_sweep(sweep, pipeline.rules.optics or Optics(), spec, append=known)
     show(f"{len(rows)} labelled frames in {spec.sweeps}")
     plan = LearningPlan(FineTuning(steps=spec.steps, seed=spec.seed))
-    lesson = learn_from_sweeps(network, read_dataset(spec.sweeps), data, plan, progress=progress)
-    if lesson.helped:
-        store_lesson(spec.out, scorer, actor, lesson, spec)
-    return CalibrationResult(focus.wd_mm, focus.disagreement_mm, len(rows), lesson, lesson.helped)
+    fine_tuning = learn_from_sweeps(network, read_dataset(spec.sweeps), data, plan, progress=progress)
+    if fine_tuning.helped:
+        store_fine_tuning(spec.out, scorer, actor, fine_tuning, spec)
+    return CalibrationResult(focus.wd_mm, focus.disagreement_mm, len(rows), fine_tuning, fine_tuning.helped)
 
 
 def keep_sweep(sweep: Sweep, optics: Optics, spec: CalibrationSpec, *, append: bool) -> NDArray[np.int64]:
@@ -190,7 +190,9 @@ def keep_sweep(sweep: Sweep, optics: Optics, spec: CalibrationSpec, *, append: b
         return writer.finish(facts, splits, origin)
 
 
-def store_lesson(out: Path, scorer: StoredModel, actor: StoredModel, lesson: Lesson, spec: CalibrationSpec) -> None:
+def store_fine_tuning(
+    out: Path, scorer: StoredModel, actor: StoredModel, fine_tuning: FineTuningResult, spec: CalibrationSpec
+) -> None:
     """Make `out` a complete models folder with the new weights; the scorer comes last.
 
     Raises:
@@ -201,17 +203,17 @@ def store_lesson(out: Path, scorer: StoredModel, actor: StoredModel, lesson: Les
     entry["training"] = {
         "fine_tuned_from": scorer.entry.sha256,
         "before": scorer.entry.training,
-        "sweep_frames": lesson.learned,
+        "sweep_frames": fine_tuning.learned,
         "steps": spec.steps,
         "seed": spec.seed,
     }
     entry["figures"] = {
         "command": "semd calibrate",
-        "held_out_frames": lesson.held_out,
-        "sweep_rmse": [lesson.sweep_before, lesson.sweep_after],
-        "data_rmse": [lesson.data_before, lesson.data_after],
+        "held_out_frames": fine_tuning.held_out,
+        "sweep_rmse": [fine_tuning.sweep_before, fine_tuning.sweep_after],
+        "data_rmse": [fine_tuning.data_before, fine_tuning.data_after],
     }
-    store_model(out, "scorer", lesson.weights, entry)
+    store_model(out, "scorer", fine_tuning.weights, entry)
 
 
 def _stay(_state: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -38,7 +38,7 @@ _MOST_DAMAGED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class InstrumentFrame:
     """A frame that came as it was asked for.
 
     Attributes:
@@ -51,7 +51,7 @@ class Seen:
 
 
 @dataclass(slots=True)
-class Dictation:
+class CommandedAnswers:
     """Answers frames as it was told, measured by the pipeline as ever.
 
     Attributes:
@@ -95,16 +95,18 @@ class Instrument:
 
     Args:
         config: its configuration.
-        dictation: what answers the frames.
+        commanded: what answers the frames.
         boxes: inbox and outbox.
         watch: wakes the waiting.
         stop: set by Ctrl+C.
     """
 
-    def __init__(self, config: Config, dictation: Dictation, boxes: Boxes, watch: Watch, stop: threading.Event) -> None:
+    def __init__(
+        self, config: Config, commanded: CommandedAnswers, boxes: Boxes, watch: Watch, stop: threading.Event
+    ) -> None:
         self._config = config
-        self._dictation = dictation
-        self._rules: RunRules = dictation.pipeline.rules
+        self._commanded = commanded
+        self._rules: RunRules = commanded.pipeline.rules
         self._boxes = boxes
         self._watch = watch
         self._stop = stop
@@ -120,7 +122,7 @@ class Instrument:
             raise CalibrationError("no frame has come yet")
         return self._first
 
-    def begin(self) -> Seen:
+    def begin(self) -> InstrumentFrame:
         """Wait for the frame that the sweep begins with.
 
         Raises:
@@ -140,7 +142,7 @@ class Instrument:
         self._first = seen.parameters
         return seen
 
-    def move(self, wd_mm: float) -> Seen:
+    def move(self, wd_mm: float) -> InstrumentFrame:
         """Move to a working distance, within the limits, and wait for the frame taken there.
 
         Brightness and contrast stay as they were on the first frame.
@@ -175,7 +177,7 @@ class Instrument:
             self._go(self._first.wd_mm)
         self.end()
 
-    def _go(self, wd_mm: float) -> Seen:
+    def _go(self, wd_mm: float) -> InstrumentFrame:
         targets = self.start.controlled(self._rules.axes)
         targets[Axis.WD] = round_target(Axis.WD, self._rules.limits[Axis.WD].clamp(wd_mm))
         self._sent_wd_mm = targets[Axis.WD]
@@ -194,7 +196,7 @@ class Instrument:
 
     def _answer(self, status: Status, targets: dict[Axis, float] | None) -> None:
         """Answer the frame in hand. One that was answered before brings no action: the next is answered instead."""
-        self._dictation.status, self._dictation.targets = status, targets
+        self._commanded.status, self._commanded.targets = status, targets
         while True:
             item, self._present = self._present, None
             if item is None:
@@ -234,7 +236,7 @@ class Instrument:
         actions = self._config.actions.directory
         name = f"action-{self._boxes.ledger.highest_seq():08d}-*.txt"
         for folder in _UNCARRIED:
-            if self._dictation.step and any((actions / folder).glob(name)):
+            if self._commanded.step and any((actions / folder).glob(name)):
                 raise CalibrationError(f"the Middle Client has put an action into {actions / folder}; its log says why")
 
     def _check_read_back(self, targets: dict[Axis, float], parameters: Parameters) -> None:
@@ -252,10 +254,10 @@ class Instrument:
         return item.content
 
     @staticmethod
-    def _check_image(frame: LoadedFrame) -> Seen:
+    def _check_image(frame: LoadedFrame) -> InstrumentFrame:
         if frame.image is None:
             raise CalibrationError(f"{frame.stem}: the image cannot be used: {frame.image_error}")
-        return Seen(frame.image, frame.parameters)
+        return InstrumentFrame(frame.image, frame.parameters)
 
 
 @contextmanager
@@ -284,14 +286,14 @@ def open_instrument(config: Config, pipeline: Pipeline) -> Iterator[Instrument]:
             stream=io.StringIO(),
         )
         watch = make_watch(config)
-        dictation = Dictation(pipeline)
+        commanded = CommandedAnswers(pipeline)
 
         def note() -> None:
             stop.set()
             watch.wake()
 
         try:
-            with stopping_on_signals(note, second_ends=True), open_boxes(config, dictation) as boxes:
-                yield Instrument(config, dictation, boxes, watch, stop)
+            with stopping_on_signals(note, second_ends=True), open_boxes(config, commanded) as boxes:
+                yield Instrument(config, commanded, boxes, watch, stop)
         finally:
             watch.stop()

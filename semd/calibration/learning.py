@@ -18,7 +18,7 @@ from semd.scoring.stored import network_from_bytes, network_to_bytes
 from semd.training.score.finetune import FineTuning, HeadFrames, fine_tune
 from semd.training.score.validation import Judged, judge_rows
 
-MOST_RISE = 0.05
+MAX_RMSE_RISE = 0.05
 """Points by which the dataset's test RMSE may rise."""
 _CHUNK = 32
 
@@ -40,7 +40,7 @@ class LearningPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class FineTuningResult:
     """Before and after.
 
     Attributes:
@@ -66,7 +66,9 @@ class Lesson:
         """True where the new weights are better on the instrument's frames and about as good on the dataset's."""
         if not self.sweep_after < self.sweep_before:
             return False
-        return self.data_before is None or self.data_after is None or self.data_after <= self.data_before + MOST_RISE
+        return (
+            self.data_before is None or self.data_after is None or self.data_after <= self.data_before + MAX_RMSE_RISE
+        )
 
 
 def learn_from_sweeps(
@@ -76,7 +78,7 @@ def learn_from_sweeps(
     plan: LearningPlan,
     *,
     progress: bool = True,
-) -> Lesson:
+) -> FineTuningResult:
     """Fine-tune a network's heads on the `train` rows of sweeps and measure on their `image_test` rows.
 
     Args:
@@ -110,7 +112,7 @@ def learn_from_sweeps(
     # Measured is what is stored: its numbers are rounded to half precision.
     tuned = network_from_bytes(weights)
     strange = torch.cat([network.is_strange(part.seen) for part in (own, aside)])
-    return Lesson(
+    return FineTuningResult(
         weights=weights,
         learned=len(learned),
         held_out=len(held_out),

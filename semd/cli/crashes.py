@@ -14,8 +14,8 @@ from semd.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from semd.campaigns.crashes.crash_campaign import BenchResult, CampaignSpec
-    from semd.campaigns.crashes.steps import Step
+    from semd.campaigns.crashes.crash_campaign import CrashCampaignSpec, CrashRunResult
+    from semd.campaigns.crashes.steps import CrashStep
 
 
 def register(evaluate_app: typer.Typer) -> None:
@@ -41,13 +41,13 @@ def crashes(
     """
     import tempfile
 
-    from semd.campaigns.crashes.crash_campaign import CampaignSpec, run_campaign
+    from semd.campaigns.crashes.crash_campaign import CrashCampaignSpec, run_campaign
 
-    spec = CampaignSpec(is_real=real, patience_s=patience_s)
+    spec = CrashCampaignSpec(is_real=real, patience_s=patience_s)
     spec = _restricted(spec, layout or [], dialect or [], failpoint or [], mode or [], hit or [])
     if out is not None and out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty: name a new folder")
-    results: list[BenchResult] = []
+    results: list[CrashRunResult] = []
     interrupted = False
     with tempfile.TemporaryDirectory(prefix="semd-crashes-", ignore_cleanup_errors=True) as name:
         try:
@@ -63,8 +63,13 @@ def crashes(
 
 
 def _restricted(
-    spec: CampaignSpec, layouts: list[str], dialects: list[str], points: list[str], modes: list[str], hits: list[int]
-) -> CampaignSpec:
+    spec: CrashCampaignSpec,
+    layouts: list[str],
+    dialects: list[str],
+    points: list[str],
+    modes: list[str],
+    hits: list[int],
+) -> CrashCampaignSpec:
     from dataclasses import replace
 
     from semd.protocol.pairing import Layout
@@ -90,17 +95,17 @@ def _restricted(
     )
 
 
-def _show(step: Step) -> None:
+def _show(step: CrashStep) -> None:
     took = f"{step.recovery_s:.2f} s" if step.recovery_s is not None else "(the next one struck before)"
     what = step.trouble or f"went on after {took}"
     print(f"{step.layout} {step.dialect}: {step.mode} {step.point} at {step.hit}: {what}", file=sys.stderr, flush=True)
 
 
-def _is_fine(result: BenchResult) -> bool:
+def _is_fine(result: CrashRunResult) -> bool:
     return not result.strays and all(step.is_fine for step in result.steps)
 
 
-def _save(spec: CampaignSpec, results: Sequence[BenchResult], out: Path | None) -> None:
+def _save(spec: CrashCampaignSpec, results: Sequence[CrashRunResult], out: Path | None) -> None:
     import json
 
     from semd.campaigns.crashes.crash_campaign import as_json
@@ -109,7 +114,7 @@ def _save(spec: CampaignSpec, results: Sequence[BenchResult], out: Path | None) 
         (out / "crashes.json").write_text(json.dumps(as_json(spec, results), indent=1, default=str) + "\n")
 
 
-def _report(results: Sequence[BenchResult], *, as_json: bool) -> None:
+def _report(results: Sequence[CrashRunResult], *, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 

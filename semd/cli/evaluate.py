@@ -52,12 +52,12 @@ def score(
     from rich.progress import track
 
     from semd.datasets.dataset import read_dataset
-    from semd.evaluation.score.score_report import evaluate_score, parse_rivals
+    from semd.evaluation.score.score_report import evaluate_score, parse_baselines
     from semd.scoring.scorer import Scorer
 
-    rivals = {name: Scorer.load(path.read_bytes(), threads) for name, path in parse_rivals(rival or []).items()}
+    baselines = {name: Scorer.load(path.read_bytes(), threads) for name, path in parse_baselines(rival or []).items()}
     scorer = Scorer.load(_scorer_bytes(models, weights), threads)
-    found = evaluate_score(read_dataset(data), scorer, rivals, track, most_frames=most_frames, faulty=faulty)
+    found = evaluate_score(read_dataset(data), scorer, baselines, track, most_frames=most_frames, faulty=faulty)
     if out is not None:
         found.save(out)
     print_report(found.as_text(), found.as_json(), as_json=as_json)
@@ -146,15 +146,15 @@ def peers(
 
     from semd.evaluation.baselines import comparison_report as report
     from semd.evaluation.baselines.comparison import compare
-    from semd.evaluation.baselines.methods import enter
+    from semd.evaluation.baselines.methods import make_methods
     from semd.evaluation.baselines.scenario import SCENARIOS
     from semd.evaluation.control.table_one import simulator_rules
     from semd.pipeline import load_pipeline
 
     cells = _cells(samples, magnifications)
-    entrants = enter(load_pipeline(models, 1, simulator_rules), only.split(",") if only is not None else None)
+    methods = make_methods(load_pipeline(models, 1, simulator_rules), only.split(",") if only is not None else None)
     console = Console(stderr=True)
-    found = compare(entrants, SCENARIOS, cells, episodes, lambda starts: track(starts, "comparing", console=console))
+    found = compare(methods, SCENARIOS, cells, episodes, lambda starts: track(starts, "comparing", console=console))
     if out is not None:
         report.save(found, out)
     print_report(report.as_text(found), report.as_json(found), as_json=as_json)

@@ -130,16 +130,18 @@ def calibrate(
         if as_json:
             print_json({"stored": False, "error": "interrupted"})
         raise typer.Exit(1) from None
-    lesson = result.lesson
+    fine_tuning = result.fine_tuning
     print(
-        f"RMSE on {lesson.held_out} frames kept aside: {lesson.sweep_before:.3f} before, {lesson.sweep_after:.3f} after"
+        f"RMSE on {fine_tuning.held_out} frames kept aside: {fine_tuning.sweep_before:.3f} before, {fine_tuning.sweep_after:.3f} after"
     )
-    if lesson.data_before is not None:
-        print(f"RMSE on the dataset's test: {lesson.data_before:.3f} before, {lesson.data_after:.3f} after")
+    if fine_tuning.data_before is not None:
+        print(f"RMSE on the dataset's test: {fine_tuning.data_before:.3f} before, {fine_tuning.data_after:.3f} after")
     else:
         print("without --data nobody has checked what was forgotten")
-    if lesson.unfamiliar > 0.0:
-        print(f"{lesson.unfamiliar:.0%} of the frames are called unlike the training; such frames never end in DONE")
+    if fine_tuning.unfamiliar > 0.0:
+        print(
+            f"{fine_tuning.unfamiliar:.0%} of the frames are called unlike the training; such frames never end in DONE"
+        )
     print(f"the new weights are in {out}" if result.stored else "that did not help: nothing was replaced")
     if as_json:
         print_json(result.as_json())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness import planted_targets
 
-from semd.campaigns.fuzz import worker_pool as crew
+from semd.campaigns.fuzz import worker_pool as pool
 from semd.campaigns.fuzz.fuzz_campaign import FuzzSpec, run_campaign
 from semd.campaigns.fuzz.mutators import make_input
 from semd.errors import ConfigError
@@ -37,7 +37,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FuzzSpec:
 
 
 def test_everything_planted_is_found_and_survived(spec: FuzzSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew, "_LEAST_HANG_S", 3.0)
+    monkeypatch.setattr(pool, "_LEAST_HANG_S", 3.0)
     fed: list[int] = []
     report = run_campaign(spec, fed.append)
     assert {finding.target: finding.kind for finding in report.findings} == KINDS

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from semd.calibration.instrument_driver import Dictation
+from semd.calibration.instrument_driver import CommandedAnswers
 from semd.config import Config
 from semd.daemon.answering import Answerer, Places
 from semd.daemon.process import reload_frame
@@ -84,13 +84,13 @@ class StoredSource:
         self.unanswered: list[str] = []
         self.frame: Recording = {}
         self._deaths_left = 0
-        self._dictation = Dictation(self)
+        self._dictation = CommandedAnswers(self)
 
     def take(self, frame: Recording) -> None:
         self.frame = frame
         self._deaths_left = frame.get("dies", 0)
         if frame.get("dictated", {}).get("first"):
-            self._dictation = Dictation(self)
+            self._dictation = CommandedAnswers(self)
 
     def answer(self, run: Run | None, stem: str, parameters: Parameters, image: np.ndarray | None) -> Answer:
         if self._deaths_left and image is not None:

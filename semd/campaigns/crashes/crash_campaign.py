@@ -1,4 +1,4 @@
-"""A campaign: for each layout and dialect one bench, and on it every failpoint, one after the other."""
+"""A campaign: for each layout and dialect one harness, and on it every failpoint, one after the other."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from semd.campaigns.constant_daemon import DIGEST
-from semd.campaigns.crashes.crash_harness import open_bench
+from semd.campaigns.crashes.crash_harness import open_crash_harness
+from semd.campaigns.crashes.frame_fates import FrameFate, count_fates
 from semd.campaigns.crashes.harness_daemon import moving_pipeline
-from semd.campaigns.crashes.judge import FrameFate, judge
-from semd.campaigns.crashes.steps import LINK, Conductor, Step
+from semd.campaigns.crashes.steps import LINK, CrashRun, CrashStep
 from semd.config import Config
 from semd.errors import StorageError
 from semd.model_store import default_directory, models_digest
@@ -23,11 +23,11 @@ _TIMES_FULL = 3
 
 
 @dataclass(frozen=True, slots=True)
-class CampaignSpec:
+class CrashCampaignSpec:
     """Settings of a crash campaign.
 
     Attributes:
-        layouts, dialects: one bench for each pair.
+        layouts, dialects: one harness for each pair.
         points: failpoints, in the order of the table.
         modes: `kill`, `full` (where something is written), or both.
         hits: at which times a point is reached; each is a step of its own.
@@ -63,28 +63,30 @@ class CampaignSpec:
 
 
 @dataclass(slots=True)
-class BenchResult:
-    """All steps of one bench, and the action files that answer no frame."""
+class CrashRunResult:
+    """All steps of one harness, and the action files that answer no frame."""
 
-    steps: list[Step] = field(default_factory=list)
+    steps: list[CrashStep] = field(default_factory=list)
     strays: int = 0
     frames: int = 0
 
 
-def run_campaign(spec: CampaignSpec, directory: Path, show: Callable[[Step], None]) -> Iterator[BenchResult]:
-    """Run bench after bench; each result as it is there.
+def run_campaign(
+    spec: CrashCampaignSpec, directory: Path, show: Callable[[CrashStep], None]
+) -> Iterator[CrashRunResult]:
+    """Run harness after harness; each result as it is there.
 
     Args:
         spec: what to do.
         directory: the benches' directories are made below.
-        show: told of every step as it is done; its counts come with the bench's result.
+        show: told of every step as it is done; its counts come with the harness's result.
     """
     for layout in spec.layouts:
         for dialect in spec.dialects:
             yield _run_bench(spec, directory / f"{layout}-{dialect}", layout, dialect, show)
 
 
-def summarise(results: Sequence[BenchResult]) -> dict[str, object]:
+def summarise(results: Sequence[CrashRunResult]) -> dict[str, object]:
     """The campaign in a few numbers."""
     steps = [step for result in results for step in result.steps]
     killed = [step for step in steps if step.mode == "kill"]
@@ -106,7 +108,7 @@ def summarise(results: Sequence[BenchResult]) -> dict[str, object]:
     }
 
 
-def as_json(spec: CampaignSpec, results: Sequence[BenchResult]) -> dict[str, object]:
+def as_json(spec: CrashCampaignSpec, results: Sequence[CrashRunResult]) -> dict[str, object]:
     """Everything, for a file."""
     return {
         "spec": asdict(spec),
@@ -124,43 +126,43 @@ def _times(name: str, found: list[float | None]) -> dict[str, float | None]:
 
 
 def _run_bench(
-    spec: CampaignSpec, directory: Path, layout: Layout, dialect: str, show: Callable[[Step], None]
-) -> BenchResult:
-    result = BenchResult()
-    with open_bench(
+    spec: CrashCampaignSpec, directory: Path, layout: Layout, dialect: str, show: Callable[[CrashStep], None]
+) -> CrashRunResult:
+    result = CrashRunResult()
+    with open_crash_harness(
         directory,
         layout,
         dialect,
         daemon_module="semd" if spec.is_real else "semd.campaigns.crashes.harness_daemon",
         models_digest=models_digest(default_directory()) if spec.is_real else DIGEST,
         patience_s=spec.patience_s,
-    ) as bench:
-        conductor = Conductor(bench, result.steps, show)
+    ) as harness:
+        crash_run = CrashRun(harness, result.steps, show)
         try:
-            conductor.start()
+            crash_run.start()
             for part in Part:
-                conductor.kill(part, spec.traps(part, "kill"))
+                crash_run.kill(part, spec.traps(part, "kill"))
             for part in Part:
                 for trap in spec.traps(part, "full"):
-                    conductor.fill(part, trap)
-            conductor.cut_link()
-            conductor.finish()
+                    crash_run.fill(part, trap)
+            crash_run.cut_link()
+            crash_run.finish()
         except StorageError as error:
             result.steps[-1].trouble = str(error)
             show(result.steps[-1])
-    fates, result.strays = judge(bench.sem, bench.config, _pipeline(spec, bench.config))
+    fates, result.strays = count_fates(harness.sem, harness.config, _pipeline(spec, harness.config))
     result.frames = len(fates)
     _attribute(result.steps, fates)
     return result
 
 
-def _pipeline(spec: CampaignSpec, config: Config) -> Pipeline:
+def _pipeline(spec: CrashCampaignSpec, config: Config) -> Pipeline:
     if spec.is_real:
         return load_pipeline(config.models.directory, config.scoring.threads, config.rules)
     return moving_pipeline(config)
 
 
-def _attribute(steps: Sequence[Step], fates: Sequence[FrameFate]) -> None:
+def _attribute(steps: Sequence[CrashStep], fates: Sequence[FrameFate]) -> None:
     """Give each frame's fate to the step during which it was saved."""
     for fate in fates:
         step = steps[fate.frame.during]

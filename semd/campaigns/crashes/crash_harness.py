@@ -1,4 +1,4 @@
-"""One bench: directories, the two processes, and the SEM on a real socket."""
+"""One harness: directories, the two processes, and the SEM on a real socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from semd.campaigns.crashes.crash_sem import BenchSem
+from semd.campaigns.crashes.crash_sem import CrashSem
 from semd.config import Config, load_config
 from semd.daemon.health import CLIENT_HEALTH_FILE, HEALTH_FILE
 from semd.errors import StorageError
@@ -31,7 +31,7 @@ _LOGS = {Part.DAEMON: "daemon.log", Part.MIDDLE_CLIENT: "middle-client.log"}
 
 
 @dataclass(slots=True)
-class Bench:
+class CrashHarness:
     """Directories, processes and the SEM of one crash run.
 
     Attributes:
@@ -45,7 +45,7 @@ class Bench:
     directory: Path
     config: Config
     daemon_module: str
-    sem: BenchSem
+    sem: CrashSem
     patience_s: float
     _children: dict[Part, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stalled_since_s: float | None = None
@@ -183,7 +183,7 @@ class Bench:
 
 
 @contextmanager
-def open_bench(
+def open_crash_harness(
     directory: Path,
     layout: Layout,
     dialect: str,
@@ -191,25 +191,25 @@ def open_bench(
     daemon_module: str,
     models_digest: str,
     patience_s: float,
-) -> Iterator[Bench]:
+) -> Iterator[CrashHarness]:
     """Make the directories and start the SEM; in the end everything is stopped, whatever happened."""
     for name in ("watch", "actions", "state"):
         (directory / name).mkdir(parents=True)
-    (directory / "state" / PERMIT_FILE).write_text("This state directory is a test bench's.\n")
+    (directory / "state" / PERMIT_FILE).write_text("This state directory is a test harness's.\n")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         path = directory / "semd.toml"
         path.write_text(_config_text(layout, dialect, listener.getsockname()[1]))
         config = load_config(path)
-        sem = BenchSem(config.watch.directory, layout, dialect, models_digest)
-        bench = Bench(directory, config, daemon_module, sem, patience_s)
+        sem = CrashSem(config.watch.directory, layout, dialect, models_digest)
+        harness = CrashHarness(directory, config, daemon_module, sem, patience_s)
         thread = threading.Thread(target=sem.serve, args=(listener,), name="sem")
         thread.start()
         try:
-            yield bench
+            yield harness
         finally:
             sem.finishing.set()
             sem.stopping.set()
-            bench.kill_all()
+            harness.kill_all()
             thread.join()
 
 

@@ -1,4 +1,4 @@
-"""The SEM side of the crash bench: saves frames, obeys, and keeps every byte it received: that is the ground truth."""
+"""The SEM side of the crash harness: saves frames, obeys, and keeps every byte it received: that is the ground truth."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SavedFrame:
         image, text: the files' bytes.
         magnification: as written in the text; in the aisem dialect no other frame has it.
         identity: the id that its action must have.
-        during: number of the step that the bench was at.
+        during: number of the step that the harness was at.
     """
 
     number: int
@@ -55,7 +55,7 @@ class SavedFrame:
 
 
 @dataclass(slots=True)
-class BenchSem:
+class CrashSem:
     """Saves a frame after every command, as NanoStation does, until told to finish.
 
     Attributes:
@@ -179,7 +179,7 @@ class BenchSem:
 class _ListeningLink(SemLink):
     """Hands every byte to the SEM's records before anything is made of it."""
 
-    def __init__(self, sem: BenchSem, stopped: Callable[[], bool]) -> None:
+    def __init__(self, sem: CrashSem, stopped: Callable[[], bool]) -> None:
         super().__init__(sem, stopped)
         self._sem = sem
         self._count = 0

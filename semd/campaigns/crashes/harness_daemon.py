@@ -1,4 +1,4 @@
-"""The daemon of the crash bench: networks that cost nothing, and a control machine that really moves the knobs.
+"""The daemon of the crash harness: networks that cost nothing, and a control machine that really moves the knobs.
 
 That it moves matters: an action that changes nothing could be applied twice, or never, without showing.
 """

@@ -17,7 +17,7 @@ from semd.campaigns.fuzz.fuzz_report import Figures, FuzzReport, fault_of
 from semd.campaigns.fuzz.fuzz_worker import Finding, find_targets
 from semd.campaigns.fuzz.mutators import make_input
 from semd.campaigns.fuzz.targets import Target, read_corpus
-from semd.campaigns.fuzz.worker_pool import Crew, Done, Task, Terms, WorkerError
+from semd.campaigns.fuzz.worker_pool import Job, JobResult, WorkerError, WorkerPool, WorkerSettings
 from semd.errors import ConfigError
 from semd.service.storage import storage_error, write_atomically
 
@@ -55,7 +55,7 @@ class FuzzSpec:
 
 
 @dataclass(slots=True)
-class _Known:
+class _Progress:
     """State of the campaign, kept in a file between sittings."""
 
     done: dict[str, set[int]] = field(default_factory=dict)
@@ -85,44 +85,44 @@ def run_campaign(spec: FuzzSpec, advance: Callable[[int], None]) -> FuzzReport:
     chosen = [target for name, target in targets.items() if not spec.only or name in spec.only]
     corpora = {target.name: read_corpus(spec.corpus, target) for target in chosen}
     digest = _digest(corpora)
-    known = _load(spec, digest)
-    tasks = deque(_plan(spec, chosen, known))
-    advance(sum(figures.inputs for figures in known.figures.values()))
-    begun_s, before_s = time.monotonic(), known.seconds
+    progress = _load(spec, digest)
+    jobs = deque(_plan(spec, chosen, progress))
+    advance(sum(figures.inputs for figures in progress.figures.values()))
+    begun_s, before_s = time.monotonic(), progress.seconds
     interrupted = False
     with tempfile.TemporaryDirectory(prefix="semd-fuzz-") as scratch:
-        terms = Terms(spec.table, spec.corpus, spec.seed, spec.memory_mb, spec.limit_s)
-        crew = Crew(terms, tasks, spec.workers, Path(scratch))
+        settings = WorkerSettings(spec.table, spec.corpus, spec.seed, spec.memory_mb, spec.limit_s)
+        pool = WorkerPool(settings, jobs, spec.workers, Path(scratch))
         try:
             saved_s = begun_s
-            for done in crew.results():
-                _take(known, done)
+            for done in pool.results():
+                _take(progress, done)
                 advance(done.block.inputs)
-                known.seconds = before_s + time.monotonic() - begun_s
+                progress.seconds = before_s + time.monotonic() - begun_s
                 if time.monotonic() - saved_s > _SAVE_S:
-                    _save(spec, digest, known)
+                    _save(spec, digest, progress)
                     saved_s = time.monotonic()
         except KeyboardInterrupt:
             interrupted = True
         except WorkerError as error:
             raise ConfigError(f"a worker ended before its first input: {error}") from error
         finally:
-            crew.dismiss()
-    known.seconds = before_s + time.monotonic() - begun_s
-    order = [target.name for target in chosen if target.name in known.figures]
+            pool.stop()
+    progress.seconds = before_s + time.monotonic() - begun_s
+    order = [target.name for target in chosen if target.name in progress.figures]
     report = FuzzReport(
         seed=spec.seed,
         corpus_sha256=digest,
-        seconds=known.seconds,
+        seconds=progress.seconds,
         interrupted=interrupted,
         memory_mb=spec.memory_mb,
         limit_s=spec.limit_s,
-        figures={name: known.figures[name] for name in order},
-        findings=tuple(known.findings.values()),
-        counts=known.counts,
+        figures={name: progress.figures[name] for name in order},
+        findings=tuple(progress.findings.values()),
+        counts=progress.counts,
     )
     if spec.out is not None:
-        _save(spec, digest, known)
+        _save(spec, digest, progress)
         ours = [finding for finding in report.findings if finding.target in corpora]
         report.save(spec.out, {finding: _input_of(finding, targets, corpora, spec.seed) for finding in ours})
     return report
@@ -142,25 +142,25 @@ def _digest(corpora: dict[str, list[bytes]]) -> str:
     return found.hexdigest()
 
 
-def _plan(spec: FuzzSpec, targets: Sequence[Target], known: _Known) -> list[Task]:
+def _plan(spec: FuzzSpec, targets: Sequence[Target], progress: _Progress) -> list[Job]:
     """Whole blocks, so that a campaign can be made longer; all targets advance together."""
     shares = sum(target.share for target in targets)
-    tasks: list[tuple[float, Task]] = []
+    jobs: list[tuple[float, Job]] = []
     for target in targets:
         size = _BLOCK if spec.inputs >= _BLOCK * len(targets) else max(1, spec.inputs // len(targets))
         blocks = -(-spec.inputs * target.share // (shares * size))
-        done = known.done.get(target.name, set())
-        tasks += [
-            ((number + 0.5) / blocks, Task(target.name, number, number * size, size))
+        done = progress.done.get(target.name, set())
+        jobs += [
+            ((number + 0.5) / blocks, Job(target.name, number, number * size, size))
             for number in range(blocks)
             if number not in done
         ]
-    return [task for _, task in sorted(tasks, key=lambda pair: pair[0])]
+    return [job for _, job in sorted(jobs, key=lambda pair: pair[0])]
 
 
-def _take(known: _Known, done: Done) -> None:
-    task, block = done.task, done.block
-    figures = known.figures.setdefault(task.target, Figures())
+def _take(progress: _Progress, done: JobResult) -> None:
+    job, block = done.job, done.block
+    figures = progress.figures.setdefault(job.target, Figures())
     figures.inputs += block.inputs
     figures.accepted += block.accepted
     figures.cpu_s += block.cpu_s
@@ -170,34 +170,34 @@ def _take(known: _Known, done: Done) -> None:
     if block.peak_mb is not None:
         figures.peak_mb = max(figures.peak_mb or 0.0, block.peak_mb)
     for finding in block.findings:
-        known.findings.setdefault(fault_of(finding), finding)
-        known.counts[fault_of(finding)] += 1
+        progress.findings.setdefault(fault_of(finding), finding)
+        progress.counts[fault_of(finding)] += 1
     if done.rest is None:
-        known.done.setdefault(task.target, set()).add(task.number)
+        progress.done.setdefault(job.target, set()).add(job.number)
 
 
-def _load(spec: FuzzSpec, digest: str) -> _Known:
-    known = _Known()
+def _load(spec: FuzzSpec, digest: str) -> _Progress:
+    progress = _Progress()
     path = spec.out / PROGRESS_FILE if spec.out is not None else None
     if path is None or not path.exists():
-        return known
+        return progress
     try:
         kept: dict[str, Any] = json.loads(path.read_bytes())
         if (kept["seed"], kept["corpus_sha256"]) != (spec.seed, digest):
             raise ConfigError(f"{path.parent}: holds a campaign of another seed, corpus or targets: name another --out")
-        known.done = {name: set(numbers) for name, numbers in kept["done"].items()}
-        known.figures = {name: Figures(**values) for name, values in kept["figures"].items()}
-        known.findings = {name: Finding(**values) for name, values in kept["findings"].items()}
-        known.counts = Counter(kept["counts"])
-        known.seconds = float(kept["seconds"])
+        progress.done = {name: set(numbers) for name, numbers in kept["done"].items()}
+        progress.figures = {name: Figures(**values) for name, values in kept["figures"].items()}
+        progress.findings = {name: Finding(**values) for name, values in kept["findings"].items()}
+        progress.counts = Counter(kept["counts"])
+        progress.seconds = float(kept["seconds"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: not the progress of a campaign ({error}): name another --out") from error
     except OSError as error:
         raise storage_error(path, "read", error) from error
-    return known
+    return progress
 
 
-def _save(spec: FuzzSpec, digest: str, known: _Known) -> None:
+def _save(spec: FuzzSpec, digest: str, progress: _Progress) -> None:
     if spec.out is None:
         return
     try:
@@ -208,10 +208,10 @@ def _save(spec: FuzzSpec, digest: str, known: _Known) -> None:
     kept = {
         "seed": spec.seed,
         "corpus_sha256": digest,
-        "seconds": known.seconds,
-        "done": {name: sorted(numbers) for name, numbers in known.done.items()},
-        "figures": {name: asdict(figures) for name, figures in known.figures.items()},
-        "findings": {name: asdict(finding) for name, finding in known.findings.items()},
-        "counts": dict(known.counts),
+        "seconds": progress.seconds,
+        "done": {name: sorted(numbers) for name, numbers in progress.done.items()},
+        "figures": {name: asdict(figures) for name, figures in progress.figures.items()},
+        "findings": {name: asdict(finding) for name, finding in progress.findings.items()},
+        "counts": dict(progress.counts),
     }
     write_atomically(spec.out / PROGRESS_FILE, json.dumps(kept).encode())

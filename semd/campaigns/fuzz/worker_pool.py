@@ -27,7 +27,7 @@ _LAST_WORDS = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Job:
     """Inputs of one target.
 
     Attributes:
@@ -43,22 +43,22 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class JobResult:
     """Result of a job.
 
     Attributes:
-        task: see there.
+        job: see there.
         block: figures and findings.
         rest: what is still to be done of it, since the worker did not survive an input.
     """
 
-    task: Task
+    job: Job
     block: Block
-    rest: Task | None = None
+    rest: Job | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class WorkerSettings:
     """Settings that workers are started with; see `FuzzSpec`."""
 
     table: str
@@ -72,25 +72,25 @@ class WorkerError(Exception):
     """A worker ended before its first input: nothing can be fed. Its last words are the message."""
 
 
-class Crew:
+class WorkerPool:
     """Threads with a worker process each.
 
     Args:
-        terms: of the workers.
-        tasks: what to do; taken from the left.
+        settings: of the workers.
+        jobs: what to do; taken from the left.
         workers: how many.
         scratch: an empty folder for them.
     """
 
-    def __init__(self, terms: Terms, tasks: deque[Task], workers: int, scratch: Path) -> None:
-        self._terms = terms
-        self._tasks = tasks
+    def __init__(self, settings: WorkerSettings, jobs: deque[Job], workers: int, scratch: Path) -> None:
+        self._terms = settings
+        self._tasks = jobs
         self._scratch = scratch
         self._stop = threading.Event()
-        self._results: SimpleQueue[Done | BaseException | None] = SimpleQueue()
+        self._results: SimpleQueue[JobResult | BaseException | None] = SimpleQueue()
         self._threads = [threading.Thread(target=self._work, args=(number,)) for number in range(workers)]
 
-    def results(self) -> Iterator[Done]:
+    def results(self) -> Iterator[JobResult]:
         """Start them; yield what is done until all is.
 
         Raises:
@@ -108,7 +108,7 @@ class Crew:
             else:
                 yield found
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         """End them all; nothing that they were at is kept."""
         self._stop.set()
         for thread in self._threads:
@@ -116,26 +116,26 @@ class Crew:
                 thread.join()
 
     def _work(self, number: int) -> None:
-        worker: _Worker | None = None
+        worker: _FuzzWorker | None = None
         lives = 0
         try:
             while not self._stop.is_set():
                 try:
-                    task: Task | None = self._tasks.popleft()
+                    job: Job | None = self._tasks.popleft()
                 except IndexError:
                     break
-                while task is not None and not self._stop.is_set():
+                while job is not None and not self._stop.is_set():
                     if worker is None:
-                        worker = _Worker(self._terms, self._scratch / f"{number}-{lives}", self._stop)
+                        worker = _FuzzWorker(self._terms, self._scratch / f"{number}-{lives}", self._stop)
                         lives += 1
-                    done = worker.do(task)
+                    done = worker.do(job)
                     if done is None:
                         return  # told to stop
-                    if done.rest is not None or done.block.inputs < task.count:
+                    if done.rest is not None or done.block.inputs < job.count:
                         worker.end()
                         worker = None
                     self._results.put(done)
-                    task = done.rest
+                    job = done.rest
         except (WorkerError, OSError) as error:
             self._results.put(error)
         finally:
@@ -144,15 +144,15 @@ class Crew:
             self._results.put(None)
 
 
-class _Worker:
+class _FuzzWorker:
     """One process."""
 
-    def __init__(self, terms: Terms, folder: Path, stop: threading.Event) -> None:
-        self._terms = terms
+    def __init__(self, settings: WorkerSettings, folder: Path, stop: threading.Event) -> None:
+        self._terms = settings
         self._folder = folder
         self._stop = stop
         folder.mkdir()
-        arguments = [terms.table, terms.corpus, terms.seed, folder, terms.memory_mb, terms.limit_s]
+        arguments = [settings.table, settings.corpus, settings.seed, folder, settings.memory_mb, settings.limit_s]
         self._errors = (folder / "errors.txt").open("wb")
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "semd.campaigns.fuzz.fuzz_worker", *map(str, arguments)],
@@ -161,9 +161,9 @@ class _Worker:
             stderr=self._errors,
         )
 
-    def do(self, task: Task) -> Done | None:
-        """Let it do a task; None when told to stop meanwhile."""
-        order = {"target": task.target, "first": task.first, "count": task.count}
+    def do(self, job: Job) -> JobResult | None:
+        """Let it do a job; None when told to stop meanwhile."""
+        order = {"target": job.target, "first": job.first, "count": job.count}
         before = self._at()
         try:
             self._input.write(json.dumps(order).encode() + b"\n")
@@ -175,13 +175,13 @@ class _Worker:
         while not self._stop.is_set():
             if select.select([self._output], [], [], _LOOK_S)[0]:
                 line = self._output.readline()
-                return self._read(task, line) if line else self._lost(task, "died", before[0])
+                return self._read(job, line) if line else self._lost(job, "died", before[0])
             now = self._at()
             if now != seen:
                 seen, since_s = now, time.monotonic()
             elif time.monotonic() - since_s > (hang_s if now[0] > before[0] else _START_S):  # it may load libraries
                 self._process.kill()
-                return self._lost(task, "hung", before[0])
+                return self._lost(job, "hung", before[0])
         return None
 
     def end(self) -> None:
@@ -212,23 +212,23 @@ class _Worker:
         begun, index = struct.unpack("<qq", raw) if len(raw) == 16 else (0, 0)
         return begun, index
 
-    def _read(self, task: Task, line: bytes) -> Done:
+    def _read(self, job: Job, line: bytes) -> JobResult:
         found = json.loads(line)
         findings = [Finding(**finding) for finding in found.pop("findings")]
-        return Done(task, Block(**found, findings=findings))
+        return JobResult(job, Block(**found, findings=findings))
 
-    def _lost(self, task: Task, kind: str, begun_before: int) -> Done:
-        """It did not survive an input of this task."""
+    def _lost(self, job: Job, kind: str, begun_before: int) -> JobResult:
+        """It did not survive an input of this job."""
         status = self._process.wait()
         begun, index = self._at()
         if begun == begun_before:
             raise WorkerError(self._last_words())
         where = f"signal {-status}" if kind == "died" and status < 0 else f"exit status {status}"
-        finding = Finding(task.target, index, kind, "time" if kind == "hung" else where, self._last_words())
-        fed = index - task.first + 1
+        finding = Finding(job.target, index, kind, "time" if kind == "hung" else where, self._last_words())
+        fed = index - job.first + 1
         block = Block(inputs=fed, findings=[finding])
-        left = task.count - fed
-        return Done(task, block, Task(task.target, task.number, index + 1, left) if left else None)
+        left = job.count - fed
+        return JobResult(job, block, Job(job.target, job.number, index + 1, left) if left else None)
 
     def _last_words(self) -> str:
         words = []

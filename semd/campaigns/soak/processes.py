@@ -16,7 +16,7 @@ _GRACE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ProcessSample:
     """A process at one moment.
 
     Attributes:
@@ -41,7 +41,7 @@ class Sample:
 
 
 @dataclass(slots=True)
-class Children:
+class SoakProcesses:
     """Both processes on one configuration.
 
     Attributes:
@@ -83,7 +83,7 @@ class Children:
                 said = self._errors(process).read_text("utf-8", "replace").strip()[-500:]
                 raise StorageError(f"the {process} ended with status {status}: {said or 'it said nothing'}")
 
-    def sample(self, at_s: float, ended: int, ledger: Path) -> list[Sample]:
+    def sample(self, at_s: float, ended: int, ledger: Path) -> list[ProcessSample]:
         """Both as they are now; from /proc."""
         n_bytes = sum(path.stat().st_size for path in ledger.parent.glob(f"{ledger.name}*") if path.exists())
         found = []
@@ -95,7 +95,9 @@ class Children:
             except (FileNotFoundError, ProcessLookupError, IndexError):
                 continue  # it has just ended; `check` says so
             resident_mb = round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 2)
-            found.append(Sample(round(at_s, 2), ended, process, child.pid, resident_mb, handles, threads, n_bytes))
+            found.append(
+                ProcessSample(round(at_s, 2), ended, process, child.pid, resident_mb, handles, threads, n_bytes)
+            )
         return found
 
     def stop(self) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from semd.campaigns.soak.processes import CLIENT, DAEMON, Children, Sample
+from semd.campaigns.soak.processes import CLIENT, DAEMON, ProcessSample, SoakProcesses
 from semd.campaigns.soak.soak_report import SoakReport, growth_of
 from semd.campaigns.soak.soak_sem import HEIGHT_PX, WIDTH_PX, SoakSem
 from semd.daemon.process import LEDGER_FILE
@@ -78,7 +78,7 @@ def run_soak(spec: SoakSpec, progress: Callable[[int], None]) -> SoakReport:
             rng=random.Random(spec.seed + 1),  # noqa: S311 - no secret
         )
         link = FaultySemLink(sem, sem.stopping.is_set, plan=plan, pause=sem.stopping.wait)
-        children = Children(config)
+        children = SoakProcesses(config)
         work = [
             threading.Thread(target=link.serve, args=(listener, "text"), name="link"),
             threading.Thread(target=sem.write, args=(spec.frames,), name="writer"),
@@ -113,12 +113,12 @@ def run_soak(spec: SoakSpec, progress: Callable[[int], None]) -> SoakReport:
 class _Watcher:
     """Waits for the frames to end, samples and kills meanwhile."""
 
-    def __init__(self, spec: SoakSpec, sem: SoakSem, children: Children, ledger: Path) -> None:
+    def __init__(self, spec: SoakSpec, sem: SoakSem, children: SoakProcesses, ledger: Path) -> None:
         self._spec = spec
         self._sem = sem
         self._children = children
         self._ledger = ledger
-        self.samples: list[Sample] = []
+        self.samples: list[ProcessSample] = []
         self.seconds = 0.0
         self.interrupted = False
         self.stalled = ""

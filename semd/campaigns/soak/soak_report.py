@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from semd.campaigns.soak.processes import Sample
-from semd.campaigns.soak.soak_sem import Fates
+from semd.campaigns.soak.processes import ProcessSample
+from semd.campaigns.soak.soak_sem import SoakFates
 from semd.reporting.saving import save_report
 from semd.service.storage import write_atomically
 
@@ -61,7 +61,7 @@ class SoakReport:
     """
 
     frames: int
-    fates: Fates
+    fates: SoakFates
     seconds: float
     interrupted: bool
     stalled: str
@@ -69,7 +69,7 @@ class SoakReport:
     writer_faults: Mapping[str, int]
     link_faults: Mapping[str, int]
     growth: tuple[Growth, ...]
-    samples: tuple[Sample, ...]
+    samples: tuple[ProcessSample, ...]
 
     @property
     def lossless(self) -> bool:
@@ -143,17 +143,17 @@ class SoakReport:
         save_report(directory, texts={"soak.txt": self.as_text()}, values={"soak.json": self.as_json()})
         table = io.StringIO(newline="")
         writer = csv.writer(table)
-        writer.writerow([part.name for part in fields(Sample)])
+        writer.writerow([part.name for part in fields(ProcessSample)])
         writer.writerows(astuple(sample) for sample in self.samples)
         write_atomically(directory / "samples.csv", table.getvalue().encode())
 
 
-def growth_of(samples: Sequence[Sample], frames: int) -> tuple[Growth, ...]:
+def growth_of(samples: Sequence[ProcessSample], frames: int) -> tuple[Growth, ...]:
     """Growth after the warm-up, in the longest life of each process; empty where there are too few samples."""
     found: list[Growth] = []
     warm = [sample for sample in samples if sample.ended >= _WARM_UP * frames]
     for process in dict.fromkeys(sample.process for sample in warm):
-        lives: dict[int, list[Sample]] = {}
+        lives: dict[int, list[ProcessSample]] = {}
         for sample in warm:
             if sample.process == process:
                 lives.setdefault(sample.pid, []).append(sample)
@@ -170,7 +170,7 @@ def growth_of(samples: Sequence[Sample], frames: int) -> tuple[Growth, ...]:
     return (*found, ledger) if ledger is not None else ()
 
 
-def _ledger_growth(warm: Sequence[Sample]) -> Growth | None:
+def _ledger_growth(warm: Sequence[ProcessSample]) -> Growth | None:
     """Bytes for each frame, in the first and in the second half."""
     if not warm:
         return None

@@ -32,8 +32,8 @@ _QUARANTINE_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Fates:
-    """Fates of the frames.
+class SoakFates:
+    """SoakFates of the frames.
 
     Attributes:
         written: saved so far.
@@ -130,8 +130,8 @@ class SoakSem:
                 self._ended.add(number)
             note.unlink(missing_ok=True)
 
-    def fates(self) -> Fates:
-        """Fates of the frames that were written."""
+    def fates(self) -> SoakFates:
+        """SoakFates of the frames that were written."""
         numbers = range(self.written)
         due = self._writer.ends
         ended = [number for number in numbers if number in self.answers or number in self.quarantined]
@@ -141,7 +141,7 @@ class SoakSem:
             or (due.get(number) == "held") != (number in self.answers and number in self.quarantined)
             for number in ended
         )
-        return Fates(
+        return SoakFates(
             written=self.written,
             ended=len(ended),
             lost=tuple(sorted(set(numbers) - set(ended))),

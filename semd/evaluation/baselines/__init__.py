@@ -1,1 +1,1 @@
-"""Autofocus methods a user could pick instead of semd, on the same virtual microscope and by the same truth."""
+"""Baselines: other autofocus methods on the same virtual microscope, judged by the same ground truth as semd."""

@@ -1,4 +1,4 @@
-"""The bench every method works at: three knobs, a scan button that counts, and a truth that stays behind it."""
+"""Harness of the compared methods: three settings, a counted scan, and a hidden ground truth."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semd.domain.limits import Optics
-from semd.errors import PeerError
+from semd.errors import BaselineError
 from semd.simulator.microscope import Scan, VirtualMicroscope
 from semd.simulator.truth import Truth
 
 FRAME_BUDGET = 50
-"""Frames a run may take; who asks for one more has failed."""
+"""Most frames of a run; a method that requests one more has failed. Twice the paper's budget of 25; chosen."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One frame as a method gets it, without the truth.
+    """One frame as a method receives it, without the ground truth.
 
     Attributes:
         image: uint8 (480, 640), grey.
-        wd_mm, brightness, contrast: settings it was taken with.
+        wd_mm, brightness, contrast: settings of the scan.
     """
 
     image: NDArray[np.uint8]
@@ -32,29 +32,29 @@ class View:
     contrast: float
 
 
-class Peer(Protocol):
+class AutofocusMethod(Protocol):
     """An autofocus method."""
 
-    def focus(self, bench: Bench) -> bool:
-        """Leave the knobs where the picture is best; say whether the method itself believes that they are."""
+    def focus(self, harness: BaselineHarness) -> bool:
+        """Move to the best settings; return True if the method itself reports success."""
 
 
-class Bench:
-    """A virtual microscope as a method sees it.
+class BaselineHarness:
+    """A virtual microscope as the compared methods see it.
 
     Attributes:
         magnification: magnification.
         pixel_um: pixel size in µm.
-        unit_mm: `Optics.focus_unit_mm`, one depth of field: everybody may scale his steps by it.
-        range_mm: lowest and highest working distance between which the focus is known to lie: 30 depths of field either
-            side of the start, where the knob goes so far; the same for everybody.
-        frames: frames scanned so far.
+        unit_mm: depth of field in mm (`Optics.focus_unit_mm`), by which methods may scale their steps.
+        range_mm: search range, the lowest and highest working distance: 30 depths of field to either side of the
+            start, within the limits. It contains the focus and is the same for every method.
+        frames: number of frames scanned so far.
         dose: detected electrons per pixel at emission 1, summed over these frames.
-        overrun: True where more frames were asked for than the budget holds.
+        overrun: True if more frames were requested than the budget allows.
     """
 
     def __init__(self, microscope: VirtualMicroscope, budget: int = FRAME_BUDGET) -> None:
-        """Put a microscope on the bench as it stands."""
+        """Wrap a microscope at its present settings, with a budget of frames."""
         optics = Optics()
         self._microscope = microscope
         self._budget = budget
@@ -71,23 +71,23 @@ class Bench:
 
     @property
     def wd_mm(self) -> float:
-        """Working distance as the knob stands."""
+        """Present working distance in mm."""
         return self._microscope.wd_mm
 
     @property
     def brightness(self) -> float:
-        """Brightness as the knob stands."""
+        """Present brightness."""
         return self._microscope.brightness
 
     @property
     def contrast(self) -> float:
-        """Contrast as the knob stands."""
+        """Present contrast."""
         return self._microscope.contrast
 
     def apply(
         self, *, wd_mm: float | None = None, brightness: float | None = None, contrast: float | None = None
     ) -> None:
-        """Turn knobs; what is not given stays, what lies beyond the limits stops at them.
+        """Change settings, clamped to the limits; None leaves a setting as it is.
 
         Raises:
             ConfigError: a value is not a finite number.
@@ -98,24 +98,24 @@ class Bench:
         """Scan a frame.
 
         Raises:
-            PeerError: the budget is spent.
+            BaselineError: the budget is spent.
         """
         if self.frames >= self._budget:
-            # Kept here too, as a method may swallow the error.
+            # Recorded as well, since a method may swallow the error.
             self.overrun = True
-            raise PeerError(f"{self._budget} frames are spent")
+            raise BaselineError(f"{self._budget} frames are spent")
         self.frames += 1
         self.dose += self._microscope.detector.electrons
         self._last = self._microscope.scan()
         return View(self._last.image, self._last.wd_mm, self._last.brightness, self._last.contrast)
 
-    def view_at(self, wd_mm: float) -> View:
-        """Scan a frame at a working distance."""
+    def scan_at(self, wd_mm: float) -> View:
+        """Move to a working distance and scan a frame."""
         self.apply(wd_mm=wd_mm)
         return self.scan()
 
     def end_truth(self) -> Truth:
-        """Truth at the final settings: of the last frame, or else of the one that the user would take next."""
+        """Ground truth at the final settings: of the last frame if it has them, otherwise of a new scan."""
         last, knobs = self._last, (self.wd_mm, self.brightness, self.contrast)
         if last is not None and (last.wd_mm, last.brightness, last.contrast) == knobs:
             return last.truth

@@ -1,4 +1,4 @@
-"""Brent's search on the gradient's energy, as OughtaFocus of Micro-Manager does it.
+"""Brent's search on the gradient energy, as in OughtaFocus of Micro-Manager.
 
 R. P. Brent, Algorithms for Minimization without Derivatives, 1973, chapter 5 (`localmin`).
 """
@@ -11,28 +11,28 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from semd.evaluation.baselines.baseline_harness import FRAME_BUDGET, Bench
+from semd.evaluation.baselines.baseline_harness import FRAME_BUDGET, BaselineHarness
 
 _GOLDEN = 0.5 * (3.0 - math.sqrt(5.0))
 _TOLERANCE_U = 0.5
 
 
 class Brent:
-    """Brent's search over the whole range to half a depth of field."""
+    """Brent's search over the whole range, with a tolerance of half a depth of field."""
 
-    def focus(self, bench: Bench) -> bool:
-        """Search, and go to the best place seen; it always believes in it."""
+    def focus(self, harness: BaselineHarness) -> bool:
+        """Search and move to the best working distance; the method always reports success."""
         best_mm = bounded_maximum(
-            lambda wd_mm: gradient_energy(bench.view_at(wd_mm).image),
-            *bench.range_mm,
-            _TOLERANCE_U * bench.unit_mm,
+            lambda wd_mm: gradient_energy(harness.scan_at(wd_mm).image),
+            *harness.range_mm,
+            _TOLERANCE_U * harness.unit_mm,
         )
-        bench.apply(wd_mm=best_mm)
+        harness.apply(wd_mm=best_mm)
         return True
 
 
 def gradient_energy(image: NDArray[np.uint8]) -> float:
-    """Mean square difference of neighbours, both ways, uint8 (H, W)."""
+    """Mean square difference of neighbouring pixels along rows and columns of a frame, uint8 (H, W)."""
     grey = image.astype(np.float32)
     return float(np.square(np.diff(grey, axis=0)).mean() + np.square(np.diff(grey, axis=1)).mean())
 
@@ -40,19 +40,16 @@ def gradient_energy(image: NDArray[np.uint8]) -> float:
 def bounded_maximum(
     value: Callable[[float], float], low: float, high: float, tolerance: float, most: int = FRAME_BUDGET
 ) -> float:
-    """The place of a maximum of `value` within [low, high].
+    """Find a maximum of `value` within [low, high]; return the best argument evaluated.
 
     Args:
-        value: the function, asked once for each place.
+        value: the function; evaluated once for each argument.
         low: lower end.
         high: upper end, above `low`.
-        tolerance: how well the place is wanted; places nearer than that to each other are not told apart.
-        most: most values to ask for.
-
-    Returns:
-        The best of the places asked for.
+        tolerance: tolerance of the argument, and the smallest distance between two evaluations.
+        most: largest number of evaluations.
     """
-    # x, w, v: the best, second and third best places; the values are negated, since Brent's minimises.
+    # x, w, v: best, second and third best argument. Values are negated, since Brent's algorithm minimises.
     x = w = v = low + _GOLDEN * (high - low)
     fx = fw = fv = -value(x)
     step = last_step = 0.0
@@ -62,11 +59,10 @@ def bounded_maximum(
             break
         before_last, last_step = last_step, step
         parabola = _parabola_step(x, w, v, fx, fw, fv)
-        # A parabola's step must stay inside and shrink, or the golden section takes the larger part.
+        # A parabolic step must stay inside and shrink; otherwise take a golden section of the larger part.
         if parabola is not None and abs(parabola) < 0.5 * abs(before_last) and low < x + parabola < high:
-            step = parabola
-            if min(x + step - low, high - x - step) < 2.0 * tolerance:
-                step = math.copysign(tolerance, middle - x)
+            is_near_an_end = min(x + parabola - low, high - x - parabola) < 2.0 * tolerance
+            step = math.copysign(tolerance, middle - x) if is_near_an_end else parabola
         else:
             last_step = (low if x >= middle else high) - x
             step = _GOLDEN * last_step
@@ -85,7 +81,7 @@ def bounded_maximum(
 
 
 def _parabola_step(x: float, w: float, v: float, fx: float, fw: float, fv: float) -> float | None:
-    """From `x` to the vertex of the parabola through three places; None where they define none."""
+    """Step from `x` to the vertex of the parabola through three points; None if they define no parabola."""
     r, q = (x - w) * (fx - fv), (x - v) * (fx - fw)
     p, q = (x - v) * q - (x - w) * r, 2.0 * (q - r)
     return -p / q if q != 0.0 else None

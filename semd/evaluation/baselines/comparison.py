@@ -1,19 +1,19 @@
-"""`semd evaluate peers`: every method at the same fields, starts and noise, and judged by the same truth."""
+"""`semd evaluate peers`: every method on the same fields, starts and noise, judged by the same ground truth."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from semd.evaluation.baselines.methods import Entrant
-from semd.evaluation.baselines.outcome import Outcome, run_peer
+from semd.evaluation.baselines.methods import ComparedMethod
+from semd.evaluation.baselines.outcome import BaselineOutcome, run_method
 from semd.evaluation.baselines.scenario import Scenario
 from semd.simulator.field import Sample
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start of a run: the same for every method, but for brightness and contrast (see `Scenario.microscope`)."""
+    """Start of a run, the same for every method except for brightness and contrast (see `Scenario.microscope`)."""
 
     scenario: Scenario
     sample: Sample
@@ -22,18 +22,18 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class BaselineRun:
     """One run of one method.
 
     Attributes:
-        start: where it started.
-        entrant: the method's name.
-        outcome: how it ended.
+        start: start of the run.
+        method: name of the method.
+        outcome: outcome of the run.
     """
 
     start: Start
-    entrant: str
-    outcome: Outcome
+    method: str
+    outcome: BaselineOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,57 +42,57 @@ class Comparison:
 
     Attributes:
         scenarios: noise settings in the order of the tables.
-        entrants: methods in the order of the rows.
-        trials: the runs; every method has one from each start.
-        interrupted: True where Ctrl+C left starts out.
+        methods: methods in the order of the rows.
+        runs: one for each start and method.
+        interrupted: True if Ctrl+C ended the comparison before the last start.
     """
 
     scenarios: tuple[Scenario, ...]
-    entrants: tuple[Entrant, ...]
-    trials: tuple[Trial, ...]
+    methods: tuple[ComparedMethod, ...]
+    runs: tuple[BaselineRun, ...]
     interrupted: bool
 
 
 def compare(
-    entrants: Sequence[Entrant],
+    methods: Sequence[ComparedMethod],
     scenarios: Sequence[Scenario],
     cells: Sequence[tuple[Sample, int]],
     episodes: int,
     track: Callable[[Sequence[Start]], Iterable[Start]],
 ) -> Comparison:
-    """Run every method from every start; Ctrl+C ends it with the starts that every method has run from.
+    """Run every method from every start; after Ctrl+C the result holds the starts that all methods have completed.
 
     Args:
-        entrants: the methods.
+        methods: the methods.
         scenarios: noise settings.
         cells: (sample, magnification).
-        episodes: seeds 0.. of every cell in every setting.
-        track: shows progress while it hands the starts through.
+        episodes: number of seeds 0.. of every cell in every scenario.
+        track: progress display that passes the starts through.
     """
-    # Seeds change slowest: a comparison cut short has something of every setting and cell.
+    # Seeds change slowest, so that an interrupted comparison covers every scenario and cell.
     starts = [
         Start(scenario, sample, magnification, seed)
         for seed in range(episodes)
         for scenario in scenarios
         for sample, magnification in cells
     ]
-    trials: list[Trial] = []
+    runs: list[BaselineRun] = []
     interrupted = False
     try:
         for start in track(starts):
-            trials.extend(_run_all(entrants, start))
+            runs.extend(_run_all(methods, start))
     except KeyboardInterrupt:
         interrupted = True
-    return Comparison(tuple(scenarios), tuple(entrants), tuple(trials), interrupted)
+    return Comparison(tuple(scenarios), tuple(methods), tuple(runs), interrupted)
 
 
-def _run_all(entrants: Sequence[Entrant], start: Start) -> list[Trial]:
-    trials = []
-    for entrant in entrants:
-        if entrant.peer is None:
+def _run_all(methods: Sequence[ComparedMethod], start: Start) -> list[BaselineRun]:
+    runs = []
+    for method in methods:
+        if method.autofocus is None:
             continue
         microscope = start.scenario.microscope(
-            start.sample, start.magnification, start.seed, focus_only=entrant.focus_only
+            start.sample, start.magnification, start.seed, focus_only=method.focus_only
         )
-        trials.append(Trial(start, entrant.name, run_peer(entrant.peer, microscope)))
-    return trials
+        runs.append(BaselineRun(start, method.name, run_method(method.autofocus, microscope)))
+    return runs

@@ -11,7 +11,7 @@ from pathlib import Path
 from semd.errors import StorageError
 from semd.evaluation.baselines.baseline_harness import FRAME_BUDGET
 from semd.evaluation.baselines.comparison import Comparison
-from semd.evaluation.baselines.comparison_table import Row, cell_rows, pooled_rows, verdict
+from semd.evaluation.baselines.comparison_table import ComparisonRow, cell_rows, pooled_rows, verdict
 from semd.evaluation.control.episode import GOOD_SCORE
 from semd.reporting.saving import save_report
 
@@ -23,42 +23,42 @@ _PACKAGES = ("mapfost", "fibsem")
 
 
 def as_text(comparison: Comparison) -> str:
-    """The table for a terminal: one block for each noise setting, notes beneath."""
+    """Format the table for a terminal: one block for each noise setting, followed by the notes."""
     lines = []
     for scenario in comparison.scenarios:
         rows = pooled_rows(comparison, scenario)
         lines += [scenario.title, _HEAD, *(_line(row) for row in rows)]
-        lines += [f"{entrant.name:24} not run: {entrant.absent}" for entrant in comparison.entrants if entrant.absent]
+        lines += [f"{method.name:24} not run: {method.absent}" for method in comparison.methods if method.absent]
         conclusion = verdict(rows)
         lines += [f"  {conclusion}", ""] if conclusion else [""]
     return "\n".join(lines + notes(comparison))
 
 
 def as_json(comparison: Comparison) -> dict[str, object]:
-    """Pooled rows, verdicts and notes."""
+    """Return the pooled rows, verdicts and notes."""
     rows = {scenario.key: pooled_rows(comparison, scenario) for scenario in comparison.scenarios}
     return {
         "rows": [asdict(row) for group in rows.values() for row in group],
         "verdicts": {key: verdict(group) for key, group in rows.items()},
-        "not_run": {entrant.name: entrant.absent for entrant in comparison.entrants if entrant.absent},
+        "not_run": {method.name: method.absent for method in comparison.methods if method.absent},
         "notes": notes(comparison),
         "interrupted": comparison.interrupted,
     }
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Notes on the table, and the methods that failed."""
+    """Explain the columns of the table and list the failed runs."""
     found = [
         "* focus only: brightness and contrast start, and stay, at the field's optimum in every setting.",
-        f"sharp: ran through within {FRAME_BUDGET} frames, believes in its focus, and the true score is at least "
-        f"{GOOD_SCORE:g}; + B&C: brightness and contrast are right, too.",
-        "WD error in depths of field (median, 95th percentile of all runs). worse: the true score ended lower than at "
-        "the start.",
-        "dose: detected electrons per pixel at emission 1, summed over a run's frames, median; every frame is a whole "
-        "one of 640x480 with the same dwell time, also where a package would scan a part or faster.",
-        "The focus lies within 25 depths of field of the start; every method may look 30 either side, and fibsem's "
-        "default looks 25 µm. Frames that calibrate mapfost do not count; nor does the picture that the methods but "
-        "semd, which ends on its best frame, still have to take.",
+        f"sharp: ended without failure within {FRAME_BUDGET} frames, reported success, and the true score is at least "
+        f"{GOOD_SCORE:g}; + B&C: brightness and contrast are good as well.",
+        "WD error in depths of field (median and 95th percentile of all runs). worse: the final true score is lower "
+        "than at the start.",
+        "dose: detected electrons per pixel at emission 1, summed over the frames of a run, median; every frame is a "
+        "full frame of 640x480 with the same dwell time, even where a package would scan a part of it or faster.",
+        "The focus lies within 25 depths of field of the start; every method may search 30 to either side, and the "
+        "default of fibsem searches 25 µm. Frames that calibrate mapfost are not counted, nor is the final image that "
+        "every method except semd, which ends on its best frame, still has to take.",
     ]
     installed = [f"{name} {version}" for name in _PACKAGES if (version := _version(name)) is not None]
     if installed:
@@ -69,7 +69,7 @@ def notes(comparison: Comparison) -> list[str]:
                 reasons = ", ".join(f"{count} x {reason}" for reason, count in row.failures.items())
                 found.append(f"Failures of {row.method}, {scenario.key}: {reasons}.")
     if comparison.interrupted:
-        found.append("Interrupted: the rows hold the runs made until then.")
+        found.append("Interrupted: the rows contain the runs completed before the interruption.")
     return found
 
 
@@ -86,14 +86,14 @@ def save(comparison: Comparison, directory: Path) -> None:
     ]
     runs = [
         {
-            "scenario": trial.start.scenario.key,
-            "sample": trial.start.sample,
-            "magnification": trial.start.magnification,
-            "seed": trial.start.seed,
-            "method": trial.entrant,
-            **asdict(trial.outcome),
+            "scenario": run.start.scenario.key,
+            "sample": run.start.sample,
+            "magnification": run.start.magnification,
+            "seed": run.start.seed,
+            "method": run.method,
+            **asdict(run.outcome),
         }
-        for trial in comparison.trials
+        for run in comparison.runs
     ]
     save_report(directory, texts={"peers.txt": as_text(comparison)}, values={"peers.json": as_json(comparison)})
     try:
@@ -111,7 +111,7 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
             writer.writerows(rows)
 
 
-def _line(row: Row) -> str:
+def _line(row: ComparisonRow) -> str:
     name = f"{row.method} *" if row.focus_only else row.method
     interval = f"{row.sharp_low:.3f}..{row.sharp_high:.3f}"
     return (

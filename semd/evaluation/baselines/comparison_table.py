@@ -1,4 +1,4 @@
-"""The comparison's rows, and who needs fewer frames than whom."""
+"""Rows of the comparison, and the verdict on the number of frames that the methods need."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from semd.evaluation.baselines.comparison import Comparison, Trial
+from semd.evaluation.baselines.comparison import BaselineRun, Comparison
 from semd.evaluation.baselines.methods import OURS
-from semd.evaluation.baselines.outcome import Outcome
+from semd.evaluation.baselines.outcome import BaselineOutcome
 from semd.evaluation.baselines.scenario import Scenario
 from semd.evaluation.control.table_one import wilson_interval
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One method in one noise setting, over one cell or over all.
+class ComparisonRow:
+    """Summary of one method in one noise setting, over one cell or all cells.
 
     Attributes:
         scenario: key of the noise setting.
         sample: of the cell, or "all".
         magnification: of the cell, or 0 for all.
-        method: its name.
-        focus_only: True where it started with good brightness and contrast, which it leaves alone.
+        method: name of the method.
+        focus_only: True if the method does not set brightness and contrast, which then start at the optimum.
         runs: number of runs.
-        median_frames, p95_frames: of all runs.
-        sharp: share that ran through with a true score of at least 9.
-        sharp_low, sharp_high: its 95 % interval (Wilson).
-        sharp_and_exposed: share that ended with good brightness and contrast, too.
-        median_wd_error_u, p95_wd_error_u: distance from focus at the end in depths of field, of all runs.
-        worse_than_start: runs that ended worse than they began.
-        median_dose: detected electrons per pixel at emission 1, summed over a run's frames.
-        failures: runs that did not run through, by reason.
+        median_frames, p95_frames: median and 95th percentile of the number of frames.
+        sharp: share of runs that ended without failure at a true score of at least 9.
+        sharp_low, sharp_high: 95 % confidence interval of `sharp` (Wilson).
+        sharp_and_exposed: share of runs that ended sharp with good brightness and contrast.
+        median_wd_error_u, p95_wd_error_u: final distance from focus in depths of field, over all runs.
+        worse_than_start: number of runs whose true score ended lower than it started.
+        median_dose: median of the detected electrons per pixel at emission 1, summed over the frames of a run.
+        failures: number of failed runs, by reason.
     """
 
     scenario: str
@@ -55,16 +55,16 @@ class Row:
     failures: dict[str, int]
 
 
-def pooled_rows(comparison: Comparison, scenario: Scenario) -> list[Row]:
-    """One row for each method over all cells of a noise setting; none for methods without runs."""
-    of_setting = [trial for trial in comparison.trials if trial.start.scenario == scenario]
+def pooled_rows(comparison: Comparison, scenario: Scenario) -> list[ComparisonRow]:
+    """Make one row for each method over all cells of a noise setting; methods without runs have no row."""
+    of_setting = [run for run in comparison.runs if run.start.scenario == scenario]
     return _rows(comparison, scenario, "all", 0, of_setting)
 
 
-def cell_rows(comparison: Comparison, scenario: Scenario) -> list[Row]:
-    """One row for each cell and method of a noise setting."""
-    of_setting = [trial for trial in comparison.trials if trial.start.scenario == scenario]
-    cells = dict.fromkeys((trial.start.sample, trial.start.magnification) for trial in of_setting)
+def cell_rows(comparison: Comparison, scenario: Scenario) -> list[ComparisonRow]:
+    """Make one row for each cell and method of a noise setting."""
+    of_setting = [run for run in comparison.runs if run.start.scenario == scenario]
+    cells = dict.fromkeys((run.start.sample, run.start.magnification) for run in of_setting)
     rows = []
     for sample, magnification in cells:
         of_cell = [t for t in of_setting if (t.start.sample, t.start.magnification) == (sample, magnification)]
@@ -72,11 +72,11 @@ def cell_rows(comparison: Comparison, scenario: Scenario) -> list[Row]:
     return rows
 
 
-def verdict(rows: Sequence[Row]) -> str | None:
-    """Return True if ours needs fewer frames than every other row at equal or higher success, and if not, where.
+def verdict(rows: Sequence[ComparisonRow]) -> str | None:
+    """State whether semd needs fewer frames than every baseline at equal or higher success, and name the exceptions.
 
-    Success is the share of sharp pictures: what the others do not set is not held against them. Returns None
-    where there is nothing to compare.
+    Success is the share of sharp runs; brightness and contrast do not count, since some baselines do not set them.
+    Returns None if there is nothing to compare.
     """
     ours = next((row for row in rows if row.method == OURS), None)
     others = [row for row in rows if row.method != OURS]
@@ -88,8 +88,8 @@ def verdict(rows: Sequence[Row]) -> str | None:
     return f"{OURS} needs fewer frames at equal or higher success, but not against {', '.join(exceptions)}"
 
 
-def _not_beaten(row: Row, ours: Row) -> str | None:
-    """Advantage of a method over ours; None where ours needs fewer frames at equal or higher success."""
+def _not_beaten(row: ComparisonRow, ours: ComparisonRow) -> str | None:
+    """Describe the advantage of a method over semd; None if semd needs fewer frames at equal or higher success."""
     if row.median_frames > ours.median_frames and row.sharp <= ours.sharp:
         return None
     frames = "fewer" if row.median_frames < ours.median_frames else "more"
@@ -101,14 +101,20 @@ def _not_beaten(row: Row, ours: Row) -> str | None:
 
 
 def summarise(
-    scenario: str, sample: str, magnification: int, method: str, outcomes: Sequence[Outcome], *, focus_only: bool
-) -> Row:
-    """Make one row of at least one run."""
+    scenario: str,
+    sample: str,
+    magnification: int,
+    method: str,
+    outcomes: Sequence[BaselineOutcome],
+    *,
+    focus_only: bool,
+) -> ComparisonRow:
+    """Summarise the outcomes of at least one run as a row."""
     frames = [outcome.frames for outcome in outcomes]
     errors = [outcome.wd_error_u for outcome in outcomes]
     sharp = float(np.mean([outcome.sharp for outcome in outcomes]))
     low, high = wilson_interval(sharp, len(outcomes))
-    return Row(
+    return ComparisonRow(
         scenario=scenario,
         sample=sample,
         magnification=magnification,
@@ -118,7 +124,7 @@ def summarise(
         median_frames=float(np.median(frames)),
         p95_frames=float(np.percentile(frames, 95)),
         sharp=sharp,
-        sharp_low=max(low, 0.0),  # rounding may leave a share of none or all a hair outside
+        sharp_low=max(low, 0.0),  # rounding may exceed 0..1 by a few units in the last place
         sharp_high=min(high, 1.0),
         sharp_and_exposed=float(np.mean([outcome.sharp_and_exposed for outcome in outcomes])),
         median_wd_error_u=float(np.median(errors)),
@@ -130,13 +136,13 @@ def summarise(
 
 
 def _rows(
-    comparison: Comparison, scenario: Scenario, sample: str, magnification: int, trials: Sequence[Trial]
-) -> list[Row]:
+    comparison: Comparison, scenario: Scenario, sample: str, magnification: int, runs: Sequence[BaselineRun]
+) -> list[ComparisonRow]:
     rows = []
-    for entrant in comparison.entrants:
-        outcomes = [trial.outcome for trial in trials if trial.entrant == entrant.name]
+    for method in comparison.methods:
+        outcomes = [run.outcome for run in runs if run.method == method.name]
         if outcomes:
             rows.append(
-                summarise(scenario.key, sample, magnification, entrant.name, outcomes, focus_only=entrant.focus_only)
+                summarise(scenario.key, sample, magnification, method.name, outcomes, focus_only=method.focus_only)
             )
     return rows

@@ -1,7 +1,7 @@
-"""MAPFoSt (package `mapfost`): defocus estimated from two frames, one either side of where the knob stands.
+"""MAPFoSt (package `mapfost`): defocus estimated from two frames, one on either side of the present working distance.
 
-J. Binding, S. Mikula and W. Denk, Low-dosage Maximum-A-Posteriori Focusing and Stigmation, 2013. The package is called
-as it is published. What it calls the aperture is to be calibrated for each instrument, on a known defocus.
+J. Binding, S. Mikula and W. Denk, Low-dosage Maximum-A-Posteriori Focusing and Stigmation, 2013. The package is used
+unchanged. Its parameter `num_aperture` must be calibrated for each instrument, on a known defocus.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import statistics
 from types import ModuleType
 
 from semd.domain.limits import Optics
-from semd.errors import PeerError
-from semd.evaluation.baselines.baseline_harness import Bench
+from semd.errors import BaselineError
+from semd.evaluation.baselines.baseline_harness import BaselineHarness
 from semd.evaluation.baselines.third_party import load_package
 from semd.simulator.microscope import VirtualMicroscope
 
 _PUBLISHED_APERTURE = 0.004
 _CROP_PX, _LEFT_PX, _TOP_PX = 448, 96, 16
 _MOST_PAIRS = 12
-# Of 4, 6, 9 and 12 depths of field 6 served it best (as often in focus as 4, in fewer frames); a last correction of one
-# still leaves it well within one.
+# Of 4, 6, 9 and 12 depths of field, 6 worked best: in focus as often as with 4, with fewer frames.
 _PERTURBATION_U = 6.0
+# After a last correction of one depth of field, the remaining error is well below one.
 _TOLERANCE_U = 1.0
 
 _CALIBRATION_SEEDS = (1_000_003, 1_000_004, 1_000_005)
@@ -37,77 +37,77 @@ class Mapfost:
         """Load the package.
 
         Args:
-            calibrated: True where the aperture is calibrated once at each magnification, on fields set aside and frames
-                that do not count; otherwise it is the package's default.
+            calibrated: True to calibrate the aperture once at each magnification, on separate fields with frames that
+                are not counted; False for the default of the package.
 
         Raises:
-            PeerError: the package is not installed, or does not work here.
+            BaselineError: the package is not installed or cannot be imported.
         """
         self._package = load_package("mapfost.mapfost")
         self._calibrated = calibrated
         self._radius_mm: dict[float, float] = {}
 
-    def focus(self, bench: Bench) -> bool:
-        """Correct; it believes in the focus once there is little left to correct.
+    def focus(self, harness: BaselineHarness) -> bool:
+        """Correct the working distance until a correction is below the tolerance; return True if that happened.
 
         Raises:
-            PeerError: the package refuses the frames, or the bench another frame.
+            BaselineError: the package rejects the frames, or the frame budget is spent.
         """
         for _ in range(_MOST_PAIRS):
-            defocus_mm = estimate_defocus_mm(self._package, bench, self._aperture(bench))
-            low_mm, high_mm = bench.range_mm
-            bench.apply(wd_mm=min(max(bench.wd_mm - defocus_mm, low_mm), high_mm))
-            if abs(defocus_mm) < _TOLERANCE_U * bench.unit_mm:
+            defocus_mm = estimate_defocus_mm(self._package, harness, self._aperture(harness))
+            low_mm, high_mm = harness.range_mm
+            harness.apply(wd_mm=min(max(harness.wd_mm - defocus_mm, low_mm), high_mm))
+            if abs(defocus_mm) < _TOLERANCE_U * harness.unit_mm:
                 return True
         return False
 
-    def _aperture(self, bench: Bench) -> float:
+    def _aperture(self, harness: BaselineHarness) -> float:
         if not self._calibrated:
             return _PUBLISHED_APERTURE
-        magnification = bench.magnification
+        magnification = harness.magnification
         if magnification not in self._radius_mm:
             radii_mm = [calibrate_radius_mm(self._package, magnification, seed) for seed in _CALIBRATION_SEEDS]
             self._radius_mm[magnification] = statistics.median(radii_mm)
-        return self._radius_mm[magnification] / bench.wd_mm
+        return self._radius_mm[magnification] / harness.wd_mm
 
 
-def estimate_defocus_mm(package: ModuleType, bench: Bench, aperture: float) -> float:
-    """Defocus in mm from two frames; the knob is put back to where it stood.
+def estimate_defocus_mm(package: ModuleType, harness: BaselineHarness, aperture: float) -> float:
+    """Estimate the defocus in mm from two frames; the working distance is restored.
 
     Raises:
-        PeerError: the package refuses the frames, or the bench another frame.
+        BaselineError: the package rejects the frames, or the frame budget is spent.
     """
-    wd_mm, perturbation_mm = bench.wd_mm, _PERTURBATION_U * bench.unit_mm
-    images = [bench.view_at(wd_mm + side * perturbation_mm).image for side in (-1.0, 1.0)]
-    bench.apply(wd_mm=wd_mm)
+    wd_mm, perturbation_mm = harness.wd_mm, _PERTURBATION_U * harness.unit_mm
+    images = [harness.scan_at(wd_mm + side * perturbation_mm).image for side in (-1.0, 1.0)]
+    harness.apply(wd_mm=wd_mm)
     verdict, _, result = package.est_aberr(
         images,
         [-perturbation_mm * 1e3, perturbation_mm * 1e3],
-        pix_size_um=bench.pixel_um,
+        pix_size_um=harness.pixel_um,
         num_aperture=aperture,
         crop_ref=[_LEFT_PX, _TOP_PX],
         crop_size=(_CROP_PX, _CROP_PX),
         test_ims_aligned=1,
     )
     if verdict is not True:
-        # It catches its own exceptions and hands the trace back as text; False is for a crop it cannot use.
-        raise PeerError(f"mapfost refused the frames: {str(verdict).strip().splitlines()[-1]}")
+        # The package catches its own exceptions and returns the traceback as text; False means an unusable crop.
+        raise BaselineError(f"mapfost refused the frames: {str(verdict).strip().splitlines()[-1]}")
     return float(result.x[0]) * 1e-3
 
 
 def calibrate_radius_mm(package: ModuleType, magnification: float, seed: int) -> float:
-    """Calibrate the aperture on a known defocus of a tin-ball field, with plenty of electrons.
+    """Calibrate the aperture on a known defocus of a tin-ball field, at a high dose.
 
     Args:
-        package: `mapfost.mapfost`.
+        package: module `mapfost.mapfost`.
         magnification: magnification.
-        seed: of the field and its microscope.
+        seed: seed of the field and its microscope.
 
     Returns:
-        The aperture's radius in mm: over the working distance it is what the package takes as aperture.
+        Radius of the aperture in mm; divided by the working distance it is the package's `num_aperture`.
 
     Raises:
-        PeerError: the package refuses the frames.
+        BaselineError: the package rejects the frames.
     """
     microscope = VirtualMicroscope("tinball", magnification, seed)
     microscope.set_dose(_CALIBRATION_ELECTRONS)
@@ -118,10 +118,10 @@ def calibrate_radius_mm(package: ModuleType, magnification: float, seed: int) ->
         brightness=detector.brightness_optimum,
         contrast=detector.contrast_optimum,
     )
-    bench = Bench(microscope, budget=2 * _CALIBRATION_ROUNDS)
+    harness = BaselineHarness(microscope, budget=2 * _CALIBRATION_ROUNDS)
     aperture = _PUBLISHED_APERTURE
     for _ in range(_CALIBRATION_ROUNDS):
-        ratio = estimate_defocus_mm(package, bench, aperture) / true_mm
-        # One bad pair must not throw the aperture away, nor turn it imaginary.
+        ratio = estimate_defocus_mm(package, harness, aperture) / true_mm
+        # Limit the effect of one bad pair; a negative ratio would make the aperture imaginary.
         aperture *= math.sqrt(min(max(ratio, 0.05), 20.0))
-    return aperture * bench.wd_mm
+    return aperture * harness.wd_mm

@@ -13,11 +13,11 @@ class Scenario:
     """One noise setting.
 
     Attributes:
-        key: short name, in tables and files.
-        title: in words.
-        electrons: detected electrons per pixel at emission 1; None leaves what the seed draws, 80..800.
-        imperfections: of the instrument.
-        exposure_off: True where brightness and contrast start anywhere in 10..90, for methods that set them.
+        key: short name in tables and files.
+        title: description in words.
+        electrons: detected electrons per pixel at emission 1; None for a number drawn from the seed, 80..800.
+        imperfections: imperfections of the instrument.
+        exposure_off: True if brightness and contrast start anywhere in 10..90 for methods that set them.
     """
 
     key: str
@@ -27,9 +27,9 @@ class Scenario:
     exposure_off: bool = False
 
     def microscope(self, sample: Sample, magnification: int, seed: int, *, focus_only: bool) -> VirtualMicroscope:
-        """A microscope at its start: field, focus and start of the working distance follow from the seed alone.
+        """Make a microscope at its start; field, focus and initial working distance depend on the seed alone.
 
-        Brightness and contrast start at the field's optimum unless they are off and the method sets them.
+        Brightness and contrast start at the field's optimum unless `exposure_off` is set and the method sets them.
         """
         microscope = VirtualMicroscope(sample, magnification, seed, imperfections=self.imperfections)
         if self.electrons is not None:

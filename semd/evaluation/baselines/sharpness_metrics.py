@@ -1,7 +1,7 @@
-"""Sharpness metrics that the papers compare with, and the kindest map from a metric to a score.
+"""Sharpness metrics that the papers compare with, and the best monotone map from a metric to a score.
 
-A metric has no scale of its own. It is turned into a score by the monotone map that fits training frames of the
-same magnification best (isotonic regression): no other rising map would have served it better there.
+A metric has no scale of its own. It is mapped to a score by isotonic regression on training frames of the same
+magnification, which is the best increasing map on these frames.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def variance_metric(image: NDArray[np.uint8]) -> float:
 
 
 def gradient_metric(image: NDArray[np.uint8]) -> float:
-    """GRD of equation (2) per pixel: mean absolute difference of neighbours, both ways, uint8 (H, W)."""
+    """GRD of equation (2) per pixel: mean absolute difference of neighbours along rows and columns, uint8 (H, W)."""
     features = measure_features(image, grey_histogram(image))
     return features.grd / features.pixels
 
@@ -32,7 +32,7 @@ def gradient_metric(image: NDArray[np.uint8]) -> float:
 def band_pass_metric(image: NDArray[np.uint8]) -> float:
     """`var(G4 - G8) / var(G4)` (G: Gaussian blur, standard deviation in pixels), uint8 (H, W); 0 for a flat frame.
 
-    Neither blur leaves anything that half the resolution could not hold, so half is what it reckons in.
+    Computed at half resolution, since both blurs remove all higher frequencies.
     """
     height, width = image.shape
     half = cv2.resize(image.astype(np.float32), (width // 2, height // 2), interpolation=cv2.INTER_AREA)
@@ -51,31 +51,31 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True, slots=True)
 class MonotoneMap:
-    """A rising, piecewise linear map from a metric to a score.
+    """Increasing, piecewise linear map from a metric to a score.
 
     Attributes:
-        metric: ascending places, float64 (P,).
-        score: their scores, ascending, float64 (P,).
+        metric: knots in ascending order, float64 (P,).
+        score: scores at the knots, in ascending order, float64 (P,).
     """
 
     metric: NDArray[np.float64]
     score: NDArray[np.float64]
 
     def __call__(self, metric: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scores of metric values; beyond the outermost places they stay what they are there."""
+        """Map metric values, float64 (N,), to scores, float64 (N,); constant beyond the outermost knots."""
         return np.interp(metric, self.metric, self.score)
 
 
 def fit_monotone(metric: NDArray[np.float64], score: NDArray[np.float64]) -> MonotoneMap:
-    """The rising map with the least square error (pool adjacent violators), straight between its steps' middles.
+    """Fit an increasing map by isotonic regression (pool adjacent violators), linear between the centres of its steps.
 
     Args:
-        metric: float64 (N,), N at least 1.
-        score: float64 (N,).
+        metric: metric values, float64 (N,), N at least 1.
+        score: scores, float64 (N,).
     """
     place, of = np.unique(metric, return_inverse=True)
     count = np.bincount(of).astype(np.float64)
-    # Blocks of (weight, mean metric, mean score); one that does not rise is merged with the one before.
+    # Blocks of (weight, mean metric, mean score); a block that does not increase is merged with the one before.
     blocks: list[tuple[float, float, float]] = []
     for entry in zip(count, place, np.bincount(of, score) / count, strict=True):
         block = (float(entry[0]), float(entry[1]), float(entry[2]))

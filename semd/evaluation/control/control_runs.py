@@ -1,4 +1,4 @@
-"""Many whole runs on the image simulator, in parallel processes, kept as they end."""
+"""Complete runs on the image simulator, played in parallel processes and stored as they end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from semd.simulator.grid import HollowPolicy
 from semd.simulator.micrograph import micrograph_field
 from semd.simulator.microscope import VirtualMicroscope
 
-KEPT_RUNS = "runs.jsonl"
+RUNS_FILE = "runs.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Cell:
     Attributes:
         sample: kind of sample.
         magnification: magnification.
-        hollow: what to do about a grid's hollows; `force` leaves nothing to focus on from about x3000.
-        micrograph: a real micrograph in place of the sample.
+        hollow: placement of the field on a grid; `force` puts it into a hollow, featureless from about x3000.
+        micrograph: file of a real micrograph used in place of the sample.
     """
 
     sample: Sample
@@ -48,10 +48,10 @@ class Cell:
         return "hollow" if self.hollow == "force" else self.sample
 
     def microscope(self, seed: int) -> VirtualMicroscope:
-        """The microscope of one run, anywhere in the window at the start.
+        """Make the microscope of one run; it starts anywhere in the window.
 
         Raises:
-            ConfigError: the micrograph cannot serve.
+            ConfigError: the micrograph cannot be used.
         """
         field = None if self.micrograph is None else micrograph_field(self.micrograph, self.magnification, seed)
         return VirtualMicroscope(
@@ -75,29 +75,29 @@ def play_runs(
     """Play seeds 0.. of every cell; the outcome does not depend on the number of processes.
 
     Args:
-        cells: what to play on.
-        episodes: runs of each cell.
+        cells: the cells.
+        episodes: number of runs of each cell.
         models: folder with the manifest; None for the weights that came with semd.
-        workers: processes.
-        track: shows progress while it hands ended runs through, given their number.
-        keep: folder in which every run is kept as it ends; those found there, of the same models and rules, are not
+        workers: number of processes.
+        track: progress display; takes the ended runs and their number, and passes the runs through.
+        keep: folder in which every run is stored as it ends; runs stored there with the same models and rules are not
             played again.
 
     Raises:
-        ConfigError: fewer than one process, or a kept file that is not one.
+        ConfigError: `workers` is less than 1, or the file of stored runs is damaged.
         ModelError: see `load_pipeline`.
     """
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, not {workers}")
     digest = _digest(models)
     runs = [(cell, seed) for cell in cells for seed in range(episodes)]
-    known = _read_kept(keep / KEPT_RUNS, digest) if keep is not None else {}
+    known = _read_runs(keep / RUNS_FILE, digest) if keep is not None else {}
     ended = {run: known[_key(run)] for run in runs if _key(run) in known}
     left = [run for run in runs if run not in ended]
     for run, episode in track(_play_all(left, models, workers), len(left)):
         ended[run] = episode
         if keep is not None:
-            _keep(keep / KEPT_RUNS, run, episode, digest)
+            _append_run(keep / RUNS_FILE, run, episode, digest)
     return {cell: [ended[cell, seed] for seed in range(episodes)] for cell in cells}
 
 
@@ -111,19 +111,19 @@ def _play_all(runs: Sequence[Run], models: Path | None, workers: int) -> Iterato
             for done in as_completed(pending):
                 yield pending[done], done.result()
         except BaseException:
-            # Ctrl+C: what has ended is kept, the rest is not begun.
+            # Ctrl+C: ended runs are stored already; do not begin the rest.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
 def _digest(models: Path | None) -> str:
-    """Digest of everything that a run's outcome depends on beside cell and seed."""
+    """Digest of the models and rules: everything besides cell and seed that determines a run."""
     rules = repr(simulator_rules(1, 1.0))
     return hashlib.sha256(f"{models_digest(models or default_directory())}\n{rules}".encode()).hexdigest()
 
 
 _PIPELINE: list[Pipeline] = []
-"""The worker process's own models."""
+"""Pipeline of this worker process."""
 
 
 def _load(models: Path | None) -> None:
@@ -140,7 +140,7 @@ def _key(run: Run) -> tuple[str, int, int]:
     return cell.name, cell.magnification, seed
 
 
-def _keep(path: Path, run: Run, episode: Episode, digest: str) -> None:
+def _append_run(path: Path, run: Run, episode: Episode, digest: str) -> None:
     name, magnification, seed = _key(run)
     path.parent.mkdir(parents=True, exist_ok=True)
     line = {"of": digest, "cell": name, "magnification": magnification, "seed": seed, **asdict(episode)}
@@ -148,8 +148,8 @@ def _keep(path: Path, run: Run, episode: Episode, digest: str) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def _read_kept(path: Path, digest: str) -> dict[tuple[str, int, int], Episode]:
-    """Runs that were kept; a last line cut short by a kill is played again."""
+def _read_runs(path: Path, digest: str) -> dict[tuple[str, int, int], Episode]:
+    """Read the stored runs; the run of an incomplete last line is played again."""
     if not path.exists():
         return {}
     kept: dict[tuple[str, int, int], Episode] = {}
@@ -164,7 +164,7 @@ def _read_kept(path: Path, digest: str) -> dict[tuple[str, int, int], Episode]:
             if number == len(lines):
                 break
             raise ConfigError(
-                f"{path}, line {number}: not a kept run ({error}); remove the file to start anew"
+                f"{path}, line {number}: not a stored run ({error}); remove the file to start again"
             ) from error
         if found == digest:
             kept[key] = episode

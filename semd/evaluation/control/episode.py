@@ -1,7 +1,7 @@
-"""One run of the whole loop in one process: the virtual microscope, the real text, decoder, models and rules.
+"""One run of the whole loop in one process: virtual microscope, parameter text, image decoder, models and rules.
 
-The processes, files and sockets between them are left out, which makes hundreds of runs affordable; the demo
-puts them back. Success is judged by the simulator's ground truth alone.
+Processes, files and sockets are left out, which makes hundreds of runs affordable; the demo includes them. Success is
+judged by the simulator's ground truth alone.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Episode:
     """Outcome of a run.
 
     Attributes:
-        status: the last answer.
-        frames: frames scanned, the first included.
-        score: the scoring machine's opinion of the frame the run ended on.
-        true_score: ground truth of the settings the run ended with.
-        start_true_score: ground truth of the start.
-        wd_error_mm: signed distance from the true focus at the end.
-        blur_px: effective blur diameter at the end.
-        brightness_contrast_ok: True where brightness and contrast ended in their good range.
-        path: ground truth of every frame's score, the first included.
+        status: status of the last answer.
+        frames: number of frames scanned, the first included.
+        score: predicted score of the last frame, 0..10.
+        true_score: true score at the final settings.
+        start_true_score: true score of the first frame.
+        wd_error_mm: final working distance less the true focus, in mm.
+        blur_px: effective blur diameter at the end, in pixels.
+        brightness_contrast_ok: True if brightness and contrast ended in their good range.
+        path: true score of every frame, the first included.
     """
 
     status: Status
@@ -51,17 +51,17 @@ class Episode:
 
     @property
     def is_good(self) -> bool:
-        """True where the run ended on a good picture by the truth, whatever it said."""
+        """True if the final settings are good by the ground truth, whatever the last answer was."""
         return self.true_score >= GOOD_SCORE and self.brightness_contrast_ok
 
     @property
     def success(self) -> bool:
-        """True where the run said DONE and the truth agrees."""
+        """True if the run ended with DONE and the final settings are good by the ground truth."""
         return self.status is Status.DONE and self.is_good
 
 
 def run_episode(microscope: VirtualMicroscope, pipeline: Pipeline, max_frames: int = 100) -> Episode:
-    """Run the loop until DONE or GIVE-UP, or until `max_frames` were scanned."""
+    """Run the loop until DONE or GIVE-UP, or for `max_frames` frames."""
     run: Run | None = None
     scan = microscope.scan()
     path = [scan.truth.true_score]
@@ -80,7 +80,7 @@ def run_episode(microscope: VirtualMicroscope, pipeline: Pipeline, max_frames: i
         scan = microscope.scan()
         path.append(scan.truth.true_score)
     if answer.decision.status is not Status.DONE:
-        scan = microscope.scan()  # the truth of where GIVE-UP left the knobs
+        scan = microscope.scan()  # ground truth of the settings that GIVE-UP moved to
     measured = answer.observation.measurement
     return Episode(
         status=answer.decision.status,
@@ -98,13 +98,13 @@ def run_episode(microscope: VirtualMicroscope, pipeline: Pipeline, max_frames: i
 def answer_as_read(
     pipeline: Pipeline, run: Run | None, stem: str, parameters: Parameters, image: NDArray[np.uint8]
 ) -> Answer:
-    """Answer a frame as it comes out of its files: JPEG's losses, and the text's rounding.
+    """Answer a frame as read from its files, with the losses of JPEG and the rounding of the parameter text.
 
     Args:
         pipeline: models and rules.
-        run: the run so far.
-        stem: the frame's name.
-        parameters: settings it was scanned with.
+        run: the run so far; None at its start.
+        stem: name of the frame.
+        parameters: settings of the scan.
         image: uint8 (H, W), grey, as scanned.
     """
     read = parse_parameters(format_parameters(parameters).encode())

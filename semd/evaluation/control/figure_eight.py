@@ -1,4 +1,4 @@
-"""Fig. 8 of the paper, from ground truth: how the score rises frame by frame in each cell of Table I."""
+"""Fig. 8 of the paper, from ground truth: rise of the score frame by frame in each cell of Table I."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _INK, _OURS, _PAPER = "#1f2933", "#1f77b4", "#d62728"
 
 
 def save_fig8(path: Path, groups: Mapping[tuple[str, int], Sequence[Episode]]) -> None:
-    """Draw one panel a cell into a PNG: median and 10th to 90th percentile of the true score.
+    """Save a PNG with one panel for each cell: median and 10th to 90th percentile of the true score.
 
-    A run that has ended stays where it ended. The dashed line is the paper's average final score in that cell.
+    An ended run keeps its final score. The dashed line is the paper's average final score in the cell.
     """
     samples = list(dict.fromkeys(sample for sample, _ in groups))
     magnifications = sorted({magnification for _, magnification in groups})
@@ -49,6 +49,6 @@ def save_fig8(path: Path, groups: Mapping[tuple[str, int], Sequence[Episode]]) -
 
 
 def true_path(episode: Episode) -> list[float]:
-    """True scores of the frames 1..25: where a run has ended, that of its end."""
+    """True scores of the frames 1..`FRAME_BUDGET`; after the end of a run, its final true score."""
     path = list(episode.path[:FRAME_BUDGET])
     return path + [episode.true_score] * (FRAME_BUDGET - len(path))

@@ -1,7 +1,8 @@
-"""`semd evaluate reward`: is the best reward the best picture? Equation (6) over brightness and contrast at focus.
+"""`semd evaluate reward`: the reward (6) over brightness and contrast at focus, and the quality of its maximum.
 
-VAR alone pays for clipped, over-contrasted frames and GRD for noise. So the reward is measured on a grid of both knobs
-around each field's own optimum, with the published form (c1 = c2 = 1, no exposure term) beside ours.
+VAR alone rewards clipped frames with too much contrast, and GRD rewards noise. The reward is therefore measured on a
+grid of brightness and contrast around the optimum of each field, in the published form (c1 = c2 = 1, no exposure term)
+and in ours.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from semd.simulator.field import Sample
 from semd.simulator.microscope import VirtualMicroscope
 
 REACH = 40.0
-"""Settings to either side of the field's optimum."""
+"""Half-width of the grid about the field's optimum, in units of the brightness and contrast settings; chosen."""
 WEIGHTS = {"semd": RewardWeights(), "paper's form": PAPER_WEIGHTS}
 
 
 @dataclass(frozen=True, slots=True)
 class RewardGrid:
-    """The reward of one field's frames in focus.
+    """Rewards of one field in focus, on a grid of brightness and contrast.
 
     Attributes:
-        sample, magnification, seed: the field.
-        offsets: settings less the optimum, float64 (G,), the same for both knobs.
-        good: by the truth, whether brightness (rows) and contrast (columns) suit the field, bool (G, G).
+        sample, magnification, seed: of the field.
+        offsets: settings less the optimum, float64 (G,), for both axes.
+        good: True where brightness (rows) and contrast (columns) are good by the ground truth, bool (G, G).
         rewards: equation (6) for each of `WEIGHTS`, float64 (G, G).
     """
 
@@ -48,11 +49,11 @@ class RewardGrid:
     rewards: dict[str, NDArray[np.float64]]
 
     def best_is_good(self, name: str) -> bool:
-        """Return True if the setting with the highest reward is a good one."""
+        """Return True if the setting with the highest reward is good by the ground truth."""
         return bool(self.good.flat[int(self.rewards[name].argmax())])
 
     def best_offset(self, name: str) -> tuple[float, float]:
-        """Brightness and contrast of the highest reward, less the optimum."""
+        """Brightness and contrast with the highest reward, less the optimum."""
         row, column = np.unravel_index(int(self.rewards[name].argmax()), self.good.shape)
         return float(self.offsets[row]), float(self.offsets[column])
 
@@ -60,15 +61,15 @@ class RewardGrid:
 def measure_grid(
     scorer: ScoringMachine, sample: Sample, magnification: int, seed: int, steps: int, good: ExposureRange
 ) -> RewardGrid:
-    """Scan a field in focus at `steps` x `steps` settings.
+    """Scan a field in focus at `steps` x `steps` settings and compute the rewards.
 
     Args:
         scorer: the scoring machine.
-        sample: of the field.
-        magnification: of the field.
-        seed: of the field.
-        steps: settings of each knob, at least 2.
-        good: the exposure's good range in the reward.
+        sample: sample of the field.
+        magnification: magnification of the field.
+        seed: seed of the field.
+        steps: number of settings of each axis, at least 2.
+        good: good range of the exposure in the reward.
     """
     microscope = VirtualMicroscope(sample, magnification, seed)
     microscope.apply(wd_mm=microscope.focus_wd_mm)
@@ -95,16 +96,16 @@ def measure_grid(
 
 @dataclass(frozen=True, slots=True)
 class RewardFindings:
-    """All fields' grids and what they say."""
+    """Reward grids of all fields."""
 
     grids: tuple[RewardGrid, ...]
 
     def shares(self) -> dict[str, float]:
-        """For each form of the reward, the share of fields whose best reward is a good picture."""
+        """Share of fields whose highest reward is at a good setting, for each form of the reward."""
         return {name: float(np.mean([grid.best_is_good(name) for grid in self.grids])) for name in WEIGHTS}
 
     def as_text(self) -> str:
-        """A table for a terminal."""
+        """Format the table for a terminal."""
         lines = [f"{'field':24}" + "".join(f"{name:>14}{'B':>8}{'C':>8}" for name in WEIGHTS)]
         for grid in self.grids:
             cells = ""
@@ -118,7 +119,7 @@ class RewardFindings:
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, object]:
-        """Everything."""
+        """Return all figures."""
         grids = [
             asdict(grid)
             | {
@@ -131,7 +132,7 @@ class RewardFindings:
         return {"best_reward_is_good": self.shares(), "grids": grids}
 
     def save(self, directory: Path) -> None:
-        """Write `reward.txt`, `reward.json` and `reward.png`; the directory is created.
+        """Write `reward.txt`, `reward.json` and `reward.png`; create the directory.
 
         Raises:
             StorageError, OSError: the directory cannot be written.
@@ -157,7 +158,7 @@ def evaluate_reward(
 
 
 def save_reward_figure(path: Path, grids: Sequence[RewardGrid]) -> None:
-    """Draw each field's rewards with the good settings outlined and the best marked, into a PNG."""
+    """Save a PNG of each field's rewards, with the good settings outlined and the highest reward marked."""
     figure = Figure(figsize=(2.6 * len(grids), 2.6 * len(WEIGHTS) + 0.6), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(WEIGHTS), len(grids), squeeze=False, sharex=True, sharey=True)

@@ -1,4 +1,4 @@
-"""`semd evaluate control`: Table I of the paper with our rows beside its own, from ground truth alone."""
+"""Table I of the paper with measured rows beside the published ones, from ground truth alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from semd.evaluation.control.episode import GOOD_SCORE, Episode
 from semd.simulator.microscope import KnobLimits
 
 FRAME_BUDGET = 25
-"""The paper counts a run as successful when the best image comes within this many frames."""
+"""Most frames of a successful run, as in the paper."""
 
 PAPER_TABLE: dict[tuple[str, int], tuple[float, float, float]] = {
     ("grid", 500): (0.2267, 1.0, 9.5353),
@@ -27,31 +27,31 @@ PAPER_TABLE: dict[tuple[str, int], tuple[float, float, float]] = {
     ("tinball", 2000): (0.0813, 1.0, 9.1504),
     ("tinball", 5000): (0.0718, 1.0, 9.3766),
 }
-"""Table I: WD RMSE in mm, brightness & contrast success, average final score."""
+"""Table I of the paper: WD RMSE in mm, success rate of brightness and contrast, average final score."""
 PAPER_CONVENTIONAL = {"grid": (0.3681, 7.0182), "tinball": (0.2153, 7.5945)}
-"""Table I, the conventional scheme over all magnifications: WD RMSE in mm and average final score."""
+"""Table I of the paper, conventional scheme over all magnifications: WD RMSE in mm and average final score."""
 PAPER_SUCCESS = 0.93
-TELLABLE = 0.1
-"""Less than this nobody could tell apart; the text files' rounding and the walk of the focus move the truth as far."""
+NOTICEABLE_POINTS = 0.1
+"""Smallest noticeable difference in points; the rounding of the parameter text and focus drift cause as much."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableOneRow:
     """One cell of the table: all runs of one sample at one magnification.
 
     Attributes:
         sample, magnification: of the cell.
         episodes: number of runs.
-        success: fraction that said DONE within 25 frames and was right.
-        interval: 95 % confidence interval of it (Wilson).
-        ended_good: fraction that ended on a good picture within 25 frames, whatever was said of it.
-        wd_rmse_mm: over all runs.
-        exposure_success: fraction that ended with brightness and contrast in their good range.
-        mean_true_score: at the end.
-        median_frames, p95_frames: of all runs.
-        worse_than_start: runs that ended worse than they began by ground truth, by more than a tenth of a point.
-        lower_than_start: the same by anything at all, a thousandth of a point included.
-        false_done: runs that said DONE although the true score is below 9.
+        success: share of runs that ended with DONE within 25 frames at settings good by the ground truth.
+        interval: 95 % confidence interval of `success` (Wilson).
+        ended_good: share of runs that ended at good settings within 25 frames, whatever the last answer.
+        wd_rmse_mm: RMSE of the final working distance in mm.
+        exposure_success: share of runs that ended with brightness and contrast in their good range.
+        mean_true_score: mean of the final true scores.
+        median_frames, p95_frames: median and 95th percentile of the number of frames.
+        worse_than_start: number of runs whose true score fell by more than `NOTICEABLE_POINTS`.
+        lower_than_start: number of runs whose true score fell at all.
+        false_done: number of runs that ended with DONE at a true score below 9.
     """
 
     sample: str
@@ -71,14 +71,14 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """All rows, and the runs behind them pooled into one."""
+class TableOne:
+    """Rows of all cells, and one row over all runs."""
 
-    rows: tuple[Row, ...]
-    total: Row
+    rows: tuple[TableOneRow, ...]
+    total: TableOneRow
 
     def as_json(self) -> dict[str, object]:
-        """Rows with the paper's figures beside them."""
+        """Return the rows and the paper's figures."""
         paper = {f"{sample}-{magnification}": values for (sample, magnification), values in PAPER_TABLE.items()}
         return {
             "success": self.total.success,
@@ -89,7 +89,7 @@ class Table:
         }
 
     def as_text(self) -> str:
-        """Table I for a terminal: the paper's row above ours wherever it has one."""
+        """Format the table for a terminal, with the paper's row, where there is one, above ours."""
         lines = [
             f"{'sample':12}{'mag':>6} {'':6}{'runs':>6}{'success':>9}{'95 %':>14}{'WD RMSE mm':>12}{'B&C ok':>8}"
             f"{'score':>8}{'median':>8}{'p95':>5}{'worse':>7}{'false DONE':>12}{'ended good':>12}"
@@ -106,10 +106,10 @@ class Table:
                 lines.append(_line(sample, "all", "paper", f"{wd:>41.4f}{'-':>8}{score:>8.3f}   conventional scheme"))
         lines.append(_line("all", "", "semd", _cells(self.total)))
         lines.append(
-            f"success: DONE within {FRAME_BUDGET} frames on a picture that is good by the truth; paper {PAPER_SUCCESS}"
+            f"success: DONE within {FRAME_BUDGET} frames at settings good by the ground truth; paper {PAPER_SUCCESS}"
         )
         lines.append(
-            f"worse: by more than {TELLABLE} points; lower by anything at all: {self.total.lower_than_start} of "
+            f"worse: by more than {NOTICEABLE_POINTS} points; lower at all: {self.total.lower_than_start} of "
             f"{self.total.episodes}"
         )
         return "\n".join(lines)
@@ -119,7 +119,7 @@ def _line(sample: str, magnification: int | str, who: str, cells: str) -> str:
     return f"{sample[:12]:12}{magnification:>6} {who:6}{cells}"
 
 
-def _cells(row: Row) -> str:
+def _cells(row: TableOneRow) -> str:
     low, high = row.interval
     return (
         f"{row.episodes:>6}{row.success:>9.4f}{f'{low:.3f}..{high:.3f}':>14}{row.wd_rmse_mm:>12.4f}"
@@ -129,7 +129,7 @@ def _cells(row: Row) -> str:
 
 
 def simulator_rules(n_frames: int, rho: float) -> RunRules:
-    """The default rules within the virtual microscope's limits."""
+    """Make the default rules with the limits of the virtual microscope."""
     knobs = KnobLimits()
     return RunRules(
         limits={
@@ -142,10 +142,10 @@ def simulator_rules(n_frames: int, rho: float) -> RunRules:
     )
 
 
-def make_table(groups: Mapping[tuple[str, int], Sequence[Episode]]) -> Table:
-    """One row for the runs of each sample and magnification, and one for all."""
+def make_table(groups: Mapping[tuple[str, int], Sequence[Episode]]) -> TableOne:
+    """Make one row for the runs of each sample and magnification, and one for all runs."""
     rows = [summarise(sample, magnification, group) for (sample, magnification), group in groups.items()]
-    return Table(tuple(rows), summarise("all", 0, [episode for group in groups.values() for episode in group]))
+    return TableOne(tuple(rows), summarise("all", 0, [episode for group in groups.values() for episode in group]))
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
@@ -157,12 +157,12 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
     return (centre - reach) / scale, (centre + reach) / scale
 
 
-def summarise(sample: str, magnification: int, episodes: Sequence[Episode]) -> Row:
-    """Make one row of the table."""
+def summarise(sample: str, magnification: int, episodes: Sequence[Episode]) -> TableOneRow:
+    """Summarise the runs of one cell as a row of the table."""
     frames = np.array([episode.frames for episode in episodes])
     errors = np.array([episode.wd_error_mm for episode in episodes])
     success = float(np.mean([e.success and e.frames <= FRAME_BUDGET for e in episodes]))
-    return Row(
+    return TableOneRow(
         sample=sample,
         magnification=magnification,
         episodes=len(episodes),
@@ -174,7 +174,7 @@ def summarise(sample: str, magnification: int, episodes: Sequence[Episode]) -> R
         mean_true_score=float(np.mean([e.true_score for e in episodes])),
         median_frames=float(np.median(frames)),
         p95_frames=float(np.percentile(frames, 95)),
-        worse_than_start=sum(e.true_score < e.start_true_score - TELLABLE for e in episodes),
+        worse_than_start=sum(e.true_score < e.start_true_score - NOTICEABLE_POINTS for e in episodes),
         lower_than_start=sum(e.true_score < e.start_true_score for e in episodes),
         false_done=sum(e.status == "DONE" and e.true_score < GOOD_SCORE for e in episodes),
     )

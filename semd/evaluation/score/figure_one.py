@@ -1,7 +1,7 @@
-"""Fig. 1 of the paper: gradient and variance cannot tell focus, an expert and the scoring machine can.
+"""Fig. 1 of the paper: gradient and variance fail to rank frames by focus; an expert and the scoring machine succeed.
 
-One field four times. The sharpest frame is the flattest, so variance puts it last; the most blurred one is the
-noisiest, so the gradient puts it first.
+The same field is rendered four times. The sharpest frame has the least contrast, so variance ranks it last. The most
+blurred frame has the most noise, so the gradient ranks it first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from semd.simulator.truth import judge
 
 _MAGNIFICATION = 2000.0
 _FIELD_SEED = 3
-# What it looks like, blur disc in pixels, brightness and contrast off their optimum, electrons per pixel.
+# Title, blur-disc diameter in pixels, brightness and contrast less their optimum, electrons per pixel. Chosen so that
+# variance and gradient both rank the frames wrongly.
 _CASES = (
     ("sharp, dark and flat", 1.0, -12.0, -22.0, 3000.0),
     ("a little soft", 8.0, 0.0, -6.0, 1500.0),
@@ -36,15 +37,15 @@ _CASES = (
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One frame and what is said of it.
+    """One frame with its true score, its metrics and its predicted score.
 
     Attributes:
-        title: what it looks like.
+        title: description of the frame.
         image: uint8 (480, 640).
-        truth: true score.
-        gradient: GRD per pixel.
-        variance: VAR.
-        score: of the scoring machine; None before it was asked.
+        truth: true score, 0..10.
+        gradient: GRD of equation (2) per pixel.
+        variance: VAR of equation (2).
+        score: prediction of the scoring machine, 0..10; None before scoring.
     """
 
     title: str
@@ -56,7 +57,7 @@ class Panel:
 
 
 def make_panels() -> list[Panel]:
-    """The four frames, always the same, the sharpest first."""
+    """Render the four frames, sharpest first; the result is deterministic."""
     field = make_field("tinball", _MAGNIFICATION, _FIELD_SEED)
     focused = np.ascontiguousarray(crop_margin(field.emission))
     panels = []
@@ -72,18 +73,18 @@ def make_panels() -> list[Panel]:
 
 
 def score_panels(panels: Sequence[Panel], scorer: Scorer) -> list[Panel]:
-    """The same frames with the scoring machine's word on them."""
+    """Return copies of the panels with the scoring machine's scores."""
     return [replace(panel, score=scorer.score(panel.image, _MAGNIFICATION)) for panel in panels]
 
 
 def pairs_in_order(values: Sequence[float], truth: Sequence[float]) -> int:
-    """Number of pairs of frames that a figure orders as the truth does."""
+    """Count the pairs of frames that `values` orders as `truth` does; ties do not count."""
     pairs = combinations(range(len(truth)), 2)
     return sum((values[one] - values[other]) * (truth[one] - truth[other]) > 0.0 for one, other in pairs)
 
 
 def orders(panels: Sequence[Panel]) -> dict[str, int]:
-    """Pairs of frames in their right order by gradient, variance and score, and the number of pairs."""
+    """Count the correctly ordered pairs for gradient, variance and score; `pairs` is the number of all pairs."""
     truth = [panel.truth for panel in panels]
     found = {
         "gradient": pairs_in_order([panel.gradient for panel in panels], truth),
@@ -96,7 +97,7 @@ def orders(panels: Sequence[Panel]) -> dict[str, int]:
 
 
 def save_fig1(path: Path, panels: Sequence[Panel]) -> None:
-    """Draw the frames with the numbers beneath them into a PNG."""
+    """Save a PNG of the frames with their figures below."""
     figure = Figure(figsize=(3.5 * len(panels), 3.9), layout="constrained", dpi=120)
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):

@@ -15,20 +15,20 @@ from semd.errors import DatasetError
 from semd.evaluation.baselines.sharpness_metrics import METRICS, fit_monotone
 from semd.scoring.scorer import Scorer
 
-# A monotone map over one axis is settled by far fewer frames than there are.
+# Enough for a monotone map of one variable; chosen, to limit the time spent on metrics.
 _FRAMES_FOR_MAP = 600
-# A mark is at least k where the score rounds to k or more, so the mean mark is the sum of those probabilities.
+# Boundaries between neighbouring marks. The expected mark is the sum over them of P(score > boundary).
 _BETWEEN_MARKS = np.arange(0.5, 10.0)
-_LEAST_SIGMA = 1e-6
+_MIN_SIGMA = 1e-6
 
 Step = TypeVar("Step")
 
 
-class Track(Protocol):
-    """Shows progress while it hands steps through."""
+class FrameProgress(Protocol):
+    """Progress display that passes a sequence of steps through."""
 
     def __call__(self, steps: Sequence[Step], description: str, /) -> Iterable[Step]:
-        """The steps."""
+        """Yield the steps and show the progress under a description."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Predictions:
     """Predictions of one method for some rows of a dataset.
 
     Attributes:
-        score: float64 (R,).
-        sigma: standard deviation of the score, float64 (R,); None where the method does not know one.
-        flagged: True where the frame is doubted, bool (R,); None likewise.
+        score: predicted scores, float64 (R,).
+        sigma: standard deviations of the scores, float64 (R,); None if the method predicts none.
+        flagged: True where the frame has a quality flag, bool (R,); None if the method sets none.
     """
 
     score: NDArray[np.float64]
@@ -46,7 +46,7 @@ class Predictions:
     flagged: NDArray[np.bool_] | None = None
 
     def at(self, places: NDArray[np.int64]) -> Predictions:
-        """The same for some of the rows."""
+        """Return the predictions at some positions, int64 (K,)."""
         return Predictions(
             self.score[places],
             None if self.sigma is None else self.sigma[places],
@@ -54,24 +54,24 @@ class Predictions:
         )
 
     def as_marks(self) -> Predictions:
-        """The same, with the mean of the integer marks 0..10 that an expert may write instead of the score.
+        """Return the predictions with each score replaced by its expected integer mark 0..10.
 
-        A network that learns from integer marks, as the papers', comes to say this mean by itself. Where a score is
-        surely 6.4 the mark is 6; where it may as well be 6.6 the mean lies between.
+        A network trained on integer marks, as the papers' is, learns this expectation. A certain score of 6.4 has the
+        mark 6; the less certain the score, the closer the expectation is to the score itself.
 
         Raises:
-            ValueError: there is no standard deviation to tell how sure a score is.
+            ValueError: the predictions have no standard deviations.
         """
         if self.sigma is None:
-            raise ValueError("marks need the scores' standard deviations")
-        above = (self.score[:, None] - _BETWEEN_MARKS) / np.maximum(self.sigma, _LEAST_SIGMA)[:, None]
+            raise ValueError("expected marks need the standard deviations of the scores")
+        above = (self.score[:, None] - _BETWEEN_MARKS) / np.maximum(self.sigma, _MIN_SIGMA)[:, None]
         return replace(self, score=torch.special.ndtr(torch.from_numpy(above)).sum(dim=1).numpy())
 
 
 def judge_frames(
-    scorer: Scorer, frames: LabelledFrames, rows: NDArray[np.int64], track: Track, name: str
+    scorer: Scorer, frames: LabelledFrames, rows: NDArray[np.int64], track: FrameProgress, name: str
 ) -> Predictions:
-    """Let a scoring machine judge rows, one by one as in the loop."""
+    """Score rows of a dataset frame by frame, as the daemon does; `rows` is int64 (R,)."""
     judged = [
         scorer.judge(np.asarray(frames.images[row]), float(frames.magnification[row]))
         for row in track([int(row) for row in rows], name)
@@ -83,11 +83,13 @@ def judge_frames(
     )
 
 
-def measure_metrics(frames: LabelledFrames, rows: NDArray[np.int64], track: Track) -> dict[str, Predictions]:
-    """Scores that the sharpness metrics give to rows, mapped magnification by magnification; see `METRICS`.
+def measure_metrics(frames: LabelledFrames, rows: NDArray[np.int64], track: FrameProgress) -> dict[str, Predictions]:
+    """Predict scores from the sharpness metrics of `METRICS`, by one monotone map for each magnification.
+
+    The maps are fitted on training frames. `rows` is int64 (R,).
 
     Raises:
-        DatasetError: the training frames lack a magnification of the rows.
+        DatasetError: no training frame has the magnification of one of the rows.
     """
     train = _rows_for_maps(frames, rows)
     wanted = np.unique(np.concatenate([train, rows]))
@@ -101,14 +103,14 @@ def measure_metrics(frames: LabelledFrames, rows: NDArray[np.int64], track: Trac
 
 
 def _rows_for_maps(frames: LabelledFrames, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Training rows at the magnifications of `rows`, evenly spread."""
+    """Select training rows at the magnifications of `rows`, evenly spaced, at most `_FRAMES_FOR_MAP` for each."""
     train = frames.rows("train")
     parts = []
     for magnification in np.unique(frames.magnification[rows]):
         alike = train[(frames.magnification[train] == magnification) & ~frames.is_other_surface[train]]
         if not len(alike):
             raise DatasetError(
-                f"there is no training frame at x{magnification:g}: no metric can be mapped to a score there"
+                f"no training frame at x{magnification:g}: metrics cannot be mapped to scores at this magnification"
             )
         parts.append(alike[np.linspace(0, len(alike) - 1, min(len(alike), _FRAMES_FOR_MAP)).astype(np.int64)])
     return np.concatenate(parts)
@@ -121,7 +123,7 @@ def _mapped(
     at_train: NDArray[np.float64],
     at_rows: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Scores of rows from their metric, through one map per magnification."""
+    """Map the metric of rows to scores, by one monotone map for each magnification."""
     score = np.empty(len(rows))
     for magnification in np.unique(frames.magnification[rows]):
         fitted, asked = frames.magnification[train] == magnification, frames.magnification[rows] == magnification

@@ -1,16 +1,16 @@
-"""`semd evaluate real`: the scoring machine on real micrographs, none of which it was trained on.
+"""`semd evaluate real`: the scoring machine on real micrographs, none of which is in its training set.
 
-The folder holds any of:
+The folder contains any of these subfolders:
 
-- `deepfocus`: one field at three known distances from focus (`pert-5000` farthest, `base`, `pert5000` nearest), 10 nm
-  pixels. Nine crops are put in order.
+- `deepfocus`: one field at three known distances from focus (`pert-5000` farthest, `base`, `pert5000` nearest), with
+  10 nm pixels. Nine crops are put in order.
 - `gold`: gold on carbon in focus, magnification unknown.
 - `zeiss`: TIFF files in focus with their pixel size in tag 34118 or 51023, most with an info bar.
 
-Frames in focus are read as the daemon reads them: info bar cut off, scaled by area to 640x480. Magnification means
-field width, and vendors refer it to prints of different width; so it is reckoned from the pixel size of the scaled
-frame, by the convention the machine was trained with: 127 mm wide at x1. Each frame is then blurred by discs of 2 to
-16 of its pixels, which no score may fail to notice.
+Frames in focus are read as the daemon reads them: the info bar is cut off and the image is scaled by area to 640x480.
+Vendors define magnification for prints of different widths. It is therefore computed from the pixel size of the scaled
+frame, by the convention of the training set: a field 127 mm wide at x1. Each frame is then blurred by discs of 2 to 16
+pixels, and every wider disc must lower the score.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from semd.errors import ConfigError, ImageFormatError, ParameterMissingError
-from semd.evaluation.score.predictions import Track
+from semd.evaluation.score.predictions import FrameProgress
 from semd.inbox.dialects import read_parameters
 from semd.inbox.image import FrameSize, decode_scaled
 from semd.protocol.pairing import Dialect
@@ -37,7 +37,7 @@ from semd.simulator.optics import FRAME_HEIGHT_PX, FRAME_WIDTH_PX, Blur, pixel_n
 DISCS_PX = (0.0, 2.0, 4.0, 8.0, 16.0)
 IN_FOCUS_SCORE = 8.0
 GOLD_MAGNIFICATION = 10000.0
-"""Gold on carbon is looked at above x10000 (its grains measure tens of nm); the most that the papers' range holds."""
+"""Gold on carbon is imaged above x10000 (its grains measure tens of nm); this is the top of the papers' range."""
 
 _DEEPFOCUS = ("pert-5000", "base", "pert5000")
 _DEEPFOCUS_PIXEL_NM = 10.0
@@ -48,12 +48,12 @@ _SUFFIXES = (".tif", ".tiff", ".jpg", ".png", ".bmp")
 
 @dataclass(frozen=True, slots=True)
 class FocusTriple:
-    """One crop of a field out of focus, less so, and least so.
+    """Scores of one crop of a field at three distances from focus.
 
     Attributes:
-        crop: which.
-        magnification: as reckoned.
-        scores: in that order.
+        crop: position of the crop.
+        magnification: computed from the pixel size.
+        scores: from the farthest to the nearest, 0..10.
     """
 
     crop: str
@@ -62,20 +62,20 @@ class FocusTriple:
 
     @property
     def ordered(self) -> bool:
-        """True where the score rises towards focus."""
+        """True if the score rises towards focus."""
         return all(one < other for one, other in pairwise(self.scores))
 
 
 @dataclass(frozen=True, slots=True)
 class BlurSeries:
-    """A frame in focus and what blurring makes of its score.
+    """Scores of a frame in focus, blurred by discs of growing width.
 
     Attributes:
-        name: the file's.
-        magnification: as reckoned or assumed.
-        info_bar_px: rows cut off below.
-        scores: blurred by `DISCS_PX`.
-        flags: of the frame as it is.
+        name: file name.
+        magnification: computed from the pixel size, or assumed.
+        info_bar_px: rows cut off at the bottom.
+        scores: score for each disc of `DISCS_PX`, 0..10.
+        flags: quality flags of the unblurred frame.
     """
 
     name: str
@@ -86,26 +86,26 @@ class BlurSeries:
 
     @property
     def falls(self) -> bool:
-        """True where every wider disc lowers the score; at an end of the scale it may stay."""
+        """True if every wider disc lowers the score; at an end of the scale the score may stay equal."""
         return all(
             wider < narrower or wider == narrower in (0.0, BEST_SCORE) for narrower, wider in pairwise(self.scores)
         )
 
     @property
     def falls_strictly(self) -> bool:
-        """The same without that excuse."""
+        """True if every wider disc lowers the score, at the ends of the scale as well."""
         return all(wider < narrower for narrower, wider in pairwise(self.scores))
 
 
 @dataclass(frozen=True, slots=True)
 class RealFrames:
-    """All that was found in a folder."""
+    """Scores of all micrographs in a folder."""
 
     triples: tuple[FocusTriple, ...]
     series: tuple[BlurSeries, ...]
 
     def as_text(self) -> str:
-        """The tables for a terminal."""
+        """Format the tables for a terminal."""
         lines = [f"{'deepfocus, towards focus':44}{'mag':>8}" + "".join(f"{part:>10}" for part in _DEEPFOCUS)]
         for triple in self.triples:
             numbers = "".join(f"{score:>10.2f}" for score in triple.scores)
@@ -125,7 +125,7 @@ class RealFrames:
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, object]:
-        """The same as numbers."""
+        """Return all figures."""
         return {
             "deepfocus": [asdict(triple) | {"ordered": triple.ordered} for triple in self.triples],
             "discs_px": DISCS_PX,
@@ -137,18 +137,24 @@ class RealFrames:
 
 
 def evaluate_real(
-    directory: Path, scorer: Scorer, track: Track, gold_magnification: float = GOLD_MAGNIFICATION
+    directory: Path, scorer: Scorer, track: FrameProgress, gold_magnification: float = GOLD_MAGNIFICATION
 ) -> RealFrames:
-    """Judge what the folder holds.
+    """Score the micrographs in a folder.
+
+    Args:
+        directory: folder with `deepfocus`, `gold`, `zeiss`, or some of them.
+        scorer: the scoring machine.
+        track: progress display.
+        gold_magnification: magnification assumed for the gold frames.
 
     Raises:
-        ConfigError: it holds none of the three folders with a file semd reads, or a file lacks its pixel size.
-        FrameError: an image cannot be decoded; says why.
+        ConfigError: no subfolder has a readable image, or a file lacks its pixel size.
+        FrameError: an image cannot be decoded; the message gives the reason.
     """
     sharp = [path for name in ("gold", "zeiss") for path in _images(directory / name)]
     triples = _triples(directory / "deepfocus", scorer, track)
     if not sharp and not triples:
-        raise ConfigError(f"{directory} holds no micrographs in deepfocus, gold or zeiss")
+        raise ConfigError(f"{directory} contains no micrographs in deepfocus, gold or zeiss")
     series = [_series(path, scorer, gold_magnification) for path in track(sharp, "frames in focus")]
     return RealFrames(tuple(triples), tuple(series))
 
@@ -157,13 +163,13 @@ def _images(directory: Path) -> list[Path]:
     return sorted(path for path in directory.glob("*") if path.suffix.lower() in _SUFFIXES)
 
 
-def _triples(directory: Path, scorer: Scorer, track: Track) -> list[FocusTriple]:
+def _triples(directory: Path, scorer: Scorer, track: FrameProgress) -> list[FocusTriple]:
     found = [[path for path in _images(directory) if path.stem.endswith(f"_{part}")] for part in _DEEPFOCUS]
     if not any(found):
         return []
     if any(len(paths) != 1 for paths in found):
         raise ConfigError(f"{directory} needs one image of each of {', '.join(_DEEPFOCUS)}")
-    # Native pixels: these fields are larger than a frame.
+    # Crops at the native pixel size: these fields are larger than a frame.
     pictures = [_native(paths[0]) for paths in found]
     height, width = pictures[0].shape
     magnification = _magnification(_DEEPFOCUS_PIXEL_NM)
@@ -187,15 +193,15 @@ def _series(path: Path, scorer: Scorer, gold_magnification: float) -> BlurSeries
     of_gold = path.parent.name == "gold"
     magnification = gold_magnification if of_gold else _magnification(_pixel_size_nm(path, data) * scale)
     judged = [scorer.judge(_blurred(frame, disc_px), magnification) for disc_px in DISCS_PX]
-    flags = tuple(str(doubt) for doubt in judged[0].flags)
+    flags = tuple(str(flag) for flag in judged[0].flags)
     return BlurSeries(path.name, magnification, bar_px, tuple(each.score for each in judged), flags)
 
 
 def _native(path: Path) -> NDArray[np.uint8]:
-    """The picture in its own pixels, whatever its size, and whatever its name says of its format.
+    """Decode an image at its native size, uint8 (H, W); its content, not its suffix, decides the format.
 
     Raises:
-        ImageFormatError: it cannot be decoded.
+        ImageFormatError: the image cannot be decoded.
     """
     data = path.read_bytes()
     if path.suffix.lower() in (".tif", ".tiff"):
@@ -216,11 +222,14 @@ def _blurred(frame: NDArray[np.uint8], disc_px: float) -> NDArray[np.uint8]:
 
 
 def info_bar_rows(picture: NDArray[np.uint8]) -> int:
-    """Rows of an info bar below a micrograph, uint8 (H, W): mostly pure black or white; 0 where there is none."""
+    """Count the rows of an info bar at the bottom of a micrograph, uint8 (H, W); 0 if there is none.
+
+    The rows of an info bar are mostly pure black or white.
+    """
     clipped = ((picture == 0) | (picture == 255)).mean(axis=1) > 0.5
     start = int(_BAR_STARTS_BELOW * len(picture))
     rows = np.flatnonzero(clipped[start:])
-    # A real bar reaches the last rows and is nothing but bar from its first on.
+    # A real bar extends to the last row without gaps.
     if not len(rows) or clipped[start + rows[0] :].mean() < 0.8:
         return 0
     return len(picture) - start - int(rows[0])
@@ -232,10 +241,10 @@ def _magnification(pixel_size_nm: float) -> float:
 
 
 def _pixel_size_nm(path: Path, data: bytes) -> float:
-    """Pixel size in nm: Zeiss's tag, else the one that the Atlas engine writes.
+    """Read the pixel size in nm from Zeiss's tag, or else from the tag of the Atlas engine.
 
     Raises:
-        ConfigError: neither is there.
+        ConfigError: the file has neither tag.
     """
     try:
         known = read_parameters(Dialect.ZEISS, b"", data, ()).pixel_nm

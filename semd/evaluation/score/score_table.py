@@ -1,4 +1,4 @@
-"""The papers' Tables 1 and 2 (RMSE per magnification and per label) with our rows under theirs."""
+"""The papers' Tables 1 and 2 (RMSE per magnification and per label) with measured rows below the published ones."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _NAME_WIDTH = 42
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One method on one split. Numbers that nobody measured are missing.
+class ScoreRow:
+    """Errors of one method on one split; figures that were not measured are missing.
 
     Attributes:
-        name: the method.
-        published: True where the numbers are the papers'; theirs are of their own frames.
-        note: mark of a footnote, or why there are no numbers.
+        name: name of the method.
+        published: True for the papers' figures, which were measured on their own frames.
+        note: footnote mark, or the reason why there are no figures.
         frames: number of frames.
         by_magnification: RMSE against the integer labels at each magnification.
-        rmse: the same over all frames.
-        mae: mean absolute error over all frames.
+        rmse: RMSE against the integer labels over all frames.
+        mae: mean absolute error against the integer labels over all frames.
         by_label: RMSE of the frames with each label.
         rmse_score: RMSE against the continuous score.
         coverage: share of the recognisable frames whose continuous score lies within one sigma.
-        flagged: share of frames with a doubt.
+        flagged: share of frames with a quality flag.
     """
 
     name: str
@@ -48,21 +48,21 @@ class Row:
     flagged: float | None = None
 
 
-PUBLISHED: tuple[Row, ...] = (
-    Row(
+PUBLISHED: tuple[ScoreRow, ...] = (
+    ScoreRow(
         "absolute variance metric",
         published=True,
         note="[1]",
         by_magnification={500: 3.0467, 1000: 2.9133, 2000: 2.7270, 5000: 2.7924, 10000: 2.7741},
         rmse=2.8500,
     ),
-    Row(
+    ScoreRow(
         "ResNet50",
         published=True,
         by_magnification={500: 0.3791, 1000: 0.3602, 2000: 0.5837, 5000: 0.5402, 10000: 0.8749},
         rmse=0.5732,
     ),
-    Row(
+    ScoreRow(
         "ResNet18 + magnification",
         published=True,
         note="[2]",
@@ -71,40 +71,40 @@ PUBLISHED: tuple[Row, ...] = (
         by_label={1: 0.60, 4: 0.67, 9: 0.17, 10: 0.12},
     ),
 )
-"""The papers' figures, split by image; of their errors by label only the extremes are known."""
+"""The papers' figures, split by image; errors by label are published for the extremes only."""
 
 FOOTNOTES = (
-    "published rows: the papers' own frames, split by image; all other rows: this dataset's frames, the same for each.",
+    "published rows: measured on the papers' own frames, split by image; all other rows share this dataset's frames.",
     "[1] printed as RMSE; it is a mean absolute error and compares with the column MAE.",
     "[2] at x2000 the authors' log gives 0.479 instead of 0.3152; by label only the extremes are published.",
-    "[3] the mean label that score and standard deviation let expect: what a network taught integers would say.",
-    "dark, plain and bright fields and the 0 class, as in the papers; the last row adds flat and far-off exposures.",
-    "metrics are mapped to scores by the best rising map (isotonic) on training frames of the same magnification.",
+    "[3] the expected integer mark given score and standard deviation, which a network trained on marks predicts.",
+    "dark, plain and bright fields and class 0, as in the papers; the last row adds flat and far-off exposures.",
+    "metrics are mapped to scores by isotonic regression on training frames of the same magnification.",
 )
 
 
-def make_row(name: str, frames: LabelledFrames, rows: NDArray[np.int64], said: Predictions) -> Row:
-    """Compare what a method said of rows, in their order, with the truth about them."""
+def make_row(name: str, frames: LabelledFrames, rows: NDArray[np.int64], predicted: Predictions) -> ScoreRow:
+    """Compare a method's predictions for rows, in the same order, with the labels and scores of the dataset."""
     label, score = frames.label[rows], frames.score[rows].astype(np.float64)
-    error = said.score - label
+    error = predicted.score - label
     recognisable = label > 0
-    inside = None if said.sigma is None else (np.abs(said.score - score) <= said.sigma)[recognisable]
+    inside = None if predicted.sigma is None else (np.abs(predicted.score - score) <= predicted.sigma)[recognisable]
     magnification = np.rint(frames.magnification[rows]).astype(np.int64)
-    return Row(
+    return ScoreRow(
         name=name,
         frames=len(rows),
         by_magnification={int(m): _rms(error[magnification == m]) for m in np.unique(magnification)},
         rmse=_rms(error),
         mae=float(np.abs(error).mean()),
         by_label={int(each): _rms(error[label == each]) for each in np.unique(label)},
-        rmse_score=_rms(said.score - score),
+        rmse_score=_rms(predicted.score - score),
         coverage=float(inside.mean()) if inside is not None and inside.size else None,
-        flagged=None if said.flagged is None else float(said.flagged.mean()),
+        flagged=None if predicted.flagged is None else float(predicted.flagged.mean()),
     )
 
 
-def table_text(rows: Sequence[Row]) -> str:
-    """Both tables of one split for a terminal."""
+def table_text(rows: Sequence[ScoreRow]) -> str:
+    """Format both tables of one split for a terminal."""
     head = [*(f"x{m}" for m in MAGNIFICATIONS), "all", "MAE", "to score", "68 % in", "flagged"]
     first = [_line("RMSE by magnification", head)]
     second = [_line("RMSE by label", [str(label) for label in LABELS])]
@@ -131,8 +131,8 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def csv_lines(split: str, rows: Sequence[Row]) -> list[list[str]]:
-    """Rows of one split as cells of a CSV file under `CSV_HEAD`."""
+def csv_lines(split: str, rows: Sequence[ScoreRow]) -> list[list[str]]:
+    """Format the rows of one split as cells of a CSV file with the header `CSV_HEAD`."""
     lines = []
     for row in rows:
         numbers = [

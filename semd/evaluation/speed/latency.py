@@ -1,8 +1,8 @@
-"""`semd evaluate latency`: what a frame costs in torch and in the exported models, side by side in one run.
+"""`semd evaluate latency`: time and memory of a frame in torch and in the exported models, measured in one run.
 
-Every kind has a process of its own, for threads are settings of a process. The processes take turns, a few frames
-each, so that whatever else the machine does falls on all of them alike. Then the same again while a further process
-keeps one core busy.
+Each runtime has its own process, since the number of threads is a setting of the process. The processes take turns of
+a few frames, so that other load on the machine affects all of them alike. The measurement is repeated while a further
+process keeps one core busy.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Track = Callable[[Sequence[int], str], Iterable[int]]
+    RoundProgress = Callable[[Sequence[int], str], Iterable[int]]
 
 _ROUNDS = 5
 _IMAGES = 8
@@ -45,12 +45,12 @@ while os.getppid() == parent: pass
 
 
 class Spread(NamedTuple):
-    """Times of one kind in milliseconds.
+    """Distribution of the times of one runtime, in milliseconds.
 
     Attributes:
-        median_ms: half of the frames take less.
-        p95_ms: 95 % of the frames take less.
-        iqr_ms: width of the middle half.
+        median_ms: median.
+        p95_ms: 95th percentile.
+        iqr_ms: interquartile range.
     """
 
     median_ms: float
@@ -60,16 +60,16 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LatencyRow:
-    """One kind under one condition.
+    """Times of one runtime under one condition.
 
     Attributes:
-        kind: what runs the network.
-        threads: of the convolutions.
-        busy: True where another process kept one core busy.
-        frame: from the grey frame to the judgement.
-        bare: the convolutions alone, the limit of what could be gained around them.
-        times_as_fast: eager torch's median of a frame under the same condition over this one's.
-        of_idle: this median over the same kind's while no other process was busy; 1 for these themselves.
+        kind: name of the runtime.
+        threads: number of threads of the convolutions.
+        busy: True if another process kept one core busy.
+        frame: from the grey frame to the score.
+        bare: the convolutions alone.
+        times_as_fast: median of eager torch under the same condition divided by this median.
+        of_idle: this median divided by that of the same runtime without a busy core; 1 for the idle rows.
     """
 
     kind: str
@@ -83,14 +83,14 @@ class LatencyRow:
 
 @dataclass(frozen=True, slots=True)
 class LatencyReport:
-    """All of it.
+    """Result of `measure_latency`.
 
     Attributes:
-        frames: frames timed for each row.
-        machine: processor, number of cores, versions.
-        rows: by threads, condition and kind.
-        memory_mb: of a process with one scorer on one thread after its first frames, resident and peak, for each kind.
-        missing: kinds that could not be timed, with the reason.
+        frames: number of frames timed for each row.
+        machine: processor, number of cores, package versions.
+        rows: one for each number of threads, condition and runtime.
+        memory_mb: resident and peak memory of a process with one scorer after its first frames, for each runtime.
+        missing: runtimes that could not be timed, with the reason.
     """
 
     frames: int
@@ -100,14 +100,14 @@ class LatencyReport:
     missing: dict[str, str]
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the values for `--json`."""
         values = asdict(self)
         for row, stored in zip(self.rows, values["rows"], strict=True):
             stored |= {"frame": row.frame._asdict(), "bare": row.bare._asdict()}
         return values
 
     def as_text(self) -> str:
-        """As a table, times in milliseconds."""
+        """Format the table for a terminal, with times in milliseconds."""
         title = f"{'':22}{'frame':>9}{'p95':>9}{'IQR':>8}{'x eager':>9}{'x idle':>8}{'bare':>9}{'p95':>9}{'IQR':>8}"
         lines = []
         for threads, busy in sorted({(row.threads, row.busy) for row in self.rows}):
@@ -125,18 +125,18 @@ class LatencyReport:
         return "\n".join([*lines, "", ", ".join(f"{key} {value}" for key, value in self.machine.items())]).strip()
 
 
-def measure_latency(models: Path | None, frames: int, threads: tuple[int, ...], track: Track) -> LatencyReport:
-    """Time every kind of scorer with every number of threads.
+def measure_latency(models: Path | None, frames: int, threads: tuple[int, ...], track: RoundProgress) -> LatencyReport:
+    """Time every runtime with every number of threads.
 
     Args:
         models: folder with the manifest; None for the weights that came with semd.
-        frames: frames for each row, at least 5.
+        frames: number of frames for each row, at least 5.
         threads: numbers of threads.
-        track: hands numbers through and shows progress.
+        track: progress display that passes the rounds through.
 
     Raises:
-        ConfigError: a number of threads below 1.
-        ModelError: there is no scorer, or a process ended before it answered; what it said is on standard error.
+        ConfigError: a number of threads is below 1.
+        ModelError: there is no scorer, or a process ended before it answered; its output is on standard error.
     """
     if min(threads) < 1:
         raise ConfigError(f"threads must be at least 1, not {min(threads)}")
@@ -160,22 +160,22 @@ def measure_latency(models: Path | None, frames: int, threads: tuple[int, ...], 
 
 
 def save_latency(report: LatencyReport, directory: Path) -> None:
-    """Write `latency.json` and `latency.txt`; the folder is created.
+    """Write `latency.json` and `latency.txt`; create the folder.
 
     Raises:
-        StorageError: they cannot be written.
+        StorageError: the files cannot be written.
     """
     save_report(directory, texts={"latency.txt": report.as_text()}, values={"latency.json": report.as_json()})
 
 
 class _Times(NamedTuple):
-    """Milliseconds of every frame."""
+    """Times of the frames in milliseconds."""
 
     frame: list[float]
     bare: list[float]
 
 
-class _Worker:
+class _TimedProcess:
     """A process with one scorer."""
 
     def __init__(self, kind: str, process: subprocess.Popen[str]) -> None:
@@ -184,26 +184,26 @@ class _Worker:
         self.memory_mb: dict[str, float | None] = {}
 
     def begin(self) -> str | None:
-        """Wait until it is warm; returns why it cannot run, if so."""
-        said = self._hear()
-        if "missing" in said:
-            return str(said["missing"])
-        self.memory_mb = said
+        """Wait until the scorer is warmed up; return the reason if it cannot run."""
+        answer = self._read_answer()
+        if "missing" in answer:
+            return str(answer["missing"])
+        self.memory_mb = answer
         return None
 
     def time(self, frames: int) -> _Times:
-        """Let it judge some frames."""
-        with suppress(BrokenPipeError):  # it has ended; hearing says so
+        """Time some frames."""
+        with suppress(BrokenPipeError):  # the process has ended; `_read_answer` raises the error
             print(frames, file=self._pipe(self._process.stdin), flush=True)
-        said = self._hear()
-        return _Times(said["frame_ms"], said["bare_ms"])
+        answer = self._read_answer()
+        return _Times(answer["frame_ms"], answer["bare_ms"])
 
-    def _hear(self) -> dict[str, Any]:
+    def _read_answer(self) -> dict[str, Any]:
         line = self._pipe(self._process.stdout).readline()
         if not line:
-            raise ModelError(f"the process that times {self.kind!r} ended; what it said stands above")
-        said: dict[str, Any] = json.loads(line)
-        return said
+            raise ModelError(f"the process that times {self.kind!r} ended; its output is above")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     @staticmethod
     def _pipe(pipe: IO[str] | None) -> IO[str]:
@@ -213,13 +213,13 @@ class _Worker:
 
 
 @contextmanager
-def _workers(directory: Path, threads: int, frames: Path, missing: dict[str, str]) -> Iterator[list[_Worker]]:
-    """Warm processes of all kinds that can run; the reasons of the others go into `missing`."""
+def _workers(directory: Path, threads: int, frames: Path, missing: dict[str, str]) -> Iterator[list[_TimedProcess]]:
+    """Start a process for each runtime and yield the warmed-up ones; add the reasons of the others to `missing`."""
     with ExitStack() as stack:
         begun = []
         for kind in KINDS:
             arguments = ["-m", "semd.evaluation.speed.latency_worker", kind, str(threads), str(directory), str(frames)]
-            worker = _Worker(kind, stack.enter_context(_process(arguments)))
+            worker = _TimedProcess(kind, stack.enter_context(_process(arguments)))
             reason = worker.begin()
             if reason is None:
                 begun.append(worker)
@@ -240,20 +240,20 @@ def _process(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
         finally:
             process.kill()
             if process.stdin is not None:
-                with suppress(BrokenPipeError):  # what was not sent to a process that ended before
+                with suppress(BrokenPipeError):  # the process may have ended with unsent input
                     process.stdin.close()
 
 
 @contextmanager
 def _busy_core() -> Iterator[None]:
-    """A process that computes all the time."""
+    """Run a process that keeps one core busy."""
     with _process(["-c", _SPIN]) as process:
         if process.stdout is not None:
             process.stdout.readline()
         yield
 
 
-def _take_turns(workers: list[_Worker], frames: int, track: Track, doing: str) -> dict[str, _Times]:
+def _take_turns(workers: list[_TimedProcess], frames: int, track: RoundProgress, doing: str) -> dict[str, _Times]:
     times = {worker.kind: _Times([], []) for worker in workers}
     for _ in track(range(_ROUNDS), doing):
         for worker in workers:

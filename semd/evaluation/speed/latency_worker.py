@@ -1,8 +1,8 @@
-"""One kind of scorer in a process of its own, timed when it is told to: `semd evaluate latency` starts several.
+"""Worker process of `semd evaluate latency`: times one runtime of the scorer on request.
 
-Arguments: kind, threads, models folder, file of frames (uint8 (N, H, W), .npy). It answers on standard output, one
-JSON object a line: first its memory or why it cannot run, then the times of as many frames as each line of standard
-input asks for. It ends with its input.
+Arguments: runtime, threads, models folder, file of frames (uint8 (N, H, W), .npy). Each answer is a JSON object on one
+line of standard output. The first holds the memory or the reason why the runtime cannot run. Each line of standard
+input is a number of frames, and its answer holds their times. The process ends with its input.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ if TYPE_CHECKING:
     from semd.scoring.network import ScoringNetwork
 
 KINDS = ("torch, eager", "torch, channels last", "exported fp32", "exported int8")
-"""The first is what the others are measured against."""
+"""Runtimes; the others are compared with the first."""
 MAGNIFICATION = 2000.0
 _RUNTIMES: dict[str, Runtime] = {KINDS[1]: "torch", KINDS[2]: "fp32", KINDS[3]: "int8"}
 _WARM_UP_FRAMES = 8
 
 
 class _Eager:
-    """Torch as it comes: weights and pictures in its default order of memory."""
+    """Torch with its default memory format for weights and images."""
 
     def __init__(self, network: ScoringNetwork) -> None:
         self._network = network
 
     def extract(self, images: Tensor) -> Tensor:
-        """Standardised frames, float32 (B, 1, H, W), to their features, float32 (B, features)."""
-        # One channel is in both orders at once; a view of the flat picture has the default strides.
+        """Compute the features, float32 (B, features), of standardised frames, float32 (B, 1, H, W)."""
+        # With one channel both memory formats coincide; a view of the flat image has the default strides.
         return self._network.extract(images.flatten().view(images.shape))
 
 
 def make_scorer(kind: str, directory: Path, threads: int) -> Scorer:
-    """The scorer of a kind.
+    """Load the scorer of a runtime.
 
     Raises:
-        ModelError: no such kind, or it cannot be loaded.
+        ModelError: the runtime is unknown or cannot be loaded.
     """
     if kind in _RUNTIMES:
         return load_scorer(directory, _RUNTIMES[kind], threads)
@@ -66,27 +66,27 @@ def make_scorer(kind: str, directory: Path, threads: int) -> Scorer:
     torch.set_num_threads(threads)
     network = network_from_bytes(load_model(directory, "scorer").data)
     scorer = Scorer(network, _Eager(network))
-    # The scorer has laid its network out for itself.
-    # torch's own types do not know this form of `Module.to`.
+    # The scorer has changed the memory format of the network; change it back.
+    # The type stubs of torch lack this form of `Module.to`.
     cast("Any", network).to(memory_format=torch.contiguous_format)
     return scorer
 
 
 def main(kind: str, threads: str, directory: str, frames_path: str) -> None:
     """Load, report, and time frames until the input ends."""
-    # Ctrl+C is for the process that started this one, and that ends it.
+    # Ctrl+C is handled by the parent process, which ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         scorer = make_scorer(kind, Path(directory), int(threads))
     except SemdError as error:
-        _say({"missing": error.message})
+        _answer({"missing": error.message})
         return
     images: NDArray[np.uint8] = np.load(frames_path, allow_pickle=False)
     prepared = [torch.from_numpy(standardise(image))[None, None] for image in images]
     scorer.warm_up()
     for image in images[:_WARM_UP_FRAMES]:
         scorer.judge(image, MAGNIFICATION)
-    _say({"resident_mb": resident_memory_mb(), "peak_mb": peak_memory_mb()})
+    _answer({"resident_mb": resident_memory_mb(), "peak_mb": peak_memory_mb()})
     for line in sys.stdin:
         frame_ms, bare_ms = [], []
         for number in range(int(line)):
@@ -94,7 +94,7 @@ def main(kind: str, threads: str, directory: str, frames_path: str) -> None:
             frame_ms.append(_timed_ms(partial(scorer.judge, images[place], MAGNIFICATION)))
             with torch.inference_mode():
                 bare_ms.append(_timed_ms(partial(scorer.engine.extract, prepared[place])))
-        _say({"frame_ms": frame_ms, "bare_ms": bare_ms})
+        _answer({"frame_ms": frame_ms, "bare_ms": bare_ms})
 
 
 def _timed_ms(action: Callable[[], object]) -> float:
@@ -103,8 +103,8 @@ def _timed_ms(action: Callable[[], object]) -> float:
     return (time.perf_counter() - begun) * 1e3
 
 
-def _say(answer: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
+def _answer(values: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(values) + "\n")
     sys.stdout.flush()
 
 

@@ -1,8 +1,8 @@
-"""`semd evaluate loop`: what everything around the network costs, measured from outside a real daemon process.
+"""`semd evaluate loop`: overhead of the daemon around the network, measured from outside a real daemon process.
 
-The clock runs from the close of the pair's second file to the moment the action file has its name. What the network
-took of it is in the daemon's own log; the bare forward pass is timed in this process before and after, on the same
-frames.
+The time of a frame is measured from the closing of the pair's second file to the renaming of the action file. The
+network's share is read from the daemon's log. The bare forward pass is timed in this process before and after, on the
+same frames.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from semd.simulator.microscope import VirtualMicroscope
 Image = NDArray[np.uint8]
 Times = NDArray[np.float64]
 
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 _MAGNIFICATION = 2000.0
 
 
@@ -43,7 +43,7 @@ def measure_loop(frames: int, models: Path | None, replayed: int) -> dict[str, o
     """Time `frames` pairs through a real daemon, then replay `replayed` recorded ones.
 
     Raises:
-        StorageError: the daemon did not answer; names its log.
+        StorageError: the daemon did not answer; the message names its log.
     """
     with tempfile.TemporaryDirectory(prefix="semd-loop-") as name:
         directory = Path(name)
@@ -100,7 +100,7 @@ def _images() -> list[Image]:
 
 
 def _text(number: int) -> str:
-    # Another sample each time: every frame starts a run, so that each gets the longest way through the rules.
+    # A new sample each time: every frame starts a run and takes the longest path through the rules.
     return format_parameters(Parameters(_MAGNIFICATION, 10.0, 50.0, 50.0, sample=f"field {number}"))
 
 
@@ -128,7 +128,11 @@ def _daemon(config_path: Path, log: Path) -> Iterator[None]:
 def _time_daemon(
     config_path: Path, config: Config, images: list[Image], frames: int
 ) -> tuple[float, float, Times, Times]:
-    """Returns seconds until ready, resident memory in MB, and milliseconds for each frame: in all, in the network."""
+    """Time frames through a daemon.
+
+    Returns:
+        Seconds until ready, resident memory in MB, and milliseconds of each frame in total and in the network.
+    """
     log = config_path.with_name("daemon.log")
     begun = time.monotonic()
     with _daemon(config_path, log):
@@ -156,10 +160,10 @@ def _health(config: Config) -> dict[str, Any]:
 
 
 def _wait(condition: Callable[[], bool], log: Path) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _TIMEOUT_S
     while not condition():
         if time.monotonic() > deadline:
-            raise StorageError(f"the daemon did not answer within {_PATIENCE_S:g} s; see {log}")
+            raise StorageError(f"the daemon did not answer within {_TIMEOUT_S:g} s; see {log}")
         time.sleep(0.0005)
 
 

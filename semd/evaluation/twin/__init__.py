@@ -1,1 +1,1 @@
-"""Evaluation of the feature-level twin: its errors, its likeness to rendered frames, and whole runs on it."""
+"""Evaluation of the feature-level twin: its score errors, its agreement with rendered frames, and runs on it."""

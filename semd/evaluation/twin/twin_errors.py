@@ -1,8 +1,9 @@
-"""The scoring machine's errors on rendered frames beside those that the twin draws for it.
+"""Score errors of the scoring machine on rendered frames, compared with the errors that the twin draws.
 
-Fields are swept through focus, and each place is scanned twice, well exposed, and once anyhow. Four numbers tell how a
-scoring machine errs: by how much it misreads a field near focus, how far it is off far from focus, how much two scans
-of the same settings differ, and what a bad exposure does. Frames in doubt are left out: no run goes by their scores.
+Fields are swept through focus. Each working distance is scanned twice at good settings and once at random brightness
+and contrast. Four standard deviations describe the errors: of a field's mean error near focus, of the error far from
+focus, of repeated scans, and of the change by a bad exposure. Frames with a quality flag are left out, since no
+decision uses their scores.
 """
 
 from __future__ import annotations
@@ -23,27 +24,27 @@ from semd.simulator.twin_scene import SHIPPED_SCORER, draw_scenes
 
 DEFOCUS_U = (-25.0, -16.0, -10.0, -6.0, -3.5, -2.0, -1.0, -0.4, 0.4, 1.0, 2.0, 3.5, 6.0, 10.0, 16.0, 25.0)
 NEAR_QUALITY, FAR_QUALITY = 8.5, 5.0
-LEAST_RATIO, MOST_RATIO = 0.8, 2.0
-"""What the twin's errors may be of the scoring machine's: rather a little too large than too small."""
+MIN_RATIO, MAX_RATIO = 0.8, 2.0
+"""Accepted range of the twin's errors relative to the scoring machine's; chosen, rather too large than too small."""
 _TWIN_FIELDS = 1000
-_LEAST_SEEN = 0.999
-_LEAST_DEFECT = 0.5
+_MIN_RECOGNISABILITY = 0.999
+_MIN_DEFECT = 0.5
 _SETTINGS = (0.0, 100.0)
 
 Errors = NDArray[np.float64]
 Judge = Callable[[NDArray[np.uint8], float], FrameScore]
-"""The scoring machine: a frame, uint8 (480, 640), and its magnification."""
+"""Scoring machine: takes a frame, uint8 (480, 640), and its magnification."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreErrors:
-    """Standard deviations in points.
+    """Standard deviations of score errors, in points.
 
     Attributes:
-        near: of a field's mean error where its quality is at least 8.5.
-        far: of the error where the quality is at most 5.
+        near: of a field's mean error where its true focus quality is at least 8.5.
+        far: of the error where the true focus quality is at most 5.
         repeated: of two scans with the same settings about their mean.
-        exposure: of what a bad exposure changes, brightness and contrast drawn anywhere; of defects of 0.5 and more.
+        exposure: of the change of the score by a random exposure with a defect of at least 0.5.
     """
 
     near: float
@@ -54,7 +55,7 @@ class ScoreErrors:
 
 @dataclass(frozen=True, slots=True)
 class TwinErrors:
-    """Both, and how many fields were rendered."""
+    """Score errors on rendered frames and on the twin, and the number of rendered fields."""
 
     rendered_fields: int
     rendered: ScoreErrors
@@ -62,13 +63,13 @@ class TwinErrors:
 
     @property
     def beyond(self) -> tuple[str, ...]:
-        """Figures of the twin that are much smaller or larger."""
+        """Names of the twin's errors outside the accepted range."""
         real, twin = asdict(self.rendered), asdict(self.twin)
-        # Written so that an error that is not a number is beyond.
-        return tuple(name for name in real if not LEAST_RATIO * real[name] <= twin[name] <= MOST_RATIO * real[name])
+        # Negated, so that NaN counts as outside.
+        return tuple(name for name in real if not MIN_RATIO * real[name] <= twin[name] <= MAX_RATIO * real[name])
 
     def as_text(self) -> str:
-        """A table for a terminal."""
+        """Format the table for a terminal."""
         names = [each.name for each in fields(ScoreErrors)]
         rows = [("rendered", self.rendered), ("twin", self.twin)]
         lines = [f"{'error of the score, points':28}" + "".join(f"{name:>11} " for name in names)]
@@ -76,11 +77,11 @@ class TwinErrors:
             marks = ["*" if title == "twin" and name in self.beyond else " " for name in names]
             numbers = "".join(f"{getattr(errors, name):>11.3f}{mark}" for name, mark in zip(names, marks, strict=True))
             lines.append(f"{title:28}{numbers}")
-        lines.append(f"{self.rendered_fields} fields; * not {LEAST_RATIO:g} to {MOST_RATIO:g} times as large")
+        lines.append(f"{self.rendered_fields} fields; * not {MIN_RATIO:g} to {MAX_RATIO:g} times as large")
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, object]:
-        """Everything."""
+        """Return all figures."""
         return asdict(self) | {"beyond": self.beyond}
 
 
@@ -90,13 +91,13 @@ def compare_errors(
     judge: Judge,
     track: Callable[[Sequence[tuple[Sample, int]]], Iterable[tuple[Sample, int]]],
 ) -> TwinErrors:
-    """Measure the errors on `seeds` fields of every cell, and on a thousand scenes of the twin.
+    """Measure the score errors on `seeds` fields of every cell, and on a thousand scenes of the twin.
 
     Args:
         cells: samples and magnifications.
-        seeds: fields of each.
+        seeds: number of fields of each cell.
         judge: the scoring machine.
-        track: shows progress while it hands the cells through.
+        track: progress display that passes the cells through.
     """
     swept = [
         _sweep(VirtualMicroscope(sample, magnification, seed), judge, seed)
@@ -108,12 +109,13 @@ def compare_errors(
 
 @dataclass(frozen=True, slots=True)
 class _Sweeps:
-    """Scans of some fields, or of one without the first axis; NaN where a frame is doubted or not fully recognised.
+    """Scans of some fields, or of one field without the first axis; NaN where a frame is flagged or not recognisable.
 
     Attributes:
-        quality: of the scans of each place, two well exposed and one anyhow, float64 (fields, places, 3).
-        error: of their scores, likewise.
-        defect: of the third's exposure, float64 (fields, places).
+        quality: true focus quality of the two well exposed scans and the one at random exposure of each place,
+            float64 (fields, places, 3).
+        error: score less true score, of the same shape.
+        defect: exposure defect of the third scan, float64 (fields, places).
     """
 
     quality: Errors
@@ -126,7 +128,7 @@ def _stacked(swept: Sequence[_Sweeps]) -> _Sweeps:
 
 
 def _sweep(microscope: VirtualMicroscope, judge: Judge, seed: int) -> _Sweeps:
-    """Sweep a field; `seed` is of the settings drawn."""
+    """Sweep a rendered field; `seed` determines the random brightness and contrast."""
     rng = np.random.default_rng([seed, 67])
     optimum = (microscope.detector.brightness_optimum, microscope.detector.contrast_optimum)
     quality, error = np.full((2, len(DEFOCUS_U), 3), np.nan)
@@ -142,14 +144,14 @@ def _sweep(microscope: VirtualMicroscope, judge: Judge, seed: int) -> _Sweeps:
             seen = microscope.scan()
             defect[place] = ExposureRange().defect(measure_exposure(np.bincount(seen.image.ravel(), minlength=256)))
             judged = judge(seen.image, microscope.magnification)
-            if seen.truth.recognisability > _LEAST_SEEN and not judged.flags:
+            if seen.truth.recognisability > _MIN_RECOGNISABILITY and not judged.flags:
                 quality[place, scan] = seen.truth.quality
                 error[place, scan] = judged.score - seen.truth.true_score
     return _Sweeps(quality, error, defect)
 
 
 def _sweep_twin(count: int) -> _Sweeps:
-    """Sweep scenes of the twin."""
+    """Sweep `count` scenes of the twin."""
     rng = np.random.default_rng(61)
     scenes = draw_scenes(count, SHIPPED_SCORER, rng)
     quality, error = np.full((2, count, len(DEFOCUS_U), 3), np.nan)
@@ -160,20 +162,20 @@ def _sweep_twin(count: int) -> _Sweeps:
         for scan, (brightness, contrast) in enumerate(settings):
             seen = take_frames(scenes, scenes.focus_u + defocus_u, brightness, contrast, ExposureRange(), rng)
             defect[:, place] = exposure_defect(seen.black, seen.white, seen.level, seen.contrast, ExposureRange())
-            whole = seen.true_score > _LEAST_SEEN * seen.quality
+            whole = seen.true_score > _MIN_RECOGNISABILITY * seen.quality
             quality[whole, place, scan] = seen.quality[whole]
             error[whole, place, scan] = (seen.score - seen.true_score)[whole]
     return _Sweeps(quality, error, defect)
 
 
 def _summary(swept: _Sweeps) -> ScoreErrors:
-    """The four numbers, of the sweeps of some fields."""
+    """Compute the four standard deviations from the sweeps of some fields."""
     quality, error = swept.quality[..., :2], swept.error[..., :2]
     near = [each[there].mean() for each, there in zip(error, quality >= NEAR_QUALITY, strict=True) if there.any()]
     far = error[quality <= FAR_QUALITY]
     twice = (error[..., 0] - error[..., 1])[quality.min(axis=2) >= NEAR_QUALITY]
     changed = swept.error[..., 2] - error.mean(axis=2)
-    is_bad = (swept.defect >= _LEAST_DEFECT) & np.isfinite(changed)
+    is_bad = (swept.defect >= _MIN_DEFECT) & np.isfinite(changed)
     return ScoreErrors(
         near=_rms(np.array(near)),
         far=_rms(far),
@@ -183,5 +185,5 @@ def _summary(swept: _Sweeps) -> ScoreErrors:
 
 
 def _rms(values: Errors) -> float:
-    """Root of the mean square; not a number where there are none."""
+    """Root mean square; NaN for no values."""
     return float(np.sqrt(np.mean(np.square(values)))) if values.size else math.nan

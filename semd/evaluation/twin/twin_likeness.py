@@ -1,6 +1,6 @@
-"""The feature-level twin beside rendered frames: what both measure as functions of defocus, brightness and contrast.
+"""Agreement of the feature-level twin with rendered frames as functions of defocus, brightness and contrast.
 
-The score is left out but for the true focus quality: the twin draws a scoring machine's errors at will.
+Of the score only the true focus quality is compared, since the twin draws the errors of the scoring machine at random.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from semd.simulator.twin_frames import take_frames
 
 DEFOCUS_U = (-30.0, -12.0, -5.0, -2.0, 0.0, 2.0, 5.0, 12.0, 30.0)
 EXPOSURES = ((0.0, 0.0), (-20.0, 0.0), (20.0, 0.0), (0.0, -24.0), (0.0, 24.0), (-20.0, 16.0), (20.0, 16.0))
-"""Brightness and contrast, less the field's optimum."""
+"""Brightness and contrast less the field's optimum."""
 
 MEASURED = ("avg", "grd", "var", "contrast", "clipped", "quality")
 TOLERANCES = {"avg": 0.04, "grd": 0.05, "var": 0.08, "contrast": 0.12, "clipped": 0.08, "quality": 0.5}
-"""Largest root mean square difference in a cell: AVG -1..1, GRD and VAR 0..1 as the networks see them, contrast as a
-share of full scale, clipped pixels as a share of the frame, focus quality in points."""
-LEAST_AGREEMENT = 0.95
-"""Share of the frames whose brightness and contrast both must judge alike."""
+"""Largest root mean square difference in a cell; chosen. AVG is -1..1, GRD and VAR are 0..1 as the networks receive
+them, contrast is a share of full scale, clipped pixels are a share of the frame, focus quality is in points."""
+MIN_AGREEMENT = 0.95
+"""Smallest share of the frames whose exposure both classify alike; chosen."""
 
 Cell = tuple[Sample, int]
 Values = NDArray[np.float64]
@@ -35,14 +35,14 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """One cell: fields of one sample at one magnification.
+    """Differences between twin and rendered frames in one cell, the fields of one sample at one magnification.
 
     Attributes:
         sample, magnification: of the cell.
-        frames: number compared.
+        frames: number of frames compared.
         rms: root mean square difference of each of `MEASURED`.
-        bias: mean of twin less rendered.
-        exposure_agrees: share of frames for which both say the same of brightness and contrast.
+        bias: mean difference, twin less rendered.
+        exposure_agrees: share of frames whose exposure both classify alike.
     """
 
     sample: str
@@ -54,41 +54,39 @@ class Likeness:
 
     @property
     def beyond(self) -> tuple[str, ...]:
-        """Figures that differ by more than is tolerated."""
+        """Names of the quantities outside their tolerance."""
         far = [name for name, most in TOLERANCES.items() if self.rms[name] > most]
-        return (*far, *(["exposure"] if self.exposure_agrees < LEAST_AGREEMENT else []))
+        return (*far, *(["exposure"] if self.exposure_agrees < MIN_AGREEMENT else []))
 
 
 @dataclass(frozen=True, slots=True)
 class TwinFindings:
-    """All cells."""
+    """Agreement of the twin with rendered frames in all cells."""
 
     cells: tuple[Likeness, ...]
 
     @property
     def is_like(self) -> bool:
-        """True where every cell is within the tolerances."""
+        """True if every cell is within the tolerances."""
         return not any(cell.beyond for cell in self.cells)
 
     def as_text(self) -> str:
-        """A table for a terminal."""
+        """Format the table for a terminal."""
         lines = [f"{'twin less rendered, RMS':24}" + "".join(f"{name:>11} " for name in (*MEASURED, "exposure"))]
         for cell in self.cells:
             shown = {**cell.rms, "exposure": cell.exposure_agrees}
             numbers = "".join(f"{value:>11.3f}{'*' if name in cell.beyond else ' '}" for name, value in shown.items())
             lines.append(f"{f'{cell.sample} x{cell.magnification}':24}{numbers}")
-        lines.append(
-            f"{'tolerated':24}" + "".join(f"{most:>11.3f} " for most in (*TOLERANCES.values(), LEAST_AGREEMENT))
-        )
+        lines.append(f"{'tolerated':24}" + "".join(f"{most:>11.3f} " for most in (*TOLERANCES.values(), MIN_AGREEMENT)))
         frames = sum(cell.frames for cell in self.cells)
         lines.append(f"{frames} frames; exposure: share judged alike; * not tolerated")
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, object]:
-        """Everything."""
+        """Return all figures."""
         return {
             "is_like": self.is_like,
-            "tolerances": {**TOLERANCES, "exposure": LEAST_AGREEMENT},
+            "tolerances": {**TOLERANCES, "exposure": MIN_AGREEMENT},
             "cells": [asdict(cell) | {"beyond": cell.beyond} for cell in self.cells],
         }
 
@@ -98,8 +96,8 @@ def compare_twin(cells: Sequence[Cell], fields: int, track: Callable[[Sequence[C
 
     Args:
         cells: samples and magnifications.
-        fields: fields of each.
-        track: shows progress while it hands the cells through.
+        fields: number of fields of each cell.
+        track: progress display that passes the cells through.
     """
     return TwinFindings(tuple(_compare_cell(sample, magnification, fields) for sample, magnification in track(cells)))
 
@@ -120,10 +118,10 @@ def _compare_cell(sample: Sample, magnification: int, fields: int) -> Likeness:
 
 
 def compare_field(microscope: VirtualMicroscope) -> tuple[Values, NDArray[np.bool_]]:
-    """Scan one field through focus at several exposures, and do the same on the twin's nearest scene.
+    """Scan one field through focus at several exposures, and repeat the scans on the fitted scene of the twin.
 
     Returns:
-        Twin less rendered for `MEASURED`, float64 (K, 6), and whether both judge the exposure alike, bool (K,).
+        Twin less rendered for `MEASURED`, float64 (K, 6), and True where both classify the exposure alike, bool (K,).
     """
     settings: list[tuple[float, float, float]] = []
     rendered: list[Values] = []
@@ -150,7 +148,7 @@ def compare_field(microscope: VirtualMicroscope) -> tuple[Values, NDArray[np.boo
 
 
 def _measure(scan: Scan) -> Values:
-    """`MEASURED` of a rendered frame, (6,)."""
+    """Measure the quantities of `MEASURED` on a rendered frame, float64 (6,)."""
     histogram = grey_histogram(scan.image)
     features, exposure = measure_features(scan.image, histogram), measure_exposure(histogram)
     return np.array(

@@ -182,36 +182,38 @@ def kept_aside(frames: LabelledFrames) -> np.ndarray:
 
 def test_learning_from_an_instrument_that_scores_lower_helps(network: ScoringNetwork, frames: LabelledFrames) -> None:
     sweeps = replace(frames, score=frames.score - 2.0, image_split=kept_aside(frames))
-    lesson = learn_from_sweeps(network, sweeps, None, PLAN, progress=False)
-    assert (lesson.learned, lesson.held_out) == (8, 4)
-    assert lesson.sweep_before == pytest.approx(2.0, abs=0.01)
-    assert lesson.sweep_after < 1.0
-    assert lesson.data_before is lesson.data_after is None
-    assert lesson.helped
+    fine_tuning = learn_from_sweeps(network, sweeps, None, PLAN, progress=False)
+    assert (fine_tuning.learned, fine_tuning.held_out) == (8, 4)
+    assert fine_tuning.sweep_before == pytest.approx(2.0, abs=0.01)
+    assert fine_tuning.sweep_after < 1.0
+    assert fine_tuning.data_before is fine_tuning.data_after is None
+    assert fine_tuning.helped
     # What was measured is what is stored.
     rows = sweeps.rows("image_test")
-    again = predict(network_from_bytes(lesson.weights), sweeps, rows) - sweeps.score[rows]
-    assert float(np.sqrt((again**2).mean())) == pytest.approx(lesson.sweep_after, abs=1e-3)
+    again = predict(network_from_bytes(fine_tuning.weights), sweeps, rows) - sweeps.score[rows]
+    assert float(np.sqrt((again**2).mean())) == pytest.approx(fine_tuning.sweep_after, abs=1e-3)
 
 
 def test_learning_what_is_not_so_does_not_help(network: ScoringNetwork, frames: LabelledFrames) -> None:
     aside = kept_aside(frames)
     wrong = np.where(aside == "test", frames.score, frames.score - 3.0).astype(np.float32)
-    lesson = learn_from_sweeps(network, replace(frames, score=wrong, image_split=aside), None, PLAN, progress=False)
-    assert lesson.sweep_after > lesson.sweep_before
-    assert not lesson.helped
+    fine_tuning = learn_from_sweeps(
+        network, replace(frames, score=wrong, image_split=aside), None, PLAN, progress=False
+    )
+    assert fine_tuning.sweep_after > fine_tuning.sweep_before
+    assert not fine_tuning.helped
 
 
 def test_forgetting_the_dataset_does_not_help(network: ScoringNetwork, frames: LabelledFrames) -> None:
     sweeps = replace(frames, score=frames.score - 2.0, image_split=kept_aside(frames))
     # Its training side agrees with the sweep, its test side with the old network.
     data = replace(frames, score=frames.score - 2.0, split=kept_aside(frames))
-    lesson = learn_from_sweeps(network, sweeps, data, PLAN, progress=False)
-    assert lesson.sweep_after < lesson.sweep_before
-    assert lesson.data_before is not None
-    assert lesson.data_after is not None
-    assert lesson.data_after > lesson.data_before + 0.05
-    assert not lesson.helped
+    fine_tuning = learn_from_sweeps(network, sweeps, data, PLAN, progress=False)
+    assert fine_tuning.sweep_after < fine_tuning.sweep_before
+    assert fine_tuning.data_before is not None
+    assert fine_tuning.data_after is not None
+    assert fine_tuning.data_after > fine_tuning.data_before + 0.05
+    assert not fine_tuning.helped
 
 
 def test_a_dataset_that_agrees_with_the_sweep_is_no_hindrance(network: ScoringNetwork, frames: LabelledFrames) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from semd.campaigns.constant_daemon import DIGEST
-from semd.campaigns.crashes.crash_campaign import BenchResult, CampaignSpec, summarise
-from semd.campaigns.crashes.crash_sem import BenchSem
+from semd.campaigns.crashes.crash_campaign import CrashCampaignSpec, CrashRunResult, summarise
+from semd.campaigns.crashes.crash_sem import CrashSem
+from semd.campaigns.crashes.frame_fates import FrameFate, count_fates
 from semd.campaigns.crashes.harness_daemon import moving_pipeline
-from semd.campaigns.crashes.judge import FrameFate, judge
-from semd.campaigns.crashes.steps import Step
+from semd.campaigns.crashes.steps import CrashStep
 from semd.config import Config, load_config
 from semd.decision.run import advance
 from semd.domain.axes import Axis
@@ -36,7 +36,7 @@ class Story:
         path = root / "semd.toml"
         path.write_text("\n".join(f'[{name}]\ndirectory = "{name}"' for name in ("watch", "actions", "state")))
         self.config: Config = load_config(path)
-        self.sem = BenchSem(root / "watch", Layout.SERIES, dialect, DIGEST)
+        self.sem = CrashSem(root / "watch", Layout.SERIES, dialect, DIGEST)
         for _ in range(4):
             self.sem.scan()
         self.sent = root / "actions" / "sent"
@@ -70,8 +70,8 @@ class Story:
     def action(self, number: int) -> Action:
         return decode_action(self.file(number).read_bytes())
 
-    def judge(self) -> tuple[list[FrameFate], int]:
-        return judge(self.sem, self.config, moving_pipeline(self.config))
+    def count_fates(self) -> tuple[list[FrameFate], int]:
+        return count_fates(self.sem, self.config, moving_pipeline(self.config))
 
 
 def faults(fate: FrameFate) -> set[str]:
@@ -87,7 +87,7 @@ def faults(fate: FrameFate) -> set[str]:
 
 @pytest.mark.parametrize("dialect", ["text", "aisem"])
 def test_what_went_well_is_found_well(tmp_path: Path, dialect: str) -> None:
-    fates, strays = Story(tmp_path, dialect).judge()
+    fates, strays = Story(tmp_path, dialect).count_fates()
     assert [faults(fate) for fate in fates] == [set()] * 4
     assert [fate.frame.kind for fate in fates] == ["good", "good", "damaged image", "good"]
     assert [fate.sent for fate in fates] == [1] * 4
@@ -97,7 +97,7 @@ def test_what_went_well_is_found_well(tmp_path: Path, dialect: str) -> None:
 def test_an_id_that_is_sent_again_unchanged_is_no_fault(tmp_path: Path) -> None:
     story = Story(tmp_path, "text")
     story.sem.received(1, encode_action(story.action(1)) + b"\n" + encode_action(story.action(3))[:40])
-    fates, _ = story.judge()
+    fates, _ = story.count_fates()
     assert [faults(fate) for fate in fates] == [set()] * 4
     assert [fate.sent for fate in fates] == [1, 2, 1, 1]
 
@@ -147,14 +147,14 @@ def test_harm_shows_on_its_frame_alone(
 ) -> None:
     story = Story(tmp_path, dialect)
     harm(story)
-    fates, _ = story.judge()
+    fates, _ = story.count_fates()
     assert [faults(fate) for fate in fates] == [set(), found, set(), set()]
 
 
 def test_a_frame_without_an_answer_is_lost_and_its_run_is_another_one(tmp_path: Path) -> None:
     story = Story(tmp_path, "text")
     story.file(1).unlink()
-    fates, _ = story.judge()
+    fates, _ = story.count_fates()
     assert [faults(fate) for fate in fates] == [set(), {"lost"}, {"differs"}, {"differs"}]
 
 
@@ -164,7 +164,7 @@ def test_without_ids_a_hold_is_believed_by_the_frame_alone(tmp_path: Path) -> No
     for number in (0, 1, 3):
         story.tell(story.action(number), story.sem.frames[number].magnification)
     assert set(story.action(2).deltas.values()) == {0.0}
-    fates, _ = story.judge()
+    fates, _ = story.count_fates()
     assert [faults(fate) for fate in fates] == [set()] * 4
 
 
@@ -175,19 +175,19 @@ def test_a_record_in_quarantine_is_counted_too(tmp_path: Path, copies: int, foun
     record.unlink()
     for number in range(copies):
         record.with_name(f"{record.name.partition('~')[0]}~{number}.reason.txt").touch()
-    fates, _ = story.judge()
+    fates, _ = story.count_fates()
     assert faults(fates[2]) == found
 
 
 def test_an_action_for_no_frame_is_a_stray(tmp_path: Path) -> None:
     story = Story(tmp_path, "text")
     story.sem.frames.pop()
-    fates, strays = story.judge()
+    fates, strays = story.count_fates()
     assert (len(fates), strays) == (3, 1)
 
 
 def test_every_failpoint_gets_its_trap_and_every_write_a_full_disk() -> None:
-    spec = CampaignSpec(hits=(1, 3))
+    spec = CrashCampaignSpec(hits=(1, 3))
     killed = [trap.point for part in Part for trap in spec.traps(part, "kill")]
     assert set(killed) == set(Failpoint)
     assert all(killed.count(point) >= 2 for point in Failpoint)
@@ -195,16 +195,16 @@ def test_every_failpoint_gets_its_trap_and_every_write_a_full_disk() -> None:
     full = {trap.point for part in Part for trap in spec.traps(part, "full")}
     assert {point for point in full if point.endswith("ing")} == {point for point in Failpoint if point.endswith("ing")}
     assert full >= {Failpoint.LEDGER_COMMIT, Failpoint.DAEMON_HEALTH, Failpoint.CLIENT_HEALTH}
-    assert CampaignSpec(modes=("kill",)).traps(Part.DAEMON, "full") == []
+    assert CrashCampaignSpec(modes=("kill",)).traps(Part.DAEMON, "full") == []
 
 
 def test_the_summary_adds_up() -> None:
     steps = [
-        Step("series", "text", "kill", "claimed", 2, "daemon", recovery_s=1.0, frames=3),
-        Step("series", "text", "kill", "sent", 2, "middle-client", recovery_s=None, frames=2, lost=1),
-        Step("series", "text", "full", "action-writing", 2, "daemon", trouble="stuck", frames=4),
+        CrashStep("series", "text", "kill", "claimed", 2, "daemon", recovery_s=1.0, frames=3),
+        CrashStep("series", "text", "kill", "sent", 2, "middle-client", recovery_s=None, frames=2, lost=1),
+        CrashStep("series", "text", "full", "action-writing", 2, "daemon", trouble="stuck", frames=4),
     ]
-    found = summarise([BenchResult(steps, strays=1, frames=9)])
+    found = summarise([CrashRunResult(steps, strays=1, frames=9)])
     assert (found["frames"], found["lost"], found["strays"]) == (9, 1, 1)
     assert (found["killed"], found["disk_full"], found["troubles"]) == (2, 0, ["stuck"])
     assert (found["recovery_daemon_median_s"], found["recovery_link_median_s"]) == (1.0, None)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from semd.campaigns.soak.processes import CLIENT, DAEMON, Sample
+from semd.campaigns.soak.processes import CLIENT, DAEMON, ProcessSample
 from semd.campaigns.soak.soak import SoakSpec, run_soak
 from semd.campaigns.soak.soak_report import SoakReport, growth_of
-from semd.campaigns.soak.soak_sem import Fates, SoakSem, number_of
+from semd.campaigns.soak.soak_sem import SoakFates, SoakSem, number_of
 from semd.errors import ConfigError
 from semd.protocol.action import Action, Status
 
@@ -24,10 +24,12 @@ def action(number: int, identity: str) -> Action:
 
 def samples(
     resident: list[float], *, process: str = DAEMON, handles: list[int] | None = None, pid: int = 1
-) -> list[Sample]:
+) -> list[ProcessSample]:
     count = len(resident)
     return [
-        Sample(index, index * 100 // count, process, pid, mb, (handles or [12] * count)[index], 5, 5000 + 1000 * index)
+        ProcessSample(
+            index, index * 100 // count, process, pid, mb, (handles or [12] * count)[index], 5, 5000 + 1000 * index
+        )
         for index, mb in enumerate(resident)
     ]
 
@@ -94,7 +96,7 @@ def test_every_frame_that_ends_once_is_well(tmp_path: Path) -> None:
     for number in (1, 2):
         (tmp_path / "quarantine" / f"ab12~frame-{number:06d}.jpg.reason.txt").touch()
     sem.look()
-    assert sem.fates() == Fates(written=3, ended=3, lost=(), duplicated=(), otherwise=0)
+    assert sem.fates() == SoakFates(written=3, ended=3, lost=(), duplicated=(), otherwise=0)
     assert sem.ended == 3
 
 
@@ -107,7 +109,7 @@ def test_what_never_ends_is_lost_and_what_ends_twice_is_duplicated(tmp_path: Pat
 
 
 def test_the_verdict_needs_all_of_it() -> None:
-    fates = Fates(10, 10, (), (), 0)
+    fates = SoakFates(10, 10, (), (), 0)
     report = SoakReport(
         frames=10, fates=fates, seconds=2.0, interrupted=False, stalled="", kills=0, writer_faults={}, link_faults={},
         growth=growth_of(samples([100.0] * 40), 100), samples=(),

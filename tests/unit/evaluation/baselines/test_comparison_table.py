@@ -13,13 +13,13 @@ from semd.cli import app
 from semd.errors import StorageError
 from semd.evaluation.baselines.comparison import Comparison, compare
 from semd.evaluation.baselines.comparison_report import as_json, as_text, notes, save
-from semd.evaluation.baselines.comparison_table import Row, summarise, verdict
-from semd.evaluation.baselines.methods import Entrant
-from semd.evaluation.baselines.outcome import Outcome
+from semd.evaluation.baselines.comparison_table import ComparisonRow, summarise, verdict
+from semd.evaluation.baselines.methods import ComparedMethod
+from semd.evaluation.baselines.outcome import BaselineOutcome
 from semd.evaluation.baselines.scenario import SCENARIOS
 from semd.evaluation.control.table_one import wilson_interval
 
-GOOD = Outcome(
+GOOD = BaselineOutcome(
     frames=4,
     failure=None,
     true_score=9.5,
@@ -30,7 +30,7 @@ GOOD = Outcome(
 )
 
 
-def row(method: str, frames: float, sharp: float) -> Row:
+def row(method: str, frames: float, sharp: float) -> ComparisonRow:
     outcomes = [replace(GOOD, frames=frames, true_score=9.5 if n < sharp * 10 else 5.0) for n in range(10)]
     return summarise("low-noise", "all", 0, method, outcomes, focus_only=False)
 
@@ -76,25 +76,28 @@ def test_the_verdict_says_where_ours_does_not_need_fewer_frames_at_equal_or_high
 class Still:
     """Does nothing, and says so."""
 
-    def focus(self, bench) -> bool:
-        bench.scan()
+    def focus(self, harness) -> bool:
+        harness.scan()
         return False
 
 
-ENTRANTS = [Entrant("still", focus_only=True, peer=Still()), Entrant("gone", True, None, "gone is not installed")]
+METHODS = [
+    ComparedMethod("still", focus_only=True, autofocus=Still()),
+    ComparedMethod("gone", True, None, "gone is not installed"),
+]
 
 
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
-    return compare(ENTRANTS, SCENARIOS[:2], [("tinball", 1000), ("grid", 1000)], 2, lambda starts: starts)
+    return compare(METHODS, SCENARIOS[:2], [("tinball", 1000), ("grid", 1000)], 2, lambda starts: starts)
 
 
 def test_every_method_runs_from_every_start(comparison: Comparison) -> None:
-    assert len(comparison.trials) == 2 * 2 * 2
-    assert len({trial.start for trial in comparison.trials}) == 8
+    assert len(comparison.runs) == 2 * 2 * 2
+    assert len({run.start for run in comparison.runs}) == 8
     assert not comparison.interrupted
-    again = compare(ENTRANTS, SCENARIOS[:2], [("tinball", 1000), ("grid", 1000)], 2, lambda starts: starts)
-    assert again.trials == comparison.trials
+    again = compare(METHODS, SCENARIOS[:2], [("tinball", 1000), ("grid", 1000)], 2, lambda starts: starts)
+    assert again.runs == comparison.runs
 
 
 def test_ctrl_c_keeps_the_starts_that_are_done() -> None:
@@ -102,9 +105,9 @@ def test_ctrl_c_keeps_the_starts_that_are_done() -> None:
         yield from starts[:3]
         raise KeyboardInterrupt
 
-    found = compare(ENTRANTS, SCENARIOS, [("tinball", 1000)], 5, cut)
+    found = compare(METHODS, SCENARIOS, [("tinball", 1000)], 5, cut)
     assert found.interrupted
-    assert len(found.trials) == 3
+    assert len(found.runs) == 3
     assert any("Interrupted" in note for note in notes(found))
 
 

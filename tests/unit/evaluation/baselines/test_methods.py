@@ -1,4 +1,4 @@
-"""Every method at the same bench: what it may do there, how it ends, and that each finds an easy field's focus."""
+"""Compared methods on the same harness: limits and budget, outcomes, and focus on an easy field."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from semd.domain.frame_score import FrameScore
-from semd.errors import ConfigError, PeerError
-from semd.evaluation.baselines.baseline_harness import FRAME_BUDGET, Bench
+from semd.errors import BaselineError, ConfigError
+from semd.evaluation.baselines.baseline_harness import FRAME_BUDGET, BaselineHarness
 from semd.evaluation.baselines.brent import Brent, bounded_maximum, gradient_energy
 from semd.evaluation.baselines.conventional import Conventional
 from semd.evaluation.baselines.fibsem import Fibsem
 from semd.evaluation.baselines.mapfost import Mapfost, calibrate_radius_mm, estimate_defocus_mm
-from semd.evaluation.baselines.methods import enter
-from semd.evaluation.baselines.outcome import GAVE_UP, OVERRUN, run_peer
+from semd.evaluation.baselines.methods import make_methods
+from semd.evaluation.baselines.outcome import GAVE_UP, OVERRUN, run_method
 from semd.evaluation.baselines.scenario import SCENARIOS
-from semd.evaluation.baselines.semd_method import Ours
+from semd.evaluation.baselines.semd_method import SemdMethod
 from semd.evaluation.baselines.sharpness_metrics import gradient_metric, variance_metric
 from semd.evaluation.baselines.third_party import load_package
 from semd.evaluation.control.table_one import simulator_rules
@@ -34,32 +34,32 @@ def easy(*, focus_only: bool = True) -> VirtualMicroscope:
     return setting.microscope("tinball", 1000, 3, focus_only=focus_only)
 
 
-class Peer:
+class AutofocusMethod:
     """A method made of a function."""
 
     def __init__(self, act) -> None:
         self.focus = act
 
 
-# the bench
+# the harness
 
 
 def test_the_bench_counts_frames_and_electrons_and_hides_the_truth() -> None:
     microscope = easy()
-    bench = Bench(microscope)
-    view = bench.view_at(bench.wd_mm + 0.1)
-    bench.scan()
-    assert (bench.frames, bench.dose) == (2, 1600.0)
+    harness = BaselineHarness(microscope)
+    view = harness.scan_at(harness.wd_mm + 0.1)
+    harness.scan()
+    assert (harness.frames, harness.dose) == (2, 1600.0)
     assert view.image.shape == (480, 640)
-    assert view.wd_mm == bench.wd_mm == microscope.wd_mm
+    assert view.wd_mm == harness.wd_mm == microscope.wd_mm
     assert not hasattr(view, "truth")
-    assert bench.pixel_um == pytest.approx(127e3 / (640 * 1000))
+    assert harness.pixel_um == pytest.approx(127e3 / (640 * 1000))
 
 
 def test_the_range_ends_where_the_knob_does_and_holds_the_focus() -> None:
     for seed in range(20):
         microscope = VirtualMicroscope("tinball", 500, seed)
-        low_mm, high_mm = Bench(microscope).range_mm
+        low_mm, high_mm = BaselineHarness(microscope).range_mm
         assert low_mm == pytest.approx(max(3.0, microscope.wd_mm - 30 * microscope.wd_unit_mm))
         assert high_mm == pytest.approx(min(20.0, microscope.wd_mm + 30 * microscope.wd_unit_mm))
         assert low_mm < microscope.focus_wd_mm < high_mm
@@ -67,74 +67,74 @@ def test_the_range_ends_where_the_knob_does_and_holds_the_focus() -> None:
 
 def test_the_end_is_judged_where_the_knobs_were_left() -> None:
     microscope = easy()
-    bench = Bench(microscope)
-    bench.scan()
-    bench.apply(wd_mm=microscope.focus_wd_mm)
-    assert bench.end_truth().wd_error_mm == pytest.approx(0.0)
-    assert bench.frames == 1
+    harness = BaselineHarness(microscope)
+    harness.scan()
+    harness.apply(wd_mm=microscope.focus_wd_mm)
+    assert harness.end_truth().wd_error_mm == pytest.approx(0.0)
+    assert harness.frames == 1
 
 
 # how a run ends
 
 
 def test_a_budget_overrun_is_a_failure_even_when_the_method_swallows_it() -> None:
-    def greedy(bench: Bench) -> bool:
+    def greedy(harness: BaselineHarness) -> bool:
         for _ in range(FRAME_BUDGET + 3):
             try:
-                bench.scan()
-            except PeerError:
+                harness.scan()
+            except BaselineError:
                 break
-        bench.apply(wd_mm=microscope.focus_wd_mm)
+        harness.apply(wd_mm=microscope.focus_wd_mm)
         return True
 
     microscope = easy()
-    outcome = run_peer(Peer(greedy), microscope)
+    outcome = run_method(AutofocusMethod(greedy), microscope)
     assert (outcome.frames, outcome.failure) == (FRAME_BUDGET, OVERRUN)
     assert outcome.true_score >= 9.0
     assert not outcome.sharp
 
 
 def test_a_method_that_raises_has_failed_and_is_named() -> None:
-    def broken(bench: Bench) -> bool:
-        bench.scan()
+    def broken(harness: BaselineHarness) -> bool:
+        harness.scan()
         raise ZeroDivisionError("inside a package")
 
-    outcome = run_peer(Peer(broken), easy())
+    outcome = run_method(AutofocusMethod(broken), easy())
     assert (outcome.failure, outcome.frames, outcome.sharp) == ("ZeroDivisionError", 1, False)
 
-    def lost(bench: Bench) -> bool:
-        bench.apply(wd_mm=float("nan"))
+    def lost(harness: BaselineHarness) -> bool:
+        harness.apply(wd_mm=float("nan"))
         return True
 
-    assert run_peer(Peer(lost), easy()).failure == "ConfigError"
+    assert run_method(AutofocusMethod(lost), easy()).failure == "ConfigError"
 
 
 def test_success_is_the_truths_word_and_the_methods_own() -> None:
-    def at_focus(*, believes: bool):
+    def at_focus(*, reports_success: bool):
         microscope = easy()
 
-        def act(bench: Bench) -> bool:
-            bench.view_at(microscope.focus_wd_mm)
-            return believes
+        def act(harness: BaselineHarness) -> bool:
+            harness.scan_at(microscope.focus_wd_mm)
+            return reports_success
 
-        return run_peer(Peer(act), microscope)
+        return run_method(AutofocusMethod(act), microscope)
 
-    assert at_focus(believes=True).sharp_and_exposed
-    doubting = at_focus(believes=False)
-    assert (doubting.failure, doubting.sharp) == (GAVE_UP, False)
+    assert at_focus(reports_success=True).sharp_and_exposed
+    given_up = at_focus(reports_success=False)
+    assert (given_up.failure, given_up.sharp) == (GAVE_UP, False)
 
-    liar = run_peer(Peer(lambda bench: True), easy())
+    liar = run_method(AutofocusMethod(lambda harness: True), easy())
     assert liar.failure is None
     assert not liar.sharp
     assert not liar.worse
     assert liar.wd_error_u > 3.0
 
-    def away(bench: Bench) -> bool:
-        bench.apply(wd_mm=bench.range_mm[0] if bench.wd_mm < start.focus_wd_mm else bench.range_mm[1])
+    def away(harness: BaselineHarness) -> bool:
+        harness.apply(wd_mm=harness.range_mm[0] if harness.wd_mm < start.focus_wd_mm else harness.range_mm[1])
         return True
 
     start = easy()
-    assert run_peer(Peer(away), start).worse
+    assert run_method(AutofocusMethod(away), start).worse
 
 
 # the noise settings
@@ -199,10 +199,10 @@ def test_gradient_energy_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("peer", "frames"), [(Conventional(gradient_metric), 22), (Conventional(variance_metric), 22), (Brent(), None)]
+    ("autofocus", "frames"), [(Conventional(gradient_metric), 22), (Conventional(variance_metric), 22), (Brent(), None)]
 )
-def test_plain_searches_find_an_easy_fields_focus(peer, frames: int | None) -> None:
-    outcome = run_peer(peer, easy())
+def test_plain_searches_find_an_easy_fields_focus(autofocus, frames: int | None) -> None:
+    outcome = run_method(autofocus, easy())
     assert outcome.sharp_and_exposed
     assert outcome.wd_error_u < 1.0
     assert outcome.frames == frames or (frames is None and 5 <= outcome.frames <= 16)
@@ -211,7 +211,7 @@ def test_plain_searches_find_an_easy_fields_focus(peer, frames: int | None) -> N
 def test_the_conventional_scheme_sets_brightness_and_contrast_too() -> None:
     microscope = easy(focus_only=False)
     assert not microscope.scan().truth.brightness_contrast_ok
-    outcome = run_peer(Conventional(variance_metric, exposure=True), microscope)
+    outcome = run_method(Conventional(variance_metric, exposure=True), microscope)
     assert outcome.frames == 42
     assert outcome.sharp_and_exposed
 
@@ -219,12 +219,12 @@ def test_the_conventional_scheme_sets_brightness_and_contrast_too() -> None:
 def test_the_conventional_scheme_prefers_what_clips_little() -> None:
     # Variance alone would drive the contrast up to a frame of black and white.
     microscope = easy()
-    run_peer(Conventional(variance_metric, exposure=True), microscope)
+    run_method(Conventional(variance_metric, exposure=True), microscope)
     assert microscope.contrast < microscope.detector.contrast_optimum + 16.0
 
 
 class Knowing:
-    """A scoring machine and an actor that know the truth."""
+    """Scoring machine and actor that know the ground truth."""
 
     def __init__(self, microscope: VirtualMicroscope) -> None:
         self.microscope = microscope
@@ -256,7 +256,7 @@ class Knowing:
 def test_ours_runs_the_whole_pipeline_at_the_bench() -> None:
     microscope = easy(focus_only=False)
     knowing = Knowing(microscope)
-    outcome = run_peer(Ours(knowing.pipeline), microscope)
+    outcome = run_method(SemdMethod(knowing.pipeline), microscope)
     assert outcome.sharp_and_exposed
     assert outcome.frames == knowing.frames <= 8
 
@@ -267,7 +267,7 @@ def test_ours_giving_up_is_a_failure_but_no_worse_than_the_start() -> None:
     hopeless = Pipeline(
         SimpleNamespace(judge=lambda *_: FrameScore(5.0)), knowing.act, simulator_rules(5, 0.2), "0" * 64
     )
-    outcome = run_peer(Ours(hopeless), microscope)
+    outcome = run_method(SemdMethod(hopeless), microscope)
     assert (outcome.failure, outcome.sharp) == (GAVE_UP, False)
     assert outcome.frames <= FRAME_BUDGET
 
@@ -294,7 +294,7 @@ def test_mapfosts_aperture_is_calibrated_on_a_known_defocus() -> None:
 
     microscope = VirtualMicroscope("tinball", 2000, 7)
     at_mm = microscope.focus_wd_mm + true_um * 1e-3
-    # FACTS 5: num_aperture *= sqrt(estimated / true) settles where the estimate is right.
+    # num_aperture *= sqrt(estimated / true) settles where the estimate is right.
     assert calibrate_radius_mm(fake_mapfost(est_aberr), 2000, 7) == pytest.approx(right_aperture * at_mm)
     count, perturbations_um, settings = asked[0]
     assert count == 2
@@ -306,31 +306,31 @@ def test_mapfosts_aperture_is_calibrated_on_a_known_defocus() -> None:
 
 
 def test_mapfosts_refusal_is_an_error_in_words_and_the_knob_goes_back() -> None:
-    bench = Bench(easy())
-    start_mm = bench.wd_mm
+    harness = BaselineHarness(easy())
+    start_mm = harness.wd_mm
     refusing = fake_mapfost(lambda *_, **__: ("Traceback ...\nValueError: no such crop\n", None, None))
-    with pytest.raises(PeerError, match="ValueError: no such crop"):
-        estimate_defocus_mm(refusing, bench, 0.001)
-    assert bench.wd_mm == start_mm
-    assert bench.frames == 2
+    with pytest.raises(BaselineError, match="ValueError: no such crop"):
+        estimate_defocus_mm(refusing, harness, 0.001)
+    assert harness.wd_mm == start_mm
+    assert harness.frames == 2
 
 
 def test_mapfost_focuses_once_it_is_calibrated_and_not_before() -> None:
     pytest.importorskip("mapfost.mapfost", reason="extra `peers` is not installed")
-    calibrated = run_peer(Mapfost(calibrated=True), easy())
+    calibrated = run_method(Mapfost(calibrated=True), easy())
     assert calibrated.sharp
     assert calibrated.frames <= 10
-    assert not run_peer(Mapfost(calibrated=False), easy()).sharp
+    assert not run_method(Mapfost(calibrated=False), easy()).sharp
 
 
 def test_fibsem_focuses_with_a_range_that_covers_the_start_and_not_by_default() -> None:
     load_package_or_skip("fibsem.autofunctions.autofocus")
-    wide = run_peer(Fibsem(wide=True), easy())
+    wide = run_method(Fibsem(wide=True), easy())
     assert wide.sharp
     assert wide.frames == 34
     microscope = easy()
     start_mm = microscope.wd_mm
-    default = run_peer(Fibsem(wide=False), microscope)
+    default = run_method(Fibsem(wide=False), microscope)
     assert default.frames == 22
     assert default.failure is None
     assert not default.sharp
@@ -340,7 +340,7 @@ def test_fibsem_focuses_with_a_range_that_covers_the_start_and_not_by_default() 
 def load_package_or_skip(name: str) -> None:
     try:
         load_package(name)
-    except PeerError as error:
+    except BaselineError as error:
         pytest.skip(error.message)
 
 
@@ -348,17 +348,17 @@ def test_a_missing_package_enters_with_the_reason(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "mapfost", None)
     monkeypatch.setitem(sys.modules, "mapfost.mapfost", None)
     pipeline = Knowing(easy()).pipeline
-    entrants = {entrant.name: entrant for entrant in enter(pipeline)}
-    assert entrants["mapfost"].peer is None
-    assert "pip install 'semd[peers]'" in (entrants["mapfost"].absent or "")
-    assert entrants["brent"].peer is not None
-    assert [entrant.name for entrant in enter(pipeline, ["semd", "brent"])] == ["brent", "semd"]
+    methods = {method.name: method for method in make_methods(pipeline)}
+    assert methods["mapfost"].autofocus is None
+    assert "pip install 'semd[peers]'" in (methods["mapfost"].absent or "")
+    assert methods["brent"].autofocus is not None
+    assert [method.name for method in make_methods(pipeline, ["semd", "brent"])] == ["brent", "semd"]
     with pytest.raises(ConfigError, match="'gauss'"):
-        enter(pipeline, ["gauss"])
+        make_methods(pipeline, ["gauss"])
 
 
 def test_a_package_that_breaks_on_import_is_said_to(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     (tmp_path / "broken_peer.py").write_text("print('hello')\nraise OSError('no display')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(PeerError, match="OSError: no display"):
+    with pytest.raises(BaselineError, match="OSError: no display"):
         load_package("broken_peer")

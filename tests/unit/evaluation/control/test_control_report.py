@@ -10,7 +10,7 @@ import pytest
 from semd.domain.frame_score import FrameScore
 from semd.errors import ConfigError
 from semd.evaluation.control.control_report import count_hollow
-from semd.evaluation.control.control_runs import KEPT_RUNS, Cell, play_runs
+from semd.evaluation.control.control_runs import RUNS_FILE, Cell, play_runs
 from semd.evaluation.control.episode import Episode, run_episode
 from semd.evaluation.control.figure_eight import save_fig8, true_path
 from semd.evaluation.control.table_one import PAPER_TABLE, make_table, simulator_rules, summarise, wilson_interval
@@ -110,7 +110,7 @@ def test_a_hair_below_the_start_is_counted_by_itself() -> None:
     row = summarise("grid", 500, lower)
     assert (row.worse_than_start, row.lower_than_start) == (1, 3)
     text = make_table({("grid", 500): lower}).as_text()
-    assert "worse: by more than 0.1 points; lower by anything at all: 3 of 4" in text
+    assert "worse: by more than 0.1 points; lower at all: 3 of 4" in text
 
 
 def test_wilson_interval_by_hand() -> None:
@@ -120,7 +120,7 @@ def test_wilson_interval_by_hand() -> None:
 
 
 def test_the_papers_rows() -> None:
-    # FACTS 1, Table I: grid at x500 and tin ball at x5000.
+    # Table I of the paper: grid at x500 and tin ball at x5000.
     assert PAPER_TABLE["grid", 500] == (0.2267, 1.0, 9.5353)
     assert PAPER_TABLE["tinball", 5000] == (0.0718, 1.0, 9.3766)
 
@@ -173,7 +173,7 @@ def test_runs_are_kept_and_not_played_again(tmp_path: Path) -> None:
     again = play_runs(cells, 1, None, 1, count, tmp_path)
     assert first == again
     assert played == [2, 0]
-    kept = tmp_path / KEPT_RUNS
+    kept = tmp_path / RUNS_FILE
     # A line cut short by a kill is played again; one that is broken in the middle is somebody else's file.
     kept.write_text(kept.read_text()[:-20])
     assert play_runs(cells, 1, None, 1, count, tmp_path) == first

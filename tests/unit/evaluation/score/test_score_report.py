@@ -17,9 +17,9 @@ from semd.datasets.faulty import EMPTY, FAULTS
 from semd.domain.frame_score import FrameScore, QualityFlag
 from semd.errors import ConfigError, DatasetError
 from semd.evaluation.score.figure_one import make_panels, orders, pairs_in_order
-from semd.evaluation.score.flag_rates import is_ordinary, measure_doubts
+from semd.evaluation.score.flag_rates import is_ordinary, measure_flag_rates
 from semd.evaluation.score.predictions import Predictions
-from semd.evaluation.score.score_report import OURS, OURS_ANY_EXPOSURE, OURS_AS_MARKS, evaluate_score, parse_rivals
+from semd.evaluation.score.score_report import OURS, OURS_ANY_EXPOSURE, OURS_AS_MARKS, evaluate_score, parse_baselines
 from semd.evaluation.score.score_table import NOT_TRAINED, PUBLISHED, make_row, table_text
 from semd.scoring.network import Architecture, ScoringNetwork
 from semd.scoring.scorer import Scorer
@@ -104,8 +104,8 @@ def test_the_published_rows_are_the_papers() -> None:
 
 
 def test_all_methods_are_measured_on_the_same_frames_and_saved(frames: LabelledFrames, tmp_path: Path) -> None:
-    rivals = {"no-magnification": random_scorer(1, replace(FORM, magnification="none"))}
-    found = evaluate_score(frames, random_scorer(0), rivals, untracked, faulty=1)
+    baselines = {"no-magnification": random_scorer(1, replace(FORM, magnification="none"))}
+    found = evaluate_score(frames, random_scorer(0), baselines, untracked, faulty=1)
     # Of the rows 3, 7, 11, 15, 19, 23 and 5, 11, 17, 23 those divisible by 5 are exposed far off.
     for split, count, everything in (("test", 5, 6), ("image_test", 3, 4)):
         measured = [row for row in found.splits[split] if not row.published and row.note != NOT_TRAINED]
@@ -157,23 +157,23 @@ def test_the_table_says_what_is_not_trained_and_what_is_not_known() -> None:
 
 
 class _Fixed:
-    """Doubts flat frames, and says the same of all others."""
+    """Scorer that flags flat frames and gives every other frame the same score."""
 
     def judge(self, image, magnification):
         flags = (QualityFlag.BLANK,) if image.std() < 40 else ()
         return FrameScore(0.4 if flags else 3.0, 0.1, flags)
 
 
-def test_doubts_are_counted_by_fault() -> None:
+def test_flags_are_counted_by_fault() -> None:
     ordinary = Predictions(np.zeros(4), np.ones(4), np.array([True, False, False, False]))
-    found = measure_doubts(_Fixed(), 2, 0, untracked, ordinary)  # type: ignore[arg-type]
+    found = measure_flag_rates(_Fixed(), 2, 0, untracked, ordinary)  # type: ignore[arg-type]
     assert [row.fault for row in found.rows] == list(FAULTS)
     assert found.empty.frames == 2 * len(EMPTY)
     assert found.to_flag.frames == 2 * len(EMPTY) + 2
     assert (found.false_flags, found.ordinary) == (0.25, 4)
     black = next(row for row in found.rows if row.fault == "black")
     assert (black.flagged, black.largest_score, black.below_zero_score) == (1.0, 0.4, 1.0)
-    assert black.by_doubt == {"blank": 1.0}
+    assert black.by_flag == {"blank": 1.0}
 
 
 def test_ordinary_frames_are_recognisable_and_plainly_exposed(frames: LabelledFrames) -> None:
@@ -203,10 +203,10 @@ def test_pairs_in_order_by_hand() -> None:
 def test_rival_options(tmp_path: Path) -> None:
     weights = tmp_path / "a.safetensors"
     weights.write_bytes(b"x")
-    assert parse_rivals([f"resnet50={weights}"]) == {"resnet50": weights}
+    assert parse_baselines([f"resnet50={weights}"]) == {"resnet50": weights}
     for wrong in (["resnet50"], [f"={weights}"], ["a=missing"], [f"a={weights}", f"a={weights}"]):
         with pytest.raises(ConfigError, match="NAME=FILE"):
-            parse_rivals(wrong)
+            parse_baselines(wrong)
 
 
 def test_rivals_differ_in_one_thing_and_do_not_read_the_spectrum() -> None:
@@ -225,7 +225,7 @@ def test_passes_are_scaled_and_the_first_stage_keeps_one() -> None:
     ours = TrainingConfig(stages=(Stage(240, 320, 16, 8), Stage(480, 640, 8, 2)))
     assert [stage.epochs for stage in shortened(ours, 2.0).stages] == [16, 4]
     assert [stage.epochs for stage in shortened(ours, 0.4).stages] == [3, 1]
-    # Half a pass of whole frames costs more than the two of crops that are left beside it.
+    # Half an epoch of whole frames costs more than the two of crops that are left beside it.
     assert shortened(ours, 0.25).stages == (Stage(240, 320, 16, 2),)
     assert shortened(ours, 0.01).stages == (Stage(240, 320, 16, 1),)
     heads = preset("heads")

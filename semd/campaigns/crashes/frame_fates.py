@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from semd.campaigns.crashes.crash_sem import BenchSem, SavedFrame
+from semd.campaigns.crashes.crash_sem import CrashSem, SavedFrame
 from semd.config import Config
 from semd.decision.run import Run, advance
 from semd.errors import ActionTextError
@@ -75,12 +75,12 @@ class FrameFate:
         return 0 if self.frame.kind == "good" else 1
 
 
-def judge(sem: BenchSem, config: Config, pipeline: Pipeline) -> tuple[list[FrameFate], int]:
+def count_fates(sem: CrashSem, config: Config, pipeline: Pipeline) -> tuple[list[FrameFate], int]:
     """Count, once both processes and the SEM have stopped.
 
     Args:
         sem: with its records.
-        config: of the bench.
+        config: of the harness.
         pipeline: that of the daemon, for the answers that one that never died would have given.
 
     Returns:
@@ -119,7 +119,7 @@ def _action_files(directory: Path) -> dict[str, list[tuple[Path, bytes]]]:
     return found
 
 
-def _is_claimed(sem: BenchSem, path: Path, data: bytes) -> bool:
+def _is_claimed(sem: CrashSem, path: Path, data: bytes) -> bool:
     moves = sem.dialect == "text" or any(decode_action(data).deltas.values())
     return moves and path.parent.name == "sent"
 
@@ -131,7 +131,7 @@ def _quarantine_key(frame: SavedFrame) -> str:
     return digest(f"{digest(frame.image)}{digest(frame.text)}".encode())[:8]
 
 
-def _received(sem: BenchSem) -> tuple[Counter[str], set[str]]:
+def _received(sem: CrashSem) -> tuple[Counter[str], set[str]]:
     """Arrivals of each whole action, by id or by magnification, and those that arrived with different bytes."""
     counts: Counter[str] = Counter()
     bodies: dict[str, set[bytes]] = {}
