@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from semd.cli import crashes, endure, evaluate, lab, learn, operate, play
+from semd.cli import config_commands, crashes, endure, evaluate, lab, learn, operate, play
 from semd.cli.output import forgive_consoles
 from semd.errors import SemdError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+config_commands.register(app)
 operate.register(app)
 play.register(app)
 learn.register(app)

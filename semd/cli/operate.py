@@ -1,4 +1,4 @@
-"""Commands of the lab: init, run, middle-client, inspect, health, abort, audit, model verify, model export."""
+"""Commands of the lab: run, middle-client, inspect, health, abort, audit, model verify, model export."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ model_app = typer.Typer(help="The weights and their manifest.", no_args_is_help=
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command()(init)
     app.command()(run)
     app.command("middle-client")(middle_client)
     app.command()(inspect)
@@ -27,14 +26,6 @@ def register(app: typer.Typer) -> None:
     model_app.command("card")(card)
     app.add_typer(model_app, name="model")
     safety.register(app)
-
-
-def init(directory: Annotated[Path, typer.Argument(help="Made if need be.")]) -> None:
-    """Write an annotated semd.toml and the folders it names."""
-    from semd.cli.template import write_template
-
-    path = write_template(directory)
-    print(f"{path} and its folders are written. Next: look through it, then `semd run --config {path}`")
 
 
 def run(config: ConfigOption) -> None:

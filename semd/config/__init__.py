@@ -4,6 +4,30 @@ Unknown keys are refused, naming the nearest known one. Relative paths are relat
 """
 
 from semd.config.loading import Config, load_config
-from semd.config.sections import HealthConfig, InstrumentConfig, LimitsConfig, LinkConfig, RetentionConfig
+from semd.config.sections import (
+    ActionsConfig,
+    ControlConfig,
+    HealthConfig,
+    InstrumentConfig,
+    LimitsConfig,
+    LinkConfig,
+    LogConfig,
+    RetentionConfig,
+    WatchConfig,
+    default,
+)
 
-__all__ = ["Config", "HealthConfig", "InstrumentConfig", "LimitsConfig", "LinkConfig", "RetentionConfig", "load_config"]
+__all__ = [
+    "ActionsConfig",
+    "Config",
+    "ControlConfig",
+    "HealthConfig",
+    "InstrumentConfig",
+    "LimitsConfig",
+    "LinkConfig",
+    "LogConfig",
+    "RetentionConfig",
+    "WatchConfig",
+    "default",
+    "load_config",
+]

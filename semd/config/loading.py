@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from semd.config.catalogue import sections
 from semd.config.instrument_file import KEYS, read_toml
 from semd.config.sections import (
     ActionsConfig,
@@ -160,8 +161,8 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except ValueError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
-    for section in ("watch", "actions", "state", "models", "log", "instrument"):
-        table, key = raw.get(section), "file" if section == "instrument" else "directory"
+    for section, key in _path_keys():
+        table = raw.get(section)
         if isinstance(table, dict) and isinstance(table.get(key), str):
             try:
                 table[key] = str(path.resolve().parent / Path(table[key]).expanduser())
@@ -172,6 +173,11 @@ def load_config(path: Path) -> Config:
     except ValidationError as error:
         details = "; ".join(_explain(detail) for detail in error.errors()[:3])
         raise ConfigError(f"{path}: {details}") from error
+
+
+def _path_keys() -> list[tuple[str, str]]:
+    """Return section and key of every setting that is a path."""
+    return [(name, setting.key) for name, _, settings in sections(Config) for setting in settings if setting.is_path]
 
 
 def _explain(detail: ErrorDetails) -> str:

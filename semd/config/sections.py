@@ -1,18 +1,27 @@
-"""The sections of the configuration: every key with its meaning, default and bounds (protocol, section 4)."""
+"""Sections of the configuration (protocol, section 4): the only definition of every setting.
+
+Each field carries its meaning, default and bounds. The unit is the ending of its name (`_s`, `_mm`, `_percent`, ...).
+The annotated `semd.toml`, the reference and the JSON Schema are generated from these models. A default that belongs to
+a record of the decision is read from that record.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from semd.config.instrument_file import Interval, KnobBounds, read_profile
+from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES, Axis
+from semd.domain.limits import FRAME_WIDTH_PX, Optics
 from semd.protocol.address import is_loopback
 from semd.protocol.instrument_profile import BUILT_IN, InstrumentProfile
 from semd.protocol.pairing import Dialect, Layout
+from semd.service.logs import DEFAULT_LEVEL, DEFAULT_MAX_MB, Level
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Days = Annotated[float | None, Field(ge=1, allow_inf_nan=False)]
@@ -22,59 +31,86 @@ _NOT_AN_ABORT_FILE = re.compile(
     r"action-.*|sent|refused|expired|uncertain|dry-run|con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE
 )
 """Actions and folders of the action directory, and names that Windows keeps for devices."""
+_RULES, _OPTICS = RunRules(), Optics()
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """Marks a setting that `semd init` writes uncommented.
+
+    Attributes:
+        value: written value; None writes the default.
+    """
+
+    value: object = None
 
 
 class Section(BaseModel):
-    """Knows its keys, and does not change."""
+    """Base of all sections: immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def default(section: type[BaseModel], key: str) -> Any:
+    """Return the default of a setting, for records that hold the same value outside the configuration."""
+    return section.model_fields[key].default
+
+
 class WatchConfig(Section):
-    """Source of the frames.
+    """Source of the frames."""
 
-    Attributes:
-        directory: where NanoStation saves image and parameter text.
-        layout: `series` (every frame a new stem) or `single` (one pair, overwritten; semd moves it away).
-        dialect: whose parameter text it is.
-        observer: `native` events of the system, or `polling` for network shares.
-        rescan_s: period of the scan that is the truth; events only make it sooner.
-        quiet_s: how long files must not have changed when no event says that they were closed.
-        settle_s: how long half a frame may wait for the rest before it is quarantined.
-        unreadable_s: how long files that cannot be read are tried again before they are quarantined.
-        width_px, height_px: size of a frame without its info bar.
-        info_bar_px: rows of the info bar at the bottom of an image file.
-        max_image_mb: larger image files are refused undecoded.
-    """
-
-    directory: Path
-    layout: Layout = Layout.SERIES
-    dialect: Dialect = Dialect.COXEM
-    observer: Literal["native", "polling"] = "native"
-    rescan_s: Seconds = 1.0
-    quiet_s: Seconds = 0.5
-    settle_s: Seconds = 10.0
-    unreadable_s: Seconds = 60.0
-    width_px: int = Field(default=640, ge=320, le=8192)
-    height_px: int = Field(default=480, ge=240, le=8192)
-    info_bar_px: int = Field(default=0, ge=0, le=4096)
-    max_image_mb: float = Field(default=64.0, gt=0, le=1024)
+    directory: Annotated[Path, Starter("watch")] = Field(
+        description="Directory where the program of the SEM saves each image and its parameter text."
+    )
+    layout: Annotated[Layout, Starter()] = Field(
+        default=Layout.SERIES,
+        description='"series": every frame has a new name. "single": one pair is overwritten; semd moves it away.',
+    )
+    dialect: Annotated[Dialect, Starter()] = Field(
+        default=Dialect.COXEM, description="Manufacturer whose parameter text is read."
+    )
+    observer: Literal["native", "polling"] = Field(
+        default="native", description='Source of file events; "polling" for network shares.'
+    )
+    rescan_s: Seconds = Field(
+        default=1.0, description="Period of the full scan. Events only bring a frame to notice sooner."
+    )
+    quiet_s: Seconds = Field(
+        default=0.5, description="Time for which files must not change before they are read, without a close event."
+    )
+    settle_s: Seconds = Field(
+        default=10.0, description="Time after which an incomplete frame is moved to the quarantine."
+    )
+    unreadable_s: Seconds = Field(
+        default=60.0, description="Time after which a frame whose files cannot be read is moved to the quarantine."
+    )
+    width_px: int = Field(
+        default=FRAME_WIDTH_PX, ge=320, le=8192, description="Width of a frame; a wider image file is scaled down."
+    )
+    height_px: int = Field(default=480, ge=240, le=8192, description="Height of a frame without its info bar.")
+    info_bar_px: int = Field(
+        default=0, ge=0, le=4096, description="Rows of the info bar at the bottom of an image file."
+    )
+    max_image_mb: float = Field(
+        default=64.0, gt=0, le=1024, description="Largest image file that is decoded; a larger one is refused."
+    )
 
 
 class ActionsConfig(Section):
-    """Directory of the action files.
+    """Directory of the action files."""
 
-    Attributes:
-        directory: pending action files; sent, refused, expired and uncertain lie in folders below.
-        lifetime_s: an action is never sent later than this after it was issued.
-        dry_run: the Middle Client opens no link and files every action in `dry-run`.
-        abort_file: name in the directory; while such a file is there nothing is sent.
-    """
-
-    directory: Path
-    lifetime_s: Seconds = 60.0
-    dry_run: bool = False
-    abort_file: str = Field(default="ABORT", pattern=_FILE_NAME)
+    directory: Annotated[Path, Starter("actions")] = Field(
+        description="Directory of pending actions; sent, refused, expired and uncertain ones are filed in its folders."
+    )
+    lifetime_s: Seconds = Field(default=60.0, description="Age beyond which an action is never sent.")
+    dry_run: bool = Field(
+        default=False, description="Open no link; the Middle Client files every action in the folder dry-run."
+    )
+    abort_file: str = Field(
+        default="ABORT",
+        pattern=_FILE_NAME,
+        description="File name: nothing is sent while the directory holds such a file. `semd abort` makes it.",
+    )
 
     @model_validator(mode="after")
     def _abort_file_has_a_name_of_its_own(self) -> ActionsConfig:
@@ -84,34 +120,43 @@ class ActionsConfig(Section):
 
 
 class StateConfig(Section):
-    """Directory of the daemon's state: ledger, archive, quarantine, health.json, logs."""
+    """Directory of the daemon's state."""
 
-    directory: Path
+    directory: Annotated[Path, Starter("state")] = Field(
+        description="Directory of ledger, archive, quarantine, health.json, metrics and, by default, logs."
+    )
 
 
 class LinkConfig(Section):
-    """The socket to the SEM.
+    """Socket to the SEM."""
 
-    Attributes:
-        host, port: where the SEM side listens.
-        allow_remote: True where `host` may be another computer than this one.
-        dialect: `text` or Coxem's own `aisem`.
-        most_commands_per_minute: in any 60 s; more of them wait.
-        connect_timeout_s, answer_timeout_s: patience with the socket.
-        confirm_timeout_s: `aisem`: how long the next frame may take before a command is in doubt.
-        brightness_command, contrast_command: `aisem`: templates with `{value}`; none is publicly known.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = Field(default=9025, ge=1, le=65535)
-    allow_remote: bool = False
-    most_commands_per_minute: int = Field(default=600, ge=1, le=100_000)
-    dialect: Literal["text", "aisem"] = "text"
-    connect_timeout_s: Seconds = 5.0
-    answer_timeout_s: Seconds = 30.0
-    confirm_timeout_s: Seconds = 120.0
-    brightness_command: str | None = None
-    contrast_command: str | None = None
+    host: Annotated[str, Starter()] = Field(default="127.0.0.1", description="Host on which the SEM listens.")
+    port: Annotated[int, Starter()] = Field(default=9025, ge=1, le=65535, description="TCP port of the SEM.")
+    allow_remote: bool = Field(default=False, description="Allow a host other than this computer.")
+    most_commands_per_minute: int = Field(
+        default=600, ge=1, le=100_000, description="Largest number of commands in any 60 s; further ones wait."
+    )
+    dialect: Annotated[Literal["text", "aisem"], Starter()] = Field(
+        default="text",
+        description='"aisem" is Coxem\'s own protocol; without the commands below it moves the working distance alone.',
+    )
+    connect_timeout_s: Seconds = Field(default=5.0, description="Timeout of one attempt to connect.")
+    answer_timeout_s: Seconds = Field(default=30.0, description="Silence after a command that counts as a broken link.")
+    confirm_timeout_s: Seconds = Field(
+        default=120.0,
+        description="aisem only: time within which the next frame must confirm a command; then its delivery is "
+        "unknown.",
+    )
+    brightness_command: str | None = Field(
+        default=None,
+        examples=["BRIGHTNESS,{value}"],
+        description="aisem only: command that sets the brightness, with {value} in it.",
+    )
+    contrast_command: str | None = Field(
+        default=None,
+        examples=["CONTRAST,{value}"],
+        description="aisem only: command that sets the contrast, with {value} in it.",
+    )
 
     @model_validator(mode="after")
     def _host_is_allowed(self) -> LinkConfig:
@@ -132,41 +177,94 @@ class LinkConfig(Section):
 
 
 class ControlConfig(Section):
-    """Axes, thresholds and budgets of the control machine.
+    """Axes, thresholds and budgets of a run."""
 
-    Attributes:
-        axes: what it moves.
-        accept_score: omega; DONE needs a score above it.
-        fit_focus: judge the frames of a run together, by the one focus that explains all their scores; DONE then needs
-            `sure_share` instead of `sure_sigmas`.
-        sure_share: probability, by all frames of the run, that the focus passes.
-        sure_sigmas: a score that passes by less than so many of its standard deviations is bettered, or confirmed by
-            another scan.
-        max_steps: frames a run may take before GIVE-UP.
-        patience_steps: frames without a new best after which the run goes back to the best.
-        doubt_steps: the same once the best passes, but not surely.
-        restart_margin: fall of the score after the end that starts a new run.
-        readback_wd_um: largest difference of commanded and read working distance.
-        readback_percent: the same for brightness and contrast, of their range.
-        max_clipped_percent, min_level, max_level, min_contrast: the exposure that DONE asks for, in grey
-            values of 0..255 (contrast: 2nd to 98th percentile).
-    """
-
-    axes: tuple[Axis, ...] = Field(default=AXES, min_length=1)
-    accept_score: float = Field(default=9.0, ge=0, lt=10)
-    fit_focus: bool = True
-    sure_share: float = Field(default=0.97, ge=0, lt=1)
-    sure_sigmas: float = Field(default=2.0, ge=0, le=10)
-    max_steps: int = Field(default=50, ge=1, le=10_000)
-    patience_steps: int = Field(default=7, ge=1, le=10_000)
-    doubt_steps: int = Field(default=2, ge=0, le=10_000)
-    restart_margin: float = Field(default=1.0, ge=0, le=10)
-    readback_wd_um: float = Field(default=2.0, gt=0)
-    readback_percent: float = Field(default=0.6, gt=0, le=100)
-    max_clipped_percent: float = Field(default=2.0, ge=0, le=100)
-    min_level: float = Field(default=62.0, ge=0, le=255)
-    max_level: float = Field(default=193.0, ge=0, le=255)
-    min_contrast: float = Field(default=105.0, ge=0, le=255)
+    axes: Annotated[tuple[Axis, ...], Starter()] = Field(
+        default=AXES, min_length=1, description="Axes that semd may move."
+    )
+    accept_score: Annotated[float, Starter()] = Field(
+        default=_RULES.accept_score,
+        ge=0,
+        lt=10,
+        description="Score that a frame must exceed for DONE, with an acceptable exposure.",
+    )
+    fit_focus: bool = Field(
+        default=_RULES.fits_focus,
+        description="Judge the frames of a run together: fit one focus to all their scores. DONE then needs "
+        "sure_share, otherwise sure_sigmas.",
+    )
+    sure_share: float = Field(
+        default=_RULES.sure_share,
+        ge=0,
+        lt=1,
+        description="With fit_focus: least probability, given all frames of the run, that the focus passes.",
+    )
+    sure_sigmas: float = Field(
+        default=_RULES.sure_sigmas,
+        ge=0,
+        le=10,
+        description="Without fit_focus: a score that passes by fewer of its standard deviations is confirmed by "
+        "another scan.",
+    )
+    max_steps: Annotated[int, Starter()] = Field(
+        default=_RULES.max_steps,
+        ge=1,
+        le=10_000,
+        description="Largest number of frames in a run; then GIVE-UP, back at the best frame.",
+    )
+    patience_steps: int = Field(
+        default=_RULES.patience_steps,
+        ge=1,
+        le=10_000,
+        description="Number of frames without a new best after which a run ends in GIVE-UP.",
+    )
+    doubt_steps: int = Field(
+        default=_RULES.doubt_steps,
+        ge=0,
+        le=10_000,
+        description="The same, without fit_focus, once the best frame passes but is not yet confirmed.",
+    )
+    restart_margin: float = Field(
+        default=_RULES.restart_margin,
+        ge=0,
+        le=10,
+        description="Points below accept_score to which a score must fall after the end to start a new run.",
+    )
+    readback_wd_um: float = Field(
+        default=_RULES.readback_wd_mm * 1e3,
+        gt=0,
+        description="Largest difference of commanded and read working distance; beyond it the operator has taken over.",
+    )
+    readback_percent: float = Field(
+        default=_RULES.readback_fraction * 100.0,
+        gt=0,
+        le=100,
+        description="The same for brightness and contrast, of their limits' range.",
+    )
+    max_clipped_percent: float = Field(
+        default=_RULES.exposure.max_clipped * 100.0,
+        ge=0,
+        le=100,
+        description="Exposure that DONE requires: largest share of black and white pixels.",
+    )
+    min_level: float = Field(
+        default=_RULES.exposure.min_level,
+        ge=0,
+        le=255,
+        description="Exposure that DONE requires: lowest mean grey value.",
+    )
+    max_level: float = Field(
+        default=_RULES.exposure.max_level,
+        ge=0,
+        le=255,
+        description="Exposure that DONE requires: highest mean grey value.",
+    )
+    min_contrast: float = Field(
+        default=_RULES.exposure.min_contrast,
+        ge=0,
+        le=255,
+        description="Exposure that DONE requires: least distance of the 2nd and 98th percentile in grey values.",
+    )
 
     @model_validator(mode="after")
     def _axes_are_distinct(self) -> ControlConfig:
@@ -177,24 +275,17 @@ class ControlConfig(Section):
         return self
 
 
-class LimitsConfig(KnobBounds):
-    """[low, high] of each knob: equation (4) never leaves them."""
-
-    wd_mm: Interval = (2.0, 40.0)
-    brightness: Interval = (0.0, 100.0)
-    contrast: Interval = (0.0, 100.0)
-
-
 class InstrumentConfig(Section):
-    """Hard limits of the instrument; `[limits]` may not go beyond them.
+    """Hard limits of the instrument, which [limits] may not exceed."""
 
-    Attributes:
-        profile: `generic`, `coxem-em30`, or `custom`.
-        file: of the custom profile, a TOML file.
-    """
-
-    profile: Literal["generic", "coxem-em30", "custom"] = "generic"
-    file: Path | None = None
+    profile: Annotated[Literal["generic", "coxem-em30", "custom"], Starter("coxem-em30")] = Field(
+        default="generic", description='"generic" for other manufacturers; "custom" reads the profile from file.'
+    )
+    file: Path | None = Field(
+        default=None,
+        examples=["profile.toml"],
+        description='With "custom": TOML file with name = "...", and wd_mm, brightness and contrast = [low, high].',
+    )
 
     @model_validator(mode="after")
     def _custom_has_a_file(self) -> InstrumentConfig:
@@ -203,99 +294,130 @@ class InstrumentConfig(Section):
         return self
 
     def read(self) -> InstrumentProfile:
-        """The profile.
+        """Read the profile.
 
         Raises:
-            ConfigError: the file of a custom one cannot be used.
+            ConfigError: the file of a custom profile cannot be used.
         """
         return BUILT_IN[self.profile] if self.file is None else read_profile(self.file)
 
 
-class OpticsConfig(Section):
-    """Optical assumptions about the column (see `semd.domain.limits.Optics`)."""
+def _interval(axis: Axis) -> tuple[float, float]:
+    return DEFAULT_LIMITS[axis].low, DEFAULT_LIMITS[axis].high
 
-    aperture_half_angle_mrad: float = Field(default=3.0, gt=0, le=100)
-    reference_width_mm: float = Field(default=127.0, gt=0)
+
+class LimitsConfig(KnobBounds):
+    """Limits that no action ever leaves, equation (4); set them to what is safe on your instrument."""
+
+    wd_mm: Annotated[Interval, Starter([5.0, 20.0])] = Field(
+        default=_interval(Axis.WD), description="Lowest and highest working distance."
+    )
+    brightness: Annotated[Interval, Starter()] = Field(
+        default=_interval(Axis.BRIGHTNESS), description="Lowest and highest brightness, on the instrument's scale."
+    )
+    contrast: Annotated[Interval, Starter()] = Field(
+        default=_interval(Axis.CONTRAST), description="Lowest and highest contrast, on the instrument's scale."
+    )
+
+
+class OpticsConfig(Section):
+    """Optical assumptions about the column."""
+
+    aperture_half_angle_mrad: float = Field(
+        default=_OPTICS.aperture_half_angle_mrad,
+        gt=0,
+        le=100,
+        description="Half angle of the beam; it relates a step of the working distance to a blur.",
+    )
+    reference_width_mm: float = Field(
+        default=_OPTICS.reference_width_mm,
+        gt=0,
+        description="Field width at x1, used where the parameter text names no PIXEL.",
+    )
 
 
 class ModelsConfig(Section):
-    """Directory of the weights; by default those that came with semd.
+    """Weights of the networks."""
 
-    Attributes:
-        directory: holds manifest.json and the weights it names.
-    """
-
-    directory: Path | None = None
+    directory: Path | None = Field(
+        default=None,
+        examples=["models"],
+        description="Directory of manifest.json and the weights it names; by default those that came with semd.",
+    )
 
 
 class ScoringConfig(Section):
-    """Runtime and threads of the scoring machine.
+    """Runtime of the scoring machine."""
 
-    Attributes:
-        runtime: `torch`, or an exported model in its place: `fp32`, `int8` (`semd model export` makes them).
-        threads: of the convolutions. One survives a busy core best.
-    """
-
-    runtime: Literal["torch", "fp32", "int8"] = "torch"
-    threads: int = Field(default=1, ge=1, le=64)
+    runtime: Literal["torch", "fp32", "int8"] = Field(
+        default="torch",
+        description='"fp32" and "int8" are exported models and faster; `semd model export` makes them.',
+    )
+    threads: int = Field(
+        default=1, ge=1, le=64, description="Number of threads; one keeps its speed best beside a busy core."
+    )
 
 
 class LogConfig(Section):
-    """Logs: JSON lines in files and on standard output.
+    """Logs: JSON lines in files and on standard output."""
 
-    Attributes:
-        directory: of the files; by default `logs` in the state directory.
-        level: least severe level written.
-        max_mb: size at which a log file is rotated; three old ones are kept.
-    """
-
-    directory: Path | None = None
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    max_mb: float = Field(default=20.0, gt=0)
+    directory: Path | None = Field(
+        default=None, examples=["logs"], description="Directory of the log files; by default logs in [state] directory."
+    )
+    level: Level = Field(default=DEFAULT_LEVEL, description="Least severe level that is written.")
+    max_mb: float = Field(
+        default=DEFAULT_MAX_MB, gt=0, description="Size at which a log file is rotated; three old ones are kept."
+    )
 
 
 class HealthConfig(Section):
-    """Tolerances of `semd health`, the metrics endpoint, and the time after which a process that hangs is ended.
+    """Tolerances of `semd health`, the metrics endpoint, and the end of a process that hangs."""
 
-    Attributes:
-        max_silence_s: how long a process may not have been heard of.
-        max_scan_age_s: how long ago the watch directory may have been scanned.
-        max_unheard_frames: so many frames in a row without any event mean that events no longer come.
-        max_waiting: frames that may wait to be answered.
-        max_queue_growth_s: how long their number may rise.
-        max_pending: actions that may wait for the microscope.
-        min_free_mb: room on the disks of state and action directory.
-        metrics_port: serve the metrics on 127.0.0.1 at this port; off by default.
-        end_hung_s: a process whose main loop completes no round for so long ends itself, to be started again by its
-            service manager; 0 never. More than systemd's watchdog in the units, which comes first where there is one.
-    """
-
-    max_silence_s: Seconds = 10.0
-    max_scan_age_s: Seconds = 60.0
-    max_unheard_frames: int = Field(default=3, ge=1)
-    max_waiting: int = Field(default=1000, ge=1)
-    max_queue_growth_s: Seconds = 180.0
-    max_pending: int = Field(default=10, ge=1)
-    min_free_mb: float = Field(default=1000.0, ge=0)
-    metrics_port: int | None = Field(default=None, ge=1, le=65535)
-    end_hung_s: float = Field(default=120.0, ge=0)
+    max_silence_s: Seconds = Field(default=10.0, description="Largest age of a process's last sign of life.")
+    max_scan_age_s: Seconds = Field(default=60.0, description="Largest age of the last scan of the watch directory.")
+    max_unheard_frames: int = Field(
+        default=3, ge=1, description="Number of frames in a row without any event that means events no longer arrive."
+    )
+    max_waiting: int = Field(default=1000, ge=1, description="Largest number of frames that wait for an answer.")
+    max_queue_growth_s: Seconds = Field(default=180.0, description="Longest time for which that number may rise.")
+    max_pending: int = Field(default=10, ge=1, description="Largest number of actions that wait for the microscope.")
+    min_free_mb: float = Field(
+        default=1000.0, ge=0, description="Least free space on the disks of the state and action directories."
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        examples=[9464],
+        description="Serve the metrics at http://127.0.0.1:PORT/metrics; off by default.",
+    )
+    end_hung_s: float = Field(
+        default=120.0,
+        ge=0,
+        description="A process whose main loop completes no round for this long ends itself, to be started again by "
+        "its service manager; 0: never. It exceeds the watchdog of the systemd units, which acts first.",
+    )
 
 
 class RetentionConfig(Section):
-    """Ages and amounts beyond which files are deleted; nothing, unless set (see `semd.daemon.retention`).
+    """Age and size beyond which files are deleted. Without these keys nothing is; unanswered frames always stay."""
 
-    Attributes:
-        archive_days, archive_gb: of the archive of consumed frames.
-        quarantine_days, quarantine_gb: of the quarantine.
-        actions_days, actions_gb: of each folder of filed actions: sent, refused, expired, uncertain, dry-run.
-        ledger_days, ledger_gb: of the ledger's rows, which are also what `--from-records` learns from.
-    """
-
-    archive_days: Days = None
-    archive_gb: Gigabytes = None
-    quarantine_days: Days = None
-    quarantine_gb: Gigabytes = None
-    actions_days: Days = None
-    actions_gb: Gigabytes = None
-    ledger_days: Days = None
-    ledger_gb: Gigabytes = None
+    archive_days: Days = Field(
+        default=None, examples=[30.0], description="Largest age in the archive of consumed frames (layout single)."
+    )
+    archive_gb: Gigabytes = Field(default=None, examples=[50.0], description="Largest size of that archive.")
+    quarantine_days: Days = Field(default=None, examples=[90.0], description="Largest age in the quarantine.")
+    quarantine_gb: Gigabytes = Field(default=None, examples=[10.0], description="Largest size of the quarantine.")
+    actions_days: Days = Field(
+        default=None,
+        examples=[90.0],
+        description="Largest age in each folder of filed actions: sent, refused, expired, uncertain and dry-run.",
+    )
+    actions_gb: Gigabytes = Field(default=None, examples=[1.0], description="Largest size of each of these folders.")
+    ledger_days: Days = Field(
+        default=None,
+        examples=[365.0],
+        description="Largest age of the ledger's rows, from which `semd train control --from-records` learns; a row "
+        "stays while its files do.",
+    )
+    ledger_gb: Gigabytes = Field(default=None, examples=[2.0], description="Largest size of the ledger.")

@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from semd.config import WatchConfig, default
 from semd.errors import FrameError, ImageFormatError, ImageIncompleteError, ImageSizeError
 from semd.inbox.image_bytes import MAX_PIXELS, Format, check_image_bytes, check_pixels, check_tail
 
@@ -31,10 +32,10 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # R, G, B
 class FrameSize:
     """Size of a frame, rows of info bar in the file, and the largest file read."""
 
-    width_px: int = 640
-    height_px: int = 480
-    info_bar_px: int = 0
-    max_bytes: int = 64 * 1024 * 1024
+    width_px: int = default(WatchConfig, "width_px")
+    height_px: int = default(WatchConfig, "height_px")
+    info_bar_px: int = default(WatchConfig, "info_bar_px")
+    max_bytes: int = int(default(WatchConfig, "max_image_mb") * 1e6)
 
 
 def decode_image(data: bytes, suffix: str, size: FrameSize | None = None) -> NDArray[np.uint8]:

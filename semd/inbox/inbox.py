@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from semd.config import WatchConfig, default
 from semd.errors import (
     FileLinkError,
     FileUnreadableError,
@@ -62,10 +63,10 @@ class Patience:
         unreadable_s: rest after which one whose files cannot be read is.
     """
 
-    rescan_s: float = 1.0
-    quiet_s: float = 0.5
-    settle_s: float = 10.0
-    unreadable_s: float = 60.0
+    rescan_s: float = default(WatchConfig, "rescan_s")
+    quiet_s: float = default(WatchConfig, "quiet_s")
+    settle_s: float = default(WatchConfig, "settle_s")
+    unreadable_s: float = default(WatchConfig, "unreadable_s")
 
 
 @dataclass(slots=True)

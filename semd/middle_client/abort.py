@@ -11,10 +11,9 @@ import os
 from datetime import datetime
 from pathlib import Path
 
+from semd.config import ActionsConfig, default
 from semd.errors import StorageError
 from semd.service.storage import storage_error, write_atomically
-
-DEFAULT_NAME = "ABORT"
 
 
 class AbortFile:
@@ -25,7 +24,7 @@ class AbortFile:
         name: of the file.
     """
 
-    def __init__(self, directory: Path, name: str = DEFAULT_NAME) -> None:
+    def __init__(self, directory: Path, name: str = default(ActionsConfig, "abort_file")) -> None:
         self._paths = (directory / name, directory / f"{name}.txt")
 
     def standing(self) -> str | None:

@@ -1,4 +1,4 @@
-"""Settings of the Middle Client, apart from the configuration file, so that it can run on its own."""
+"""Settings of the Middle Client, which runs without a configuration file as well. Defaults are the configuration's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from semd.middle_client.abort import DEFAULT_NAME
+from semd.config import ActionsConfig, ControlConfig, HealthConfig, LinkConfig, default
 from semd.protocol.instrument_profile import GENERIC, InstrumentProfile
 
 
@@ -38,20 +38,20 @@ class MiddleClientSettings:
 
     action_directory: Path
     state_directory: Path
-    host: str = "127.0.0.1"
-    port: int = 9025
-    allow_remote: bool = False
-    dialect: Literal["text", "aisem"] = "text"
-    connect_timeout_s: float = 5.0
-    answer_timeout_s: float = 30.0
-    confirm_timeout_s: float = 120.0
+    host: str = default(LinkConfig, "host")
+    port: int = default(LinkConfig, "port")
+    allow_remote: bool = default(LinkConfig, "allow_remote")
+    dialect: Literal["text", "aisem"] = default(LinkConfig, "dialect")
+    connect_timeout_s: float = default(LinkConfig, "connect_timeout_s")
+    answer_timeout_s: float = default(LinkConfig, "answer_timeout_s")
+    confirm_timeout_s: float = default(LinkConfig, "confirm_timeout_s")
     brightness_command: str | None = None
     contrast_command: str | None = None
-    readback_wd_mm: float = 0.002
-    readback_scale: float = 0.6
+    readback_wd_mm: float = default(ControlConfig, "readback_wd_um") * 1e-3
+    readback_scale: float = default(ControlConfig, "readback_percent")
     poll_s: float = 0.02
     profile: InstrumentProfile = GENERIC
-    most_commands_per_minute: int = 600
-    abort_file: str = DEFAULT_NAME
-    dry_run: bool = False
-    end_hung_s: float = 0.0
+    most_commands_per_minute: int = default(LinkConfig, "most_commands_per_minute")
+    abort_file: str = default(ActionsConfig, "abort_file")
+    dry_run: bool = default(ActionsConfig, "dry_run")
+    end_hung_s: float = default(HealthConfig, "end_hung_s")

@@ -12,10 +12,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 import structlog
 
+Level = Literal["debug", "info", "warning", "error"]
+DEFAULT_LEVEL: Level = "info"
+DEFAULT_MAX_MB = 20.0
+"""Size at which a log file is rotated."""
 _OLD_FILES = 3
 _ROTATION_PAUSE_S = 60.0
 
@@ -79,7 +83,11 @@ class PatientFileHandler(logging.handlers.RotatingFileHandler):
 
 
 def configure_logs(
-    path: Path | None, *, level: str = "info", max_bytes: int = 20_000_000, stream: TextIO | None = None
+    path: Path | None,
+    *,
+    level: Level = DEFAULT_LEVEL,
+    max_bytes: int = int(DEFAULT_MAX_MB * 1e6),
+    stream: TextIO | None = None,
 ) -> None:
     """Send structlog's events to `path` and to `stream` (standard output by default).
 

@@ -7,8 +7,8 @@ from typing import get_args
 
 import pytest
 
-from semd.cli.template import write_template
 from semd.config import InstrumentConfig, LimitsConfig, load_config
+from semd.config.documents import write_starter
 from semd.config.instrument_file import MAX_PROFILE_BYTES
 from semd.domain.axes import AXES, Axis
 from semd.errors import ConfigError
@@ -41,7 +41,7 @@ def test_the_default_limits_fit_every_built_in_profile(tmp_path: Path) -> None:
         config = load_config(write(tmp_path, f'[instrument]\nprofile = "{name}"\n'))
         assert config.limits == LimitsConfig()
     assert load_config(write(tmp_path, "")).instrument.read().name == "generic"
-    assert load_config(write_template(tmp_path / "lab")).instrument.read().name == "coxem-em30"
+    assert load_config(write_starter(tmp_path / "lab")).instrument.read().name == "coxem-em30"
 
 
 @pytest.mark.parametrize(
