@@ -14,8 +14,9 @@ import structlog
 
 from semd import __version__
 from semd.config import Config
-from semd.daemon.answering import Answerer, Places
+from semd.daemon.answering import Answerer
 from semd.daemon.asking import AnswerSource
+from semd.daemon.frame_files import Places
 from semd.daemon.loop import Loop
 from semd.daemon.metrics_endpoint import metrics_endpoint
 from semd.daemon.model_seal import ModelSeal

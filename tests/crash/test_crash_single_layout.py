@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from semd.daemon import answering
-from semd.daemon.answering import Answerer, Places
+from semd.daemon import frame_files
+from semd.daemon.answering import Answerer
+from semd.daemon.frame_files import Places
 from semd.daemon.process import reload_frame
 from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES
@@ -37,7 +38,7 @@ IMAGES = [
     cv2.imencode(".png", np.random.default_rng(seed).integers(20, 220, (120, 160), dtype=np.uint8))[1].tobytes()
     for seed in range(3)
 ]
-STEPS = [(consume, "move_file"), (answering, "write_reason")] + [
+STEPS = [(consume, "move_file"), (frame_files, "write_reason")] + [
     (kind, name)
     for kind, names in (
         (Ledger, ("claim", "decide", "published", "reject", "quarantined")),

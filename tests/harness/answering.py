@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from semd.daemon.answering import Answerer, Places
+from semd.daemon.answering import Answerer
+from semd.daemon.frame_files import Places
 from semd.daemon.process import reload_frame
 from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from semd.config import Config, load_config
-from semd.daemon.answering import Answerer, Places
+from semd.daemon.answering import Answerer
+from semd.daemon.frame_files import Places
 from semd.daemon.loop import Loop
 from semd.daemon.process import LEDGER_FILE, reload_frame
 from semd.daemon.vitals import Surroundings

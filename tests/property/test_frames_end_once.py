@@ -22,8 +22,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from semd.daemon import answering
-from semd.daemon.answering import Answerer, Places
+from semd.daemon import frame_files
+from semd.daemon.answering import Answerer
+from semd.daemon.frame_files import Places
 from semd.daemon.process import reload_frame
 from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES
@@ -97,7 +98,7 @@ class Machine(RuleBasedStateMachine):
         self.half: str | None = None
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(consume, "move_file", self.mortal(consume.move_file))
-        self.patch.setattr(answering, "write_reason", self.mortal(answering.write_reason))
+        self.patch.setattr(frame_files, "write_reason", self.mortal(frame_files.write_reason))
         self.start()
 
     def teardown(self) -> None:

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from semd.daemon.answering import Answerer, Places, _harmless
+from semd.daemon.answering import Answerer
+from semd.daemon.frame_files import Places, _harmless
 from semd.daemon.process import reload_frame
 from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES, Axis

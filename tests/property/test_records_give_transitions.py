@@ -18,7 +18,8 @@ from rich.console import Console
 
 from semd.control.networks import Actor
 from semd.control.policy import ActorPolicy
-from semd.daemon.answering import Answerer, Places
+from semd.daemon.answering import Answerer
+from semd.daemon.frame_files import Places
 from semd.decision.rules import RunRules
 from semd.decision.run import Policy, run_window
 from semd.domain.axes import Axis, Parameters

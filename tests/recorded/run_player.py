@@ -30,7 +30,8 @@ import numpy as np
 
 from semd.calibration.instrument_driver import CommandedAnswers
 from semd.config import Config
-from semd.daemon.answering import Answerer, Places
+from semd.daemon.answering import Answerer
+from semd.daemon.frame_files import Places
 from semd.daemon.process import reload_frame
 from semd.daemon.records import observation_from_json, observation_to_json
 from semd.decision.decide import decide

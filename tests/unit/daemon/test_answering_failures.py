@@ -10,7 +10,7 @@ import pytest
 from harness.answering import MODELS, NOW, Bench, DiedError, png
 from structlog.testing import capture_logs
 
-from semd.daemon import answering
+from semd.daemon import frame_files
 from semd.errors import StorageError
 from semd.inbox import consume
 from semd.outbox.ledger import Ledger
@@ -88,7 +88,7 @@ def test_dying_on_the_way_to_quarantine_loses_nothing(bench: Bench, monkeypatch:
 
         with monkeypatch.context() as patch:
             patch.setattr(consume, "move_file", mortal(consume.move_file))
-            patch.setattr(answering, "write_reason", mortal(answering.write_reason))
+            patch.setattr(frame_files, "write_reason", mortal(frame_files.write_reason))
             patch.setattr(bench.ledger, "fail", mortal(bench.ledger.fail))
             with suppress(DiedError):
                 bench.look()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from semd.daemon.answering import Answerer, Places
+from semd.daemon.answering import Answerer
+from semd.daemon.frame_files import Places
 from semd.errors import ParameterMissingError
 from semd.inbox.frame import Rejection
 from semd.outbox.ledger import Ledger

@@ -13,7 +13,7 @@ import pytest
 from harness.outbox import drop_file, make_action
 
 from semd.config import Config, load_config
-from semd.daemon.answering import Places
+from semd.daemon.frame_files import Places
 from semd.daemon.health import check_health
 from semd.daemon.process import LEDGER_FILE, open_boxes
 from semd.errors import LedgerDamagedError, StorageError
