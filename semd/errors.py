@@ -81,8 +81,8 @@ class ImageSizeError(FrameError):
     code = "SEMD-F06"
 
 
-class HalfMissingError(FrameError):
-    """The other half of the pair did not come within the settle time."""
+class PairIncompleteError(FrameError):
+    """The other file of the pair did not arrive within the settle time, or a file is gone."""
 
     code = "SEMD-F07"
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semd.config import Config
-from semd.daemon.process import LOCK_FILE, Boxes, make_watch, open_boxes
+from semd.daemon.daemon_process import LOCK_FILE, Boxes, make_watch, open_boxes
 from semd.decision.read_back import differs, field_changed
 from semd.decision.rules import RunRules
 from semd.decision.run import Decision, Reason, Run
 from semd.domain.axes import Axis, Parameters
 from semd.errors import CalibrationError, ConfigError
-from semd.inbox.frame import LoadedFrame, Rejection
+from semd.inbox.frame import LoadedFrame, RejectedFrame
 from semd.inbox.inbox import Item
 from semd.inbox.watch import Watch
 from semd.pipeline import Answer, Pipeline
@@ -213,11 +213,11 @@ class Instrument:
         while True:
             if may_stop and self._stop.is_set():
                 raise KeyboardInterrupt
-            doubt = not self._watch.healthy()
-            if doubt:
+            force_rescan = not self._watch.healthy()
+            if force_rescan:
                 self._watch.start()
             now_s = time.monotonic()
-            for item in self._boxes.inbox.poll(self._watch.drain(), now_s, doubt=doubt):
+            for item in self._boxes.inbox.poll(self._watch.drain(), now_s, force_rescan=force_rescan):
                 if isinstance(item.content, LoadedFrame):
                     return item
                 self._boxes.answerer.reject(item.content, item.fingerprint)
@@ -249,7 +249,7 @@ class Instrument:
 
     @staticmethod
     def _loaded(item: Item) -> LoadedFrame:
-        if isinstance(item.content, Rejection):
+        if isinstance(item.content, RejectedFrame):
             raise item.content.error
         return item.content
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semd.config import Config, load_config
-from semd.daemon.process import run_daemon
+from semd.daemon.daemon_process import run_daemon
 from semd.domain.frame_score import FrameScore
 from semd.errors import SemdError
 from semd.pipeline import Pipeline

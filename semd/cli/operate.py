@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 def run(config: ConfigOption) -> None:
     """Run the daemon: watch for frames, answer each with an action file."""
     from semd.config import load_config
-    from semd.daemon.process import run_daemon
+    from semd.daemon.daemon_process import run_daemon
 
     raise typer.Exit(run_daemon(load_config(config)))
 
@@ -44,7 +44,7 @@ def middle_client(
     """Run the Middle Client: forward action files to the microscope's socket."""
     from semd.config import load_config
     from semd.domain.axes import Axis
-    from semd.middle_client.process import run_middle_client
+    from semd.middle_client.client_process import run_middle_client
     from semd.middle_client.settings import MiddleClientSettings
     from semd.service.logs import configure_logs
 

@@ -35,7 +35,7 @@ def answered_event(frame: LoadedFrame, answer: Answer) -> dict[str, object]:
         event |= {
             "score": round(measured.score, 4),
             "sigma": round(measured.sigma, 4),
-            "flags": [str(doubt) for doubt in measured.flags],
+            "flags": [str(flag) for flag in measured.flags],
             "avg": round(measured.features.avg, 3),
             "grd": measured.features.grd,
             "var": round(measured.features.var, 3),

@@ -17,7 +17,7 @@ import structlog
 from semd.daemon.answered_event import answered_event
 from semd.daemon.asking import AnswerSource, ask
 from semd.daemon.claiming import FrameClaims
-from semd.daemon.frame_files import FrameFiles, Places
+from semd.daemon.frame_files import FrameFiles, FrameFolders
 from semd.daemon.records import (
     action_of,
     decision_to_json,
@@ -27,7 +27,7 @@ from semd.daemon.records import (
 from semd.daemon.rejecting import Rejections
 from semd.decision.run import Run, advance
 from semd.errors import AnswerFailedError, FrameError
-from semd.inbox.frame import LoadedFrame, Rejection
+from semd.inbox.frame import LoadedFrame, RejectedFrame
 from semd.outbox.ledger import Ledger
 from semd.outbox.recovery import publish_row
 from semd.outbox.rows import Fingerprint, LedgerRow, Move, RowState
@@ -39,7 +39,7 @@ from semd.service.failpoints import Failpoint, reach
 Reload = Callable[[LedgerRow], LoadedFrame]
 """Reads a taken frame again, after a crash, from where its files are now."""
 
-_MOST_STARTS = 3
+_MAX_STARTS = 3
 """Processes that may end in one frame before it is taken for the cause."""
 
 
@@ -49,7 +49,7 @@ class Answerer:
     Args:
         pipeline: source of the answers.
         ledger, spool: of the outbox.
-        places: folders that files go to.
+        folders: folders that files go to.
         lifetime: of an action.
         now: the clock, UTC.
         reload: reads a taken frame again.
@@ -60,7 +60,7 @@ class Answerer:
         pipeline: AnswerSource,
         ledger: Ledger,
         spool: Spool,
-        places: Places,
+        folders: FrameFolders,
         *,
         lifetime: timedelta,
         now: Callable[[], datetime],
@@ -69,7 +69,7 @@ class Answerer:
         self._pipeline = pipeline
         self._ledger = ledger
         self._spool = spool
-        self._files = FrameFiles(places, now)
+        self._files = FrameFiles(folders, now)
         self._claims = FrameClaims(ledger, self._files, pipeline.models_digest)
         self._rejections = Rejections(ledger, self._files)
         self._lifetime = lifetime
@@ -120,7 +120,7 @@ class Answerer:
             self._started.add(row.seq)
             self._finish_frame(row, row.seq, frame)
 
-    def reject(self, rejection: Rejection, fingerprint: Fingerprint) -> None:
+    def reject(self, rejection: RejectedFrame, fingerprint: Fingerprint) -> None:
         """Move a frame that cannot be answered to quarantine.
 
         Raises:
@@ -174,7 +174,7 @@ class Answerer:
         except FrameError as error:
             self._abandon(row, seq, error)
             return
-        if starts >= _MOST_STARTS and frame.image is not None:
+        if starts >= _MAX_STARTS and frame.image is not None:
             failed = AnswerFailedError(f"{starts} processes ended while answering it")
             row, frame = self._quarantine_failed(row, seq, frame, failed)
         self._finish_frame(row, seq, frame)

@@ -17,12 +17,12 @@ from semd.outbox.rows import LedgerRow, Move
 from semd.service.failpoints import Failpoint, reach
 from semd.service.storage import storage_error
 
-_LONGEST_STEM = 180
+_MAX_STEM_BYTES = 180
 _ARCHIVED = re.compile(r"([0-9]{8,18})~")
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class FrameFolders:
     """Folders that a frame's files go to.
 
     Attributes:
@@ -53,27 +53,27 @@ class FrameFiles:
     """Moves the files of frames. Each move is written in the ledger first, and repeating it is harmless.
 
     Args:
-        places: folders that files go to.
+        folders: folders that files go to.
         now: the clock, UTC, for the reasons in quarantine.
     """
 
-    def __init__(self, places: Places, now: Callable[[], datetime]) -> None:
-        self._places = places
+    def __init__(self, folders: FrameFolders, now: Callable[[], datetime]) -> None:
+        self._folders = folders
         self._now = now
         self._log = structlog.get_logger()
 
     @property
     def are_taken(self) -> bool:
         """True where taken pairs leave the watch directory (layout `single`)."""
-        return self._places.archive is not None
+        return self._folders.archive is not None
 
     def to_archive(self, paths: Sequence[Path], prefix: str) -> tuple[Move, ...]:
         """Plan the moves of taken files; none where they stay."""
-        return _moves(paths, self._places.archive, prefix)
+        return _moves(paths, self._folders.archive, prefix)
 
     def to_quarantine(self, paths: Sequence[Path], prefix: str) -> tuple[Move, ...]:
         """Plan the moves of unusable files."""
-        return _moves(paths, self._places.quarantine, prefix)
+        return _moves(paths, self._folders.quarantine, prefix)
 
     def file_frame(self, row: LedgerRow) -> None:
         """Move a frame's files where its row says, and write the reason where that is quarantine.
@@ -113,14 +113,14 @@ def _moves(paths: Sequence[Path], directory: Path | None, prefix: str) -> tuple[
     """Moves of files to `<prefix>~<name>`, with the name made harmless."""
     if directory is None:
         return ()
-    return tuple(Move(str(path), str(directory / f"{prefix}~{_harmless(path.name)}")) for path in paths)
+    return tuple(Move(str(path), str(directory / f"{prefix}~{harmless_name(path.name)}")) for path in paths)
 
 
-def _harmless(name: str) -> str:
+def harmless_name(name: str) -> str:
     """File name without characters that cannot be shown or that some file system refuses, cut to length.
 
     The cut leaves room for the prefix and for `.reason.txt`; names have at most 255 bytes.
     """
     shown = "".join(letter if letter.isprintable() and letter not in '<>:"|?*\\' else "_" for letter in name)
     stem, dot, suffix = shown.rpartition(".")
-    return stem.encode()[:_LONGEST_STEM].decode(errors="ignore") + dot + suffix
+    return stem.encode()[:_MAX_STEM_BYTES].decode(errors="ignore") + dot + suffix

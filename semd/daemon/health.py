@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from semd.config import Config, HealthConfig
-from semd.daemon.vitals import free_mb
+from semd.daemon.health_probes import free_mb
 from semd.errors import LedgerDamagedError, ModelError, StorageError
 from semd.middle_client.abort import AbortFile
 from semd.model_store import Runtime, default_directory, load_model, load_runtime

@@ -11,9 +11,9 @@ from pathlib import Path
 import structlog
 
 from semd.daemon.answering import Answerer
+from semd.daemon.daemon_metrics import write_metrics
 from semd.daemon.health import DaemonHealth, write_health
-from semd.daemon.metrics import write_metrics
-from semd.daemon.vitals import Surroundings, Vitals
+from semd.daemon.health_probes import HealthProbes, ProbeTargets
 from semd.errors import LedgerError, StorageError
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.inbox import Inbox
@@ -36,7 +36,7 @@ class Loop:
         state_directory: where health.json goes.
         stop: set to end the loop after the frame in hand.
         manager: told when the watch is in place, of every round completed, and when the loop ends.
-        surroundings: what else is watched for health.json and the metrics.
+        probe_targets: what else is watched for health.json and the metrics.
         upkeep: called after every round, for what has time and must not take long.
     """
 
@@ -49,7 +49,7 @@ class Loop:
         stop: threading.Event,
         *,
         manager: ServiceManager | None = None,
-        surroundings: Surroundings | None = None,
+        probe_targets: ProbeTargets | None = None,
         upkeep: Callable[[], None] = lambda: None,
     ) -> None:
         self._inbox = inbox
@@ -58,7 +58,7 @@ class Loop:
         self._state_directory = state_directory
         self._stop = stop
         self._manager = manager if manager is not None else ServiceManager()
-        self._vitals = Vitals(surroundings if surroundings is not None else Surroundings())
+        self._probes = HealthProbes(probe_targets if probe_targets is not None else ProbeTargets())
         self._upkeep = upkeep
         self._looked_s = time.monotonic()
         self._log = structlog.get_logger()
@@ -66,7 +66,7 @@ class Loop:
         self._directory_ok = False
         self._next_health_s = 0.0
         self._complaint: str | None = None
-        self._deaf: str | None = None
+        self._watch_complaint: str | None = None
         self._health_is_written = True
 
     def run(self) -> None:
@@ -94,32 +94,32 @@ class Loop:
 
     def _look(self) -> None:
         """One look at the watch directory, and every frame that is ready."""
-        doubt = not self._directory_ok
-        deaf: StorageError | None = None
+        force_rescan = not self._directory_ok
+        watch_error: StorageError | None = None
         if not self._watch.healthy():
             self._directory_ok = False
-            doubt = True
+            force_rescan = True
             try:
                 self._watch.start()
-                self._vitals.watch_began()
+                self._probes.watch_began()
             except StorageError as error:
-                deaf = error  # the scan finds the frames all the same, only later
+                watch_error = error  # the scan finds the frames all the same, only later
         hints = self._watch.drain()
         if hints.lost:
             self._log.warning("watch.overflow", consequence="the whole directory is scanned now")
-        self._vitals.events(hints.touched)
-        items = self._inbox.poll(hints, time.monotonic(), doubt=doubt)
+        self._probes.events(hints.touched)
+        items = self._inbox.poll(hints, time.monotonic(), force_rescan=force_rescan)
         self._directory_ok = True
         self._looked_s = time.monotonic()
         self._manager.ready()
-        if deaf is not None and str(deaf) != self._deaf:
-            self._log.warning("watch.failed", error=deaf.code, reason=deaf.message)
-        self._deaf = str(deaf) if deaf is not None else None
+        if watch_error is not None and str(watch_error) != self._watch_complaint:
+            self._log.warning("watch.failed", error=watch_error.code, reason=watch_error.message)
+        self._watch_complaint = str(watch_error) if watch_error is not None else None
         for item in items:
             if self._stop.is_set():
                 return
-            if deaf is None:
-                self._vitals.found(item.fingerprint)
+            if watch_error is None:
+                self._probes.found(item.fingerprint)
             # Whatever fails from here on is taken up by `recover`.
             self._storage_ok = False
             reach(Failpoint.FRAME_READ)
@@ -148,27 +148,27 @@ class Loop:
             return
         self._next_health_s = now_s + _HEALTH_PERIOD_S
         last = self._answerer.last
-        vitals = self._vitals
-        vitals.measure(now_s, self._inbox.waiting)
+        probes = self._probes
+        probes.measure(now_s, self._inbox.waiting)
         health = DaemonHealth(
             written_at=time.time(),
-            started_at=vitals.started_at,
+            started_at=probes.started_at,
             pid=os.getpid(),
             watching=self._watch.healthy(),
-            unheard_frames=vitals.unheard_frames,
+            unheard_frames=probes.unheard_frames,
             directory_ok=self._directory_ok,
             scan_age_s=round(now_s - self._looked_s, 3),
             storage_ok=self._storage_ok,
             waiting=self._inbox.waiting,
-            queue_growing_s=vitals.queue_growing_s,
+            queue_growing_s=probes.queue_growing_s,
             answered=self._answerer.answered,
             quarantined=self._answerer.quarantined,
             last_frame=last[0] if last is not None else None,
             last_status=str(last[1]) if last is not None else None,
             memory_mb=peak_memory_mb(),
             models=self._answerer.models_digest,
-            models_unchanged=vitals.models_unchanged,
-            disk_free_mb=vitals.disk_free_mb,
+            models_unchanged=probes.models_unchanged,
+            disk_free_mb=probes.disk_free_mb,
             unreadable=self._inbox.unreadable,
             failed_in_a_row=self._answerer.failed_in_a_row,
         )

@@ -20,7 +20,7 @@ import structlog
 from semd.service.metrics import CLIENT_METRICS_FILE, DAEMON_METRICS_FILE
 
 HOST = "127.0.0.1"
-_PATIENCE_S = 5.0
+_REQUEST_TIMEOUT_S = 5.0
 
 
 @contextmanager
@@ -67,15 +67,15 @@ class _Server(socketserver.TCPServer):
 
     def __init__(self, state_directory: Path, port: int) -> None:
         self.state_directory = state_directory
-        super().__init__((HOST, port), _Handler)
+        super().__init__((HOST, port), _RequestHandler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away in the middle is nobody's trouble."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _RequestHandler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = _PATIENCE_S
+    timeout = _REQUEST_TIMEOUT_S
 
     def do_GET(self) -> None:
         if self.path.partition("?")[0] != "/metrics":

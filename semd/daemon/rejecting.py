@@ -7,11 +7,10 @@ from pathlib import Path
 import structlog
 
 from semd.daemon.frame_files import FrameFiles
-from semd.errors import FileLinkError, FileUnreadableError, HalfMissingError
-from semd.inbox.frame import Rejection
+from semd.errors import FileLinkError, FileUnreadableError, PairIncompleteError
+from semd.inbox.frame import RejectedFrame
 from semd.outbox.ledger import Ledger
-from semd.outbox.rows import Fingerprint, LedgerRow, RowState
-from semd.outbox.rows import Rejection as RejectionClaim
+from semd.outbox.rows import Fingerprint, LedgerRow, RejectionClaim, RowState
 from semd.protocol.identity import digest
 from semd.service.failpoints import Failpoint, reach
 
@@ -30,7 +29,7 @@ class Rejections:
         self._log = structlog.get_logger()
         self.quarantined = 0
 
-    def reject(self, rejection: Rejection, fingerprint: Fingerprint) -> None:
+    def reject(self, rejection: RejectedFrame, fingerprint: Fingerprint) -> None:
         """Move the files of a rejection to quarantine, once.
 
         Raises:
@@ -40,7 +39,7 @@ class Rejections:
         is_unread = isinstance(error, FileUnreadableError | FileLinkError)
         known_by = fingerprint if is_unread else f"{rejection.image_digest}{rejection.text_digest}"
         key = digest(str(known_by).encode("utf-8", "surrogateescape"))[:8]
-        if isinstance(error, HalfMissingError) and self._is_late(rejection):
+        if isinstance(error, PairIncompleteError) and self._is_late(rejection):
             self._log.warning("frame.late-half", frame=rejection.stem, files=[path.name for path in rejection.paths])
             self._files.move(self._files.to_quarantine(rejection.paths, f"late-{key}"), replace=True)
             return
@@ -80,7 +79,7 @@ class Rejections:
             files=[Path(move.target).name for move in row.moves],
         )  # fmt: skip
 
-    def _is_late(self, rejection: Rejection) -> bool:
+    def _is_late(self, rejection: RejectedFrame) -> bool:
         """Return True if a lone file belongs to a frame that has had its quarantine record.
 
         In layout `series` the stem tells. In `single` all frames share theirs, so only one file counts as the one that
@@ -92,5 +91,5 @@ class Rejections:
         image, text = rejection.image_path, rejection.text_path
         was_lacking = (image is None or row.image_name is None) and (text is None or row.text_name is None)
         if was_lacking:
-            self._ledger.add_half(row.row, image.name if image else None, text.name if text else None)
+            self._ledger.add_missing_file(row.row, image.name if image else None, text.name if text else None)
         return was_lacking or not self._files.are_taken

@@ -36,7 +36,7 @@ class LoadedFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
+class RejectedFrame:
     """A frame that cannot be answered: parameters unreadable, or half of it never came.
 
     Attributes:

@@ -18,14 +18,14 @@ from semd.errors import (
     FileLinkError,
     FileUnreadableError,
     FrameError,
-    HalfMissingError,
     ImageFormatError,
     ImageSizeError,
+    PairIncompleteError,
     ParameterRangeError,
 )
-from semd.inbox.frame import LoadedFrame, Rejection
-from semd.inbox.half import read_half
+from semd.inbox.frame import LoadedFrame, RejectedFrame
 from semd.inbox.load import FrameLoader
+from semd.inbox.pair_file import read_pair_file
 from semd.inbox.watch import Hints
 from semd.protocol.pairing import Candidate, natural_key, pair_names
 from semd.service.failpoints import Failpoint, reach
@@ -48,12 +48,12 @@ _AT_ONCE = 32
 class Item:
     """A frame ready to be answered or rejected, and how its files looked when they were read."""
 
-    content: LoadedFrame | Rejection
+    content: LoadedFrame | RejectedFrame
     fingerprint: Fingerprint
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class InboxTimeouts:
     """Timeouts of the inbox.
 
     Attributes:
@@ -70,7 +70,7 @@ class Patience:
 
 
 @dataclass(slots=True)
-class _Open:
+class _PendingFrame:
     """A stem that is not settled.
 
     Attributes:
@@ -96,7 +96,7 @@ class Inbox:
     Args:
         directory: the watch directory.
         loader: reads them.
-        patience: how long to wait.
+        timeouts: how long to wait.
         is_known: True where files that look like this were answered before (the ledger).
     """
 
@@ -104,40 +104,40 @@ class Inbox:
         self,
         directory: Path,
         loader: FrameLoader,
-        patience: Patience,
+        timeouts: InboxTimeouts,
         is_known: Callable[[Fingerprint], bool],
     ) -> None:
         self._directory = directory
         self._loader = loader
-        self._patience = patience
+        self._timeouts = timeouts
         self._is_known = is_known
         self._files: dict[str, dict[str, Signature]] = {}
         self._settled: dict[str, Fingerprint] = {}
-        self._open: dict[str, _Open] = {}
+        self._pending: dict[str, _PendingFrame] = {}
         self._last_scan_s = float("-inf")
         self._looked_s = float("-inf")
-        self._rescan_s = patience.rescan_s
+        self._rescan_s = timeouts.rescan_s
         self._usual_lines = 0
         self._usually_ended = False
 
     @property
     def waiting(self) -> int:
         """Frames seen but not complete."""
-        return len(self._open)
+        return len(self._pending)
 
     @property
     def unreadable(self) -> int:
         """Frames among them of which a file cannot be read, though it has long been left alone."""
-        since_s = self._looked_s - self._patience.settle_s
-        return sum(seen.is_held and seen.changed_s <= since_s for seen in self._open.values())
+        since_s = self._looked_s - self._timeouts.settle_s
+        return sum(seen.is_held and seen.changed_s <= since_s for seen in self._pending.values())
 
-    def poll(self, hints: Hints, now_s: float, *, doubt: bool = False) -> list[Item]:
+    def poll(self, hints: Hints, now_s: float, *, force_rescan: bool = False) -> list[Item]:
         """Look at what the hints name, and at everything once in a while.
 
         Args:
             hints: from the watch.
             now_s: a monotonic clock.
-            doubt: scan everything now: events may have been lost.
+            force_rescan: scan everything now: events may have been lost.
 
         Returns:
             Frames that are ready, in the order in which their files were finished; the first of them when there
@@ -148,17 +148,17 @@ class Inbox:
         """
         self._looked_s = now_s
         if hints.lost:
-            for seen in self._open.values():
+            for seen in self._pending.values():
                 seen.closed.clear()  # it may have been written to since, and nobody told
         touched = {self._group(name) for name in hints.touched}
-        if doubt or hints.lost or now_s - self._last_scan_s >= self._rescan_s:
+        if force_rescan or hints.lost or now_s - self._last_scan_s >= self._rescan_s:
             touched |= self._scan()
             self._last_scan_s = now_s
         for name in hints.touched:
             self._look(name)
         for group in touched:
             self._notice(group, hints, now_s)
-        due = [seen for seen in self._open.values() if seen.next_look_s <= now_s]
+        due = [seen for seen in self._pending.values() if seen.next_look_s <= now_s]
         items: list[Item] = []
         for seen in sorted(due, key=_finished):
             item = self._judge(seen, now_s)
@@ -172,13 +172,13 @@ class Inbox:
         """The frame was answered or rejected: do not hand it out again while it looks like this."""
         group = self._group(item.fingerprint[0][0])
         self._settled[group] = item.fingerprint
-        self._open.pop(group, None)
+        self._pending.pop(group, None)
 
     def next_look_s(self, now_s: float) -> float:
         """Seconds until the next look is due without any event."""
         due = [
             self._last_scan_s + self._rescan_s,
-            *(seen.next_look_s for seen in self._open.values()),
+            *(seen.next_look_s for seen in self._pending.values()),
         ]
         return max(0.0, min(due) - now_s)
 
@@ -200,9 +200,9 @@ class Inbox:
         # An event may have told of it before: then it is in the first no more.
         for gone in (self._files.keys() | self._settled.keys()) - found.keys():
             self._settled.pop(gone, None)
-            self._open.pop(gone, None)
+            self._pending.pop(gone, None)
         self._files = found
-        self._rescan_s = max(self._patience.rescan_s, _SCAN_S_PER_FILE * sum(map(len, found.values())))
+        self._rescan_s = max(self._timeouts.rescan_s, _SCAN_S_PER_FILE * sum(map(len, found.values())))
         return {group for group, files in found.items() if set(self._settled.get(group, ())) != set(files.values())}
 
     def _look(self, name: str) -> None:
@@ -224,13 +224,13 @@ class Inbox:
         names = self._files.get(group, {})
         candidate = next(iter(pair_names(names, self._loader.dialect)), None)
         if candidate is None:
-            self._open.pop(group, None)
+            self._pending.pop(group, None)
             return
         fingerprint = tuple(names[name] for name in (candidate.image, candidate.text) if name is not None)
         if fingerprint == self._settled.get(group):
-            self._open.pop(group, None)
+            self._pending.pop(group, None)
             return
-        seen = self._open.get(group)
+        seen = self._pending.get(group)
         if seen is None and self._is_known(fingerprint):
             self._settled[group] = fingerprint
             return
@@ -238,7 +238,7 @@ class Inbox:
             # Of a settled frame whose files are written anew one half may be old: no close of it is remembered.
             same = set(seen.fingerprint if seen is not None else ()) & set(fingerprint)
             closed = seen.closed & {signature[0] for signature in same} if seen is not None else set()
-            seen = self._open[group] = _Open(candidate, fingerprint, now_s, closed)
+            seen = self._pending[group] = _PendingFrame(candidate, fingerprint, now_s, closed)
         rewritten = (hints.touched - hints.closed) & names.keys()
         if rewritten & seen.closed:
             # Written again within one tick of the file system's clock, at the same size: looks the same, is not.
@@ -248,43 +248,43 @@ class Inbox:
         if hints.touched & names.keys():
             seen.next_look_s = now_s
 
-    def _judge(self, seen: _Open, now_s: float) -> Item | None:
+    def _judge(self, seen: _PendingFrame, now_s: float) -> Item | None:
         """Decide whether an open frame is complete, hopeless, or to be waited for."""
         rest_s = now_s - seen.changed_s
-        item = self._judge_pair(seen, rest_s) if seen.candidate.whole else self._judge_half(seen, rest_s)
+        item = self._judge_pair(seen, rest_s) if seen.candidate.whole else self._judge_incomplete(seen, rest_s)
         if item is None:
-            patience = self._patience
-            waits = (patience.quiet_s, 2 * patience.quiet_s, patience.settle_s / 4, patience.settle_s)
+            timeouts = self._timeouts
+            waits = (timeouts.quiet_s, 2 * timeouts.quiet_s, timeouts.settle_s / 4, timeouts.settle_s)
             due = (seen.changed_s + wait for wait in waits)
             # What its writer still holds after all this is tried again and again.
-            seen.next_look_s = min((moment for moment in due if moment > now_s), default=now_s + patience.quiet_s)
+            seen.next_look_s = min((moment for moment in due if moment > now_s), default=now_s + timeouts.quiet_s)
         else:
             seen.next_look_s = now_s
         return item
 
-    def _judge_pair(self, seen: _Open, rest_s: float) -> Item | None:
-        patience = self._patience
+    def _judge_pair(self, seen: _PendingFrame, rest_s: float) -> Item | None:
+        timeouts = self._timeouts
         let_go = {signature[0] for signature in seen.fingerprint} <= seen.closed
-        if not let_go and rest_s < patience.quiet_s:
+        if not let_go and rest_s < timeouts.quiet_s:
             return None
         reach(Failpoint.FRAME_PICKED_UP)
         content = self._read(seen, rest_s)
         if content is None:
             return None
         error = content.image_error if isinstance(content, LoadedFrame) else content.error
-        final = isinstance(error, _FINAL) and rest_s >= 2 * patience.quiet_s
-        return Item(content, seen.fingerprint) if error is None or final or rest_s >= patience.settle_s else None
+        final = isinstance(error, _FINAL) and rest_s >= 2 * timeouts.quiet_s
+        return Item(content, seen.fingerprint) if error is None or final or rest_s >= timeouts.settle_s else None
 
-    def _read(self, seen: _Open, rest_s: float) -> LoadedFrame | Rejection | None:
+    def _read(self, seen: _PendingFrame, rest_s: float) -> LoadedFrame | RejectedFrame | None:
         """Read both files; None when they changed meanwhile, are held by their writer or seem unfinished."""
         candidate = seen.candidate
         image_path = self._directory / str(candidate.image)
         text_path = self._directory / candidate.text if candidate.text is not None else None
-        give_up_s = self._patience.unreadable_s
+        give_up_s = self._timeouts.unreadable_s
         seen.is_held = False
         try:
-            image = read_half(image_path, self._loader.read_image, rest_s, give_up_s)
-            text = read_half(text_path, self._loader.read_text, rest_s, give_up_s)
+            image = read_pair_file(image_path, self._loader.read_image, rest_s, give_up_s)
+            text = read_pair_file(text_path, self._loader.read_text, rest_s, give_up_s)
             now = tuple(_sign(name, (self._directory / name).lstat()) for name, *_ in seen.fingerprint)
         except OSError as held:
             seen.is_held = not isinstance(held, FileNotFoundError)
@@ -294,13 +294,13 @@ class Inbox:
         # Where the image carries the parameters, it is as needed for them as the text is elsewhere.
         error = text.error or (image.error if text_path is None else None)
         if error is not None:
-            return Rejection(candidate.stem, image_path, text_path, image.digest, text.digest, error)
+            return RejectedFrame(candidate.stem, image_path, text_path, image.digest, text.digest, error)
         if text_path is not None and not self._text_seems_whole(text.data, rest_s):
             return None
         try:
             frame = self._loader.build(candidate.stem, image_path, text_path, image.data, text.data, image.error)
         except FrameError as found:
-            return Rejection(candidate.stem, image_path, text_path, image.digest, text.digest, found)
+            return RejectedFrame(candidate.stem, image_path, text_path, image.digest, text.digest, found)
         if frame.image_error is None:
             self._usual_lines = text.data.count(b"\n")
             self._usually_ended = _ends_a_line(text.data)
@@ -308,38 +308,38 @@ class Inbox:
 
     def _text_seems_whole(self, text: bytes, rest_s: float) -> bool:
         """A text that ends within a line, or has fewer lines than the last, may have more to come."""
-        patience = self._patience
+        timeouts = self._timeouts
         if not _ends_a_line(text):
-            longest_s = max(2 * patience.quiet_s, patience.settle_s / 4)
-            return rest_s >= (longest_s if self._usually_ended else 2 * patience.quiet_s)
-        return text.count(b"\n") >= self._usual_lines or rest_s >= patience.quiet_s
+            longest_s = max(2 * timeouts.quiet_s, timeouts.settle_s / 4)
+            return rest_s >= (longest_s if self._usually_ended else 2 * timeouts.quiet_s)
+        return text.count(b"\n") >= self._usual_lines or rest_s >= timeouts.quiet_s
 
-    def _judge_half(self, seen: _Open, rest_s: float) -> Item | None:
-        if rest_s < self._patience.settle_s:
+    def _judge_incomplete(self, seen: _PendingFrame, rest_s: float) -> Item | None:
+        if rest_s < self._timeouts.settle_s:
             return None
         candidate = seen.candidate
         image_path = self._directory / candidate.image if candidate.image is not None else None
         text_path = self._directory / candidate.text if candidate.text is not None else None
         there, missing = ("image", "parameter text") if image_path is not None else ("parameter text", "image")
-        give_up_s = self._patience.unreadable_s
+        give_up_s = self._timeouts.unreadable_s
         seen.is_held = False
         try:
-            image = read_half(image_path, self._loader.read_image, rest_s, give_up_s)
-            text = read_half(text_path, self._loader.read_text, rest_s, give_up_s)
+            image = read_pair_file(image_path, self._loader.read_image, rest_s, give_up_s)
+            text = read_pair_file(text_path, self._loader.read_text, rest_s, give_up_s)
         except OSError as held:
             seen.is_held = not isinstance(held, FileNotFoundError)
             return None
         error = (
             image.error
             or text.error
-            or HalfMissingError(
-                f"{there} {seen.fingerprint[0][0]!r} rested {self._patience.settle_s:g} s and its {missing} never came"
+            or PairIncompleteError(
+                f"{there} {seen.fingerprint[0][0]!r} rested {self._timeouts.settle_s:g} s and its {missing} never came"
             )
         )
         image_digest = image.digest if image_path is not None else None
         text_digest = text.digest if text_path is not None else None
         return Item(
-            Rejection(candidate.stem, image_path, text_path, image_digest, text_digest, error), seen.fingerprint
+            RejectedFrame(candidate.stem, image_path, text_path, image_digest, text_digest, error), seen.fingerprint
         )
 
     def _group(self, name: str) -> str:
@@ -360,5 +360,5 @@ def _ends_a_line(text: bytes) -> bool:
     return text.rstrip(b"\0").endswith((b"\n", b"\r"))
 
 
-def _finished(seen: _Open) -> tuple[int, object]:
+def _finished(seen: _PendingFrame) -> tuple[int, object]:
     return max(signature[2] for signature in seen.fingerprint), natural_key(seen.candidate.stem)

@@ -21,7 +21,7 @@ from watchdog.observers.polling import PollingObserver
 from semd.errors import StorageError
 from semd.service.storage import storage_error
 
-_STOP_PATIENCE_S = 5.0
+_STOP_TIMEOUT_S = 5.0
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Watch:
         self._directory = directory
         self._polling = polling
         self._period_s = period_s
-        self._handler = _Handler()
+        self._handler = _EventHandler()
         self._observer: BaseObserver | None = None
         self._identity: tuple[int, int] | None = None
 
@@ -98,7 +98,7 @@ class Watch:
         observer, self._observer = self._observer, None
         if observer is not None:
             observer.stop()
-            observer.join(_STOP_PATIENCE_S)
+            observer.join(_STOP_TIMEOUT_S)
 
     def healthy(self) -> bool:
         """Return True if events can still come: emitters alive, and the directory still the one that is watched."""
@@ -124,7 +124,7 @@ class Watch:
         return self._handler.drain()
 
 
-class _Handler(FileSystemEventHandler):
+class _EventHandler(FileSystemEventHandler):
     """Collects names; runs in watchdog's thread, must never raise."""
 
     def __init__(self) -> None:

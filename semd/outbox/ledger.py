@@ -33,7 +33,7 @@ from semd.outbox.rows import (
     Fingerprint,
     LedgerRow,
     Move,
-    Rejection,
+    RejectionClaim,
     RowState,
     moves_json,
     storable,
@@ -99,7 +99,7 @@ class Ledger:
             self._insert(cursor, claim, state=RowState.TAKEN, seq=seq)
         return seq
 
-    def reject(self, rejection: Rejection, *, is_arrival: bool = False) -> int | None:
+    def reject(self, rejection: RejectionClaim, *, is_arrival: bool = False) -> int | None:
         """Note that a frame is about to be moved to quarantine; durable on return.
 
         Args:
@@ -195,7 +195,7 @@ class Ledger:
             found = self._connection.execute(statements.NEWEST_OF_STEM, (storable(stem),)).fetchone()
             return stored_row(found) if found is not None else None
 
-    def add_half(self, row: int, image_name: str | None, text_name: str | None) -> None:
+    def add_missing_file(self, row: int, image_name: str | None, text_name: str | None) -> None:
         """Note that the half which a quarantined frame had lacked has come. Not synced: moving it is idempotent."""
         with self._synced_if(False), self._transaction() as cursor:
             cursor.execute(statements.ADD_MISSING_NAMES, (storable(image_name), storable(text_name), row))
@@ -320,7 +320,7 @@ class Ledger:
         with explained(self._path):
             return self._connection.execute(statement, values).fetchone() is not None
 
-    def _is_known(self, cursor: sqlite3.Cursor, frame: Claim | Rejection, *, by_id_alone: bool = False) -> bool:
+    def _is_known(self, cursor: sqlite3.Cursor, frame: Claim | RejectionClaim, *, by_id_alone: bool = False) -> bool:
         values = {
             "id": getattr(frame, "id", None),
             "stem": storable(frame.stem),
@@ -330,7 +330,9 @@ class Ledger:
         statement = statements.HAS_ID if by_id_alone else statements.HAS_ID_OR_FRAME
         return cursor.execute(statement, values).fetchone() is not None
 
-    def _insert(self, cursor: sqlite3.Cursor, frame: Claim | Rejection, *, state: RowState, seq: int | None) -> int:
+    def _insert(
+        self, cursor: sqlite3.Cursor, frame: Claim | RejectionClaim, *, state: RowState, seq: int | None
+    ) -> int:
         values: dict[str, Any] = {"id": None} | {key: storable(value) for key, value in asdict(frame).items()}
         values["fingerprint"] = json.dumps(frame.fingerprint)
         values["moves"] = moves_json(frame.moves)

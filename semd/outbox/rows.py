@@ -60,7 +60,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
+class RejectionClaim:
     """A frame that gets no answer: its parameters cannot be read, or half of it never came.
 
     Attributes:
@@ -85,7 +85,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """One frame as the ledger knows it; see `Claim` and `Rejection` for the fields.
+    """One frame as the ledger knows it; see `Claim` and `RejectionClaim` for the fields.
 
     Attributes:
         row: number of the row, in the order of taking.

@@ -55,5 +55,5 @@ def inspect_frame(
         "exposure_ok": ExposureRange().accepts(exposure),
         "score": judged.score,
         "sigma": judged.sigma,
-        "flags": [str(doubt) for doubt in judged.flags],
+        "flags": [str(flag) for flag in judged.flags],
     }

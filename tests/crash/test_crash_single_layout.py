@@ -14,15 +14,15 @@ import pytest
 
 from semd.daemon import frame_files
 from semd.daemon.answering import Answerer
-from semd.daemon.frame_files import Places
-from semd.daemon.process import reload_frame
+from semd.daemon.daemon_process import reload_frame
+from semd.daemon.frame_files import FrameFolders
 from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES
 from semd.domain.frame_score import FrameScore
 from semd.inbox import consume
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
-from semd.inbox.inbox import Inbox, Patience
+from semd.inbox.inbox import Inbox, InboxTimeouts
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints
 from semd.outbox.ledger import Ledger
@@ -103,17 +103,17 @@ class Desk:
                 Pipeline(Five(), still, RunRules(), "0" * 64),
                 ledger,
                 spool,
-                Places(self.root / "archive", self.root / "quarantine"),
+                FrameFolders(self.root / "archive", self.root / "quarantine"),
                 lifetime=timedelta(seconds=60),
                 now=lambda: NOW,
                 reload=lambda row: reload_frame(LOADER, self.watch, row),
             )
-            yield answerer, Inbox(self.watch, LOADER, Patience(), ledger.knows)
+            yield answerer, Inbox(self.watch, LOADER, InboxTimeouts(), ledger.knows)
 
     def look(self, answerer: Answerer, inbox: Inbox) -> None:
         answerer.recover()
         for now_s in (0.0, 1.0, 12.0):
-            for item in inbox.poll(Hints(), now_s, doubt=True):
+            for item in inbox.poll(Hints(), now_s, force_rescan=True):
                 if isinstance(item.content, LoadedFrame):
                     answerer.answer(item.content, item.fingerprint)
                 else:

@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 
 from semd.daemon.answering import Answerer
-from semd.daemon.frame_files import Places
-from semd.daemon.process import reload_frame
+from semd.daemon.daemon_process import reload_frame
+from semd.daemon.frame_files import FrameFolders
 from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES
 from semd.domain.frame_score import FrameScore
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
-from semd.inbox.inbox import Inbox, Patience
+from semd.inbox.inbox import Inbox, InboxTimeouts
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints
 from semd.outbox.ledger import Ledger
@@ -82,12 +82,12 @@ class Bench:
                 Pipeline(self.scorer, self.act, RunRules(), MODELS),
                 self.ledger,
                 spool,
-                Places(archive, self.root / "quarantine"),
+                FrameFolders(archive, self.root / "quarantine"),
                 lifetime=timedelta(seconds=60),
                 now=lambda: NOW,
                 reload=lambda row: reload_frame(LOADER, self.watch, row),
             )
-            self.inbox = Inbox(self.watch, LOADER, Patience(), self.ledger.knows)
+            self.inbox = Inbox(self.watch, LOADER, InboxTimeouts(), self.ledger.knows)
             self.answerer.recover()
             yield
 
@@ -101,7 +101,7 @@ class Bench:
         """Long enough for everything that lies there."""
         for wait_s in (0.0, 1.0, 11.0, 61.0):
             self.now_s += wait_s
-            for item in self.inbox.poll(Hints(), self.now_s, doubt=True):
+            for item in self.inbox.poll(Hints(), self.now_s, force_rescan=True):
                 if isinstance(item.content, LoadedFrame):
                     self.answerer.answer(item.content, item.fingerprint)
                 else:

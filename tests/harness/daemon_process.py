@@ -17,12 +17,12 @@ import numpy as np
 
 from semd.config import Config, load_config
 from semd.daemon.answering import Answerer
-from semd.daemon.frame_files import Places
+from semd.daemon.daemon_process import LEDGER_FILE, reload_frame
+from semd.daemon.frame_files import FrameFolders
+from semd.daemon.health_probes import ProbeTargets
 from semd.daemon.loop import Loop
-from semd.daemon.process import LEDGER_FILE, reload_frame
-from semd.daemon.vitals import Surroundings
 from semd.domain.frame_score import FrameScore
-from semd.inbox.inbox import Inbox, Patience
+from semd.inbox.inbox import Inbox, InboxTimeouts
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Watch
 from semd.outbox.ledger import Ledger
@@ -101,9 +101,9 @@ class Bench:
 
     @contextmanager
     def running(
-        self, manager: ServiceManager | None = None, surroundings: Surroundings | None = None
+        self, manager: ServiceManager | None = None, probe_targets: ProbeTargets | None = None
     ) -> Iterator[Loop]:
-        """The daemon's loop in a thread, wired as `daemon.process` wires it."""
+        """The daemon's loop in a thread, wired as `daemon.daemon_process` wires it."""
         config, state = self.config, self.config.state.directory
         configure_logs(state / "logs" / "daemon.log")
         stop = threading.Event()
@@ -121,16 +121,18 @@ class Bench:
                         Pipeline(self.scorer, still, config.rules(5, 0.2), "0" * 64),
                         ledger,
                         spool,
-                        Places(state / "archive" if config.watch.layout == "single" else None, self.quarantine),
+                        FrameFolders(state / "archive" if config.watch.layout == "single" else None, self.quarantine),
                         lifetime=timedelta(seconds=60),
                         now=now,
                         reload=lambda row: reload_frame(loader, self.watch, row),
                     )
                     self.answerers.append(answerer)
                     waits = config.watch
-                    patience = Patience(waits.rescan_s, waits.quiet_s, waits.settle_s, waits.unreadable_s)
-                    inbox = Inbox(self.watch, loader, patience, ledger.knows)
-                    loops.append(Loop(inbox, watch, answerer, state, stop, manager=manager, surroundings=surroundings))
+                    timeouts = InboxTimeouts(waits.rescan_s, waits.quiet_s, waits.settle_s, waits.unreadable_s)
+                    inbox = Inbox(self.watch, loader, timeouts, ledger.knows)
+                    loops.append(
+                        Loop(inbox, watch, answerer, state, stop, manager=manager, probe_targets=probe_targets)
+                    )
                     ready.set()
                     loops[0].run()
             except BaseException as error:  # the test must see it, not the thread

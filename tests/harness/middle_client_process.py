@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from semd.domain.axes import Axis
-from semd.middle_client.process import run_middle_client
+from semd.middle_client.client_process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
 from semd.protocol.action import Action, Status, decode_action, encode_action
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from harness.daemon_process import TEXT, Bench, jpeg, make_bench
 
-from semd.daemon.process import reload_frame
-from semd.errors import HalfMissingError, StorageError
+from semd.daemon.daemon_process import reload_frame
+from semd.errors import PairIncompleteError, StorageError
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Watch
 from semd.outbox.ledger import Ledger
@@ -169,7 +169,7 @@ class TestAFrameThatIsReadAgainAfterACrash:
         bench.write_good("a")
         row = row_of(bench, jpeg(1))
         (bench.watch / "a.jpg").unlink()
-        with pytest.raises(HalfMissingError, match="gone"):
+        with pytest.raises(PairIncompleteError, match="gone"):
             reload_frame(FrameLoader.of(bench.config), bench.watch, row)
 
     def test_is_waited_for_while_its_directory_is_away(self, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ class TestAFrameThatIsReadAgainAfterACrash:
         bench.write_good("a")
         row = row_of(bench, jpeg(1))
         (bench.watch / "a.jpg").write_bytes(jpeg(2))
-        with pytest.raises(HalfMissingError, match="overwritten"):
+        with pytest.raises(PairIncompleteError, match="overwritten"):
             reload_frame(FrameLoader.of(bench.config), bench.watch, row)
 
 

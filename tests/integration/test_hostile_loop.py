@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from harness.daemon_process import make_bench
 
-from semd.middle_client.process import run_middle_client
+from semd.middle_client.client_process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
 from semd.protocol.pairing import Layout
 from semd.simulator.fault_plan import FaultPlan

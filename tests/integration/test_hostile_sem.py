@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from semd.domain.axes import Axis
-from semd.middle_client.process import run_middle_client
+from semd.middle_client.client_process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
 from semd.protocol.action import Action, Status, encode_action
 from semd.service.logs import configure_logs

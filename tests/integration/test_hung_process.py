@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from harness.daemon_process import make_bench
 
-from semd.daemon.process import HUNG_FILE as DAEMON_HUNG_FILE
-from semd.middle_client.process import HEALTH_FILE, HUNG_FILE
+from semd.daemon.daemon_process import HUNG_FILE as DAEMON_HUNG_FILE
+from semd.middle_client.client_process import HEALTH_FILE, HUNG_FILE
 from semd.service.hang_guard import HUNG_EXIT_STATUS
 
 PATIENCE_S = 120.0
@@ -25,7 +25,7 @@ import signal, sys, threading
 from pathlib import Path
 from semd.service.logs import configure_logs
 from semd.middle_client.gate import Gate
-from semd.middle_client.process import run_middle_client
+from semd.middle_client.client_process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
 
 directory, manner = Path(sys.argv[1]), sys.argv[2]
@@ -56,7 +56,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[4])
 from harness.daemon_process import Middling, still
 from semd.config import load_config
-from semd.daemon.process import run_daemon
+from semd.daemon.daemon_process import run_daemon
 from semd.pipeline import Pipeline
 
 config, manner = load_config(Path(sys.argv[1])), sys.argv[2]

@@ -26,7 +26,7 @@ from harness.middle_client_process import (
 )
 
 from semd.errors import StorageError
-from semd.middle_client.process import HEALTH_FILE, JOURNAL_FILE, run_middle_client
+from semd.middle_client.client_process import HEALTH_FILE, JOURNAL_FILE, run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
 
 
@@ -114,7 +114,7 @@ def health(settings: MiddleClientSettings) -> dict[str, object]:
 def spawn(settings: MiddleClientSettings) -> subprocess.Popen[bytes]:
     program = (
         "from pathlib import Path\n"
-        "from semd.middle_client.process import run_middle_client\n"
+        "from semd.middle_client.client_process import run_middle_client\n"
         "from semd.middle_client.settings import MiddleClientSettings\n"
         f"raise SystemExit(run_middle_client(MiddleClientSettings(Path({str(settings.action_directory)!r}), "
         f"Path({str(settings.state_directory)!r}), port={settings.port}, dialect={settings.dialect!r}, "
@@ -192,8 +192,8 @@ def receive(peer: socket.socket, size: int) -> bytes:
 @pytest.mark.parametrize(
     ("modules", "unwanted"),
     [
-        ("semd.middle_client.process", ("torch", "cv2", "numpy", "pydantic")),
-        ("semd.middle_client.process, semd.config, semd.service.logs", ("torch", "cv2")),
+        ("semd.middle_client.client_process", ("torch", "cv2", "numpy", "pydantic")),
+        ("semd.middle_client.client_process, semd.config, semd.service.logs", ("torch", "cv2")),
     ],
 )
 def test_the_process_loads_nothing_heavy(modules: str, unwanted: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from semd.config import load_config
-from semd.daemon.process import run_daemon
+from semd.daemon.daemon_process import run_daemon
 from semd.domain.axes import Parameters
 from semd.errors import DatasetError
 from semd.protocol.parameter_text import format_parameters

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from harness.daemon_process import Middling, make_bench
 
-from semd.daemon.vitals import Surroundings
+from semd.daemon.health_probes import ProbeTargets
 from semd.domain.frame_score import FrameScore
 from semd.errors import StorageError
 from semd.inbox.watch import Watch
-from semd.middle_client.process import run_middle_client
+from semd.middle_client.client_process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
 from semd.outbox.ledger import Ledger
 from semd.service.notify import ServiceManager
@@ -195,10 +195,10 @@ def test_every_answered_frame_of_a_backlog_is_progress(
 def test_a_silent_emitter_and_a_deaf_watch_show_in_health_and_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("semd.inbox.watch._Handler.on_any_event", lambda self, event: None)
+    monkeypatch.setattr("semd.inbox.watch._EventHandler.on_any_event", lambda self, event: None)
     bench = make_bench(tmp_path)
     state = bench.config.state.directory
-    with bench.running(surroundings=Surroundings(disks={"state": state})):
+    with bench.running(probe_targets=ProbeTargets(disks={"state": state})):
         wait_for((state / "health.json").exists)
         for number in range(3):
             bench.write_good(f"f{number}", seed=number)

@@ -24,15 +24,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from semd.daemon import frame_files
 from semd.daemon.answering import Answerer
-from semd.daemon.frame_files import Places
-from semd.daemon.process import reload_frame
+from semd.daemon.daemon_process import reload_frame
+from semd.daemon.frame_files import FrameFolders
 from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES
 from semd.domain.frame_score import FrameScore
 from semd.inbox import consume
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
-from semd.inbox.inbox import Inbox, Patience
+from semd.inbox.inbox import Inbox, InboxTimeouts
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints
 from semd.outbox.ledger import Ledger
@@ -42,7 +42,7 @@ from semd.protocol.action import decode_action
 from semd.protocol.pairing import Dialect
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
-PATIENCE = Patience(rescan_s=1.0, quiet_s=0.5, settle_s=10.0)
+TIMEOUTS = InboxTimeouts(rescan_s=1.0, quiet_s=0.5, settle_s=10.0)
 GOOD = b"MAG=2000\r\nWD=9500\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\n"
 BAD = b"MAG=2000\r\nWD=nan\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\n"
 # Tiny frames keep the machine fast; the loader is told to expect them.
@@ -136,12 +136,12 @@ class Machine(RuleBasedStateMachine):
             Pipeline(Five(), still, RunRules(), "0" * 64),
             Mortal(self.ledger, self),  # type: ignore[arg-type]
             Mortal(spool, self),  # type: ignore[arg-type]
-            Places(None, self.root / "quarantine"),
+            FrameFolders(None, self.root / "quarantine"),
             lifetime=timedelta(seconds=60),
             now=lambda: MOMENT,
             reload=lambda row: reload_frame(loader, self.watch, row),
         )
-        self.inbox = Inbox(self.watch, loader, PATIENCE, self.ledger.knows)
+        self.inbox = Inbox(self.watch, loader, TIMEOUTS, self.ledger.knows)
         self.started = False
 
     def restart(self) -> None:
@@ -212,7 +212,7 @@ class Machine(RuleBasedStateMachine):
         if not self.started:
             self.answerer.recover()
             self.started = True
-        for item in self.inbox.poll(hints, self.now_s, doubt=True):
+        for item in self.inbox.poll(hints, self.now_s, force_rescan=True):
             self.started = False
             if isinstance(item.content, LoadedFrame):
                 self.answerer.answer(item.content, item.fingerprint)

@@ -18,15 +18,15 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from semd.daemon.answering import Answerer
-from semd.daemon.frame_files import Places, _harmless
-from semd.daemon.process import reload_frame
+from semd.daemon.daemon_process import reload_frame
+from semd.daemon.frame_files import FrameFolders, harmless_name
 from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES, Axis
 from semd.domain.frame_score import FrameScore
 from semd.errors import ActionTextError
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
-from semd.inbox.inbox import Inbox, Patience
+from semd.inbox.inbox import Inbox, InboxTimeouts
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints
 from semd.middle_client.action_folder import ActionFolder, Outcome
@@ -102,14 +102,14 @@ def work(root: Path, *, single: bool) -> tuple[int, int]:
             Pipeline(Five(), still, RunRules(), "0" * 64),
             ledger,
             spool,
-            Places(state / "archive" if single else None, state / "quarantine"),
+            FrameFolders(state / "archive" if single else None, state / "quarantine"),
             lifetime=timedelta(seconds=60),
             now=lambda: MOMENT,
             reload=lambda row: reload_frame(loader, root / "watch", row),
         )
-        inbox = Inbox(root / "watch", loader, Patience(), ledger.knows)
+        inbox = Inbox(root / "watch", loader, InboxTimeouts(), ledger.knows)
         for now_s in (0.0, 1.0, 3.0, 11.0, 12.0):
-            for item in inbox.poll(Hints(set(), set()), now_s, doubt=True):
+            for item in inbox.poll(Hints(set(), set()), now_s, force_rescan=True):
                 if isinstance(item.content, LoadedFrame):
                     answerer.answer(item.content, item.fingerprint)
                 else:
@@ -193,7 +193,7 @@ def test_through_a_link_nothing_is_written_or_removed(image: str, text: str, sin
 def test_any_text_at_all_becomes_a_harmless_name(name: str) -> None:
     """Also with characters that no file system here lets into a name."""
     assume("/" not in name)  # the daemon passes the last part of a path
-    made = f"00000001~{_harmless(f'{name}.png')}.reason.txt"
+    made = f"00000001~{harmless_name(f'{name}.png')}.reason.txt"
     assert_name_is_harmless(made)
 
 

@@ -23,13 +23,13 @@ from semd.decision.rules import DEFAULT_LIMITS
 from semd.domain.axes import AXES
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
-from semd.inbox.inbox import Inbox, Patience
+from semd.inbox.inbox import Inbox, InboxTimeouts
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints
 from semd.protocol.identity import digest
 from semd.protocol.pairing import Dialect
 
-PATIENCE = Patience(rescan_s=1.0, quiet_s=0.5, settle_s=10.0)
+TIMEOUTS = InboxTimeouts(rescan_s=1.0, quiet_s=0.5, settle_s=10.0)
 LOADER = FrameLoader(Dialect.COXEM, FrameSize(160, 120), AXES, DEFAULT_LIMITS)
 TEXT = "MAG=2000\r\nWD={wd}\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\n"
 PICTURES = [np.random.default_rng(seed).integers(20, 220, (120, 160), dtype=np.uint8) for seed in range(4)]
@@ -108,7 +108,7 @@ def test_each_frame_comes_once_and_whole(
             expected[f"f{number}"] = digest(image), digest(text)
             queues.append(Writer(directory, f"f{number}{suffix}", image, *image_manner).steps())
             queues.append(Writer(directory, f"f{number}.txt", text, *text_manner).steps())
-        inbox = Inbox(directory, LOADER, PATIENCE, lambda _: False)
+        inbox = Inbox(directory, LOADER, TIMEOUTS, lambda _: False)
         now_s = 0.0
         found: Counter[str] = Counter()
 

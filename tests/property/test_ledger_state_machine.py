@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from semd.domain.axes import Axis
 from semd.outbox.ledger import Ledger
 from semd.outbox.recovery import publish_row, recover
-from semd.outbox.rows import Claim, Fingerprint, LedgerRow, Rejection, RowState
+from semd.outbox.rows import Claim, Fingerprint, LedgerRow, RejectionClaim, RowState
 from semd.outbox.spool import SUBFOLDERS, Spool
 from semd.protocol.action import Action, Status, decode_action, parse_file_name
 from semd.protocol.identity import action_id, digest
@@ -70,7 +70,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def bad_frame_arrives(self, stem: str, content: bytes, is_finished: bool) -> None:
         content = b"bad" + content
         row = self.ledger.reject(
-            Rejection(stem, f"{stem}.jpg", None, digest(content), None, self._looks(stem), "SEMD-F01", "bad", ())
+            RejectionClaim(stem, f"{stem}.jpg", None, digest(content), None, self._looks(stem), "SEMD-F01", "bad", ())
         )
         assert (row is None) == ((stem, content) in self.delivered)
         if row is not None:

@@ -19,7 +19,7 @@ from rich.console import Console
 from semd.control.networks import Actor
 from semd.control.policy import ActorPolicy
 from semd.daemon.answering import Answerer
-from semd.daemon.frame_files import Places
+from semd.daemon.frame_files import FrameFolders
 from semd.decision.rules import RunRules
 from semd.decision.run import Policy, run_window
 from semd.domain.axes import Axis, Parameters
@@ -114,7 +114,7 @@ def record(root: Path, microscope: Microscope, pipeline: Pipeline) -> None:
             source,
             ledger,
             Spool(root / "actions"),
-            Places(None, root / "quarantine"),
+            FrameFolders(None, root / "quarantine"),
             lifetime=timedelta(seconds=60),
             now=lambda: NOW,
             reload=lambda row: pytest.fail(f"{row} was left half-way"),

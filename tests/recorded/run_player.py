@@ -31,8 +31,8 @@ import numpy as np
 from semd.calibration.instrument_driver import CommandedAnswers
 from semd.config import Config
 from semd.daemon.answering import Answerer
-from semd.daemon.frame_files import Places
-from semd.daemon.process import reload_frame
+from semd.daemon.daemon_process import reload_frame
+from semd.daemon.frame_files import FrameFolders
 from semd.daemon.records import observation_from_json, observation_to_json
 from semd.decision.decide import decide
 from semd.decision.run import Reason, Run
@@ -40,7 +40,7 @@ from semd.domain.axes import Parameters
 from semd.domain.observation import Observation
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
-from semd.inbox.inbox import Inbox, Patience
+from semd.inbox.inbox import Inbox, InboxTimeouts
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints
 from semd.model_store import default_directory, load_model
@@ -173,12 +173,12 @@ class Daemon:
                 self.source,
                 ledger,
                 spool,
-                Places(archive, self.root / "quarantine"),
+                FrameFolders(archive, self.root / "quarantine"),
                 lifetime=timedelta(seconds=60),
                 now=lambda: NOW,
                 reload=lambda row: reload_frame(self.loader, self.watch, row),
             )
-            self._inbox = Inbox(self.watch, self.loader, Patience(), ledger.knows)
+            self._inbox = Inbox(self.watch, self.loader, InboxTimeouts(), ledger.knows)
             yield
 
     def feed(self, frame: Recording, folder: Path | None = None) -> None:
@@ -204,7 +204,7 @@ class Daemon:
     def _look(self, *waits_s: float) -> None:
         for wait_s in waits_s:
             self.now_s += wait_s
-            for item in self._inbox.poll(Hints(), self.now_s, doubt=True):
+            for item in self._inbox.poll(Hints(), self.now_s, force_rescan=True):
                 if isinstance(item.content, LoadedFrame):
                     self._answerer.answer(item.content, item.fingerprint)
                 else:

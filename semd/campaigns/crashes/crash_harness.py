@@ -19,7 +19,7 @@ from semd.campaigns.crashes.crash_sem import CrashSem
 from semd.config import Config, load_config
 from semd.daemon.health import CLIENT_HEALTH_FILE, HEALTH_FILE
 from semd.errors import StorageError
-from semd.middle_client.process import JOURNAL_FILE
+from semd.middle_client.client_process import JOURNAL_FILE
 from semd.protocol.pairing import Layout
 from semd.service.failpoints import ENVIRONMENT, PERMIT_FILE, Part, Trap
 

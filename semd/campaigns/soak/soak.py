@@ -16,7 +16,7 @@ from pathlib import Path
 from semd.campaigns.soak.processes import CLIENT, DAEMON, ProcessSample, SoakProcesses
 from semd.campaigns.soak.soak_report import SoakReport, growth_of
 from semd.campaigns.soak.soak_sem import HEIGHT_PX, WIDTH_PX, SoakSem
-from semd.daemon.process import LEDGER_FILE
+from semd.daemon.daemon_process import LEDGER_FILE
 from semd.errors import ConfigError, StorageError
 from semd.simulator.fault_plan import FaultPlan
 from semd.simulator.faulty_link import SURVIVED, FaultySemLink

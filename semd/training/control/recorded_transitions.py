@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from semd.daemon.process import LEDGER_FILE
+from semd.daemon.daemon_process import LEDGER_FILE
 from semd.daemon.records import decision_from_json, observation_from_json
 from semd.decision.rules import RunRules
 from semd.decision.run import Decision, Reason, Run, advance, run_state, run_window

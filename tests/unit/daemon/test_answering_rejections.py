@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from semd.daemon.answering import Answerer
-from semd.daemon.frame_files import Places
+from semd.daemon.frame_files import FrameFolders
 from semd.errors import ParameterMissingError
-from semd.inbox.frame import Rejection
+from semd.inbox.frame import RejectedFrame
 from semd.outbox.ledger import Ledger
 from semd.outbox.rows import LedgerRow
 from semd.outbox.spool import Spool
@@ -32,7 +32,7 @@ class Stand:
             Pipeline(scorer=None, policy=None, rules=None, models_digest=""),  # type: ignore[arg-type]
             ledger,
             Spool(root / "actions"),
-            Places(self.archive if single else None, self.quarantine),
+            FrameFolders(self.archive if single else None, self.quarantine),
             lifetime=timedelta(seconds=60),
             now=lambda: NOW,
             reload=self.never,
@@ -46,7 +46,7 @@ class Stand:
         path = self.watched / f"{stem}.txt"
         path.write_bytes(text)
         error = ParameterMissingError("WD is missing")
-        rejection = Rejection(stem, None, path, None, f"{text.hex():0<64}", error)
+        rejection = RejectedFrame(stem, None, path, None, f"{text.hex():0<64}", error)
         self.answerer.reject(rejection, ((path.name, len(text), 0, 0),))
 
 

@@ -14,7 +14,7 @@ from harness.outbox import ListLink, SetClock, drop_file, make_action, make_desk
 
 from semd.campaigns.constant_daemon import stand_in_pipeline
 from semd.config import Config, load_config
-from semd.daemon.process import open_boxes
+from semd.daemon.daemon_process import open_boxes
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.watch import Hints
 from semd.middle_client.backoff import Backoff
@@ -87,7 +87,7 @@ def answer_one(config: Config, recorder: Recorder, text: bytes, image: bytes) ->
     with open_boxes(config, stand_in_pipeline(config)) as boxes:
         boxes.ledger._connection.set_trace_callback(recorder.sql)
         recorder.events.clear()
-        items = [item for now_s in (0.0, 5.0, 20.0) for item in boxes.inbox.poll(Hints(), now_s, doubt=True)]
+        items = [item for now_s in (0.0, 5.0, 20.0) for item in boxes.inbox.poll(Hints(), now_s, force_rescan=True)]
         content = items[0].content
         if isinstance(content, LoadedFrame):
             boxes.answerer.answer(content, items[0].fingerprint)

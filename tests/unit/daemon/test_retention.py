@@ -14,7 +14,7 @@ from semd.config import RetentionConfig
 from semd.daemon import retention
 from semd.daemon.retention import Retention, Stores
 from semd.outbox.ledger import Ledger
-from semd.outbox.rows import Claim, Move, Rejection
+from semd.outbox.rows import Claim, Move, RejectionClaim
 
 DAY_S = 86_400.0
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -131,7 +131,9 @@ def test_the_time_of_a_move_counts_as_well_as_that_of_writing(tmp_path: Path) ->
 def test_files_of_frames_on_their_way_stay(lab: Lab) -> None:
     lab.frame(1, ends=False)
     lab.ledger.reject(
-        Rejection("bad", "bad.jpg", None, "d", None, (), "SEMD-F07", "", (Move("w", str(lab.root / "quarantine/k~b")),))
+        RejectionClaim(
+            "bad", "bad.jpg", None, "d", None, (), "SEMD-F07", "", (Move("w", str(lab.root / "quarantine/k~b")),)
+        )
     )
     for name in ("00000001~f1.jpg", "00000001~f1.txt", "00000000~f0.jpg"):
         lab.file("archive", name, days=0)

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from semd.config import HealthConfig
+from semd.daemon.daemon_metrics import daemon_metrics
 from semd.daemon.health import DaemonHealth
-from semd.daemon.metrics import daemon_metrics
-from semd.middle_client.metrics import client_metrics
+from semd.middle_client.client_metrics import client_metrics
 from semd.service.metrics import Metric
 
 RULES = Path(__file__).parents[3] / "deploy" / "semd-alerts.yml"

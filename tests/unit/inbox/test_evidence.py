@@ -18,7 +18,7 @@ from semd.decision.rules import DEFAULT_LIMITS
 from semd.domain.axes import AXES
 from semd.errors import ImageIncompleteError, ImageSizeError, ParameterTextError
 from semd.inbox.image import FrameSize, decode_image
-from semd.inbox.inbox import Inbox, Patience
+from semd.inbox.inbox import Inbox, InboxTimeouts
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints
 from semd.protocol.pairing import Dialect
@@ -125,7 +125,7 @@ def test_no_more_is_read_than_is_taken(tmp_path: Path) -> None:
 
 def test_a_rewrite_that_looks_the_same_takes_back_the_close(tmp_path: Path) -> None:
     """Two writes within one tick of the file system's clock leave size and times alone."""
-    inbox = Inbox(tmp_path, LOADER, Patience(), lambda _: False)
+    inbox = Inbox(tmp_path, LOADER, InboxTimeouts(), lambda _: False)
     (tmp_path / "a.jpg").write_bytes(encoded(".jpg", NOISE))
     (tmp_path / "a.txt").write_bytes(TEXT)
     names = {"a.jpg", "a.txt"}
@@ -138,7 +138,7 @@ def test_a_rewrite_that_looks_the_same_takes_back_the_close(tmp_path: Path) -> N
 def test_a_pipe_is_never_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
     (tmp_path / "a.txt").write_bytes(TEXT)
-    inbox = Inbox(tmp_path, LOADER, Patience(), lambda _: False)
+    inbox = Inbox(tmp_path, LOADER, InboxTimeouts(), lambda _: False)
     names = {"a.jpg", "a.txt"}
     assert inbox.poll(Hints(names, names), 0.0) == []
     assert inbox.poll(Hints(names, names), 5.0) == []

@@ -13,14 +13,14 @@ import pytest
 from semd.decision.rules import DEFAULT_LIMITS
 from semd.domain.axes import AXES
 from semd.errors import StorageError
-from semd.inbox.frame import LoadedFrame, Rejection
+from semd.inbox.frame import LoadedFrame, RejectedFrame
 from semd.inbox.image import FrameSize
-from semd.inbox.inbox import Fingerprint, Inbox, Item, Patience
+from semd.inbox.inbox import Fingerprint, Inbox, InboxTimeouts, Item
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints
 from semd.protocol.pairing import Dialect
 
-PATIENCE = Patience(rescan_s=1.0, quiet_s=0.5, settle_s=10.0)
+TIMEOUTS = InboxTimeouts(rescan_s=1.0, quiet_s=0.5, settle_s=10.0)
 TEXT = b"MAG=2000\r\nWD=9500\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\n"
 PICTURE = np.random.default_rng(3).integers(20, 200, (480, 640), dtype=np.uint8)
 JPEG = cv2.imencode(".jpg", PICTURE)[1].tobytes()
@@ -33,7 +33,7 @@ class Bench:
 
     def __init__(self, directory: Path, is_known: Callable[[Fingerprint], bool] = lambda _: False) -> None:
         self.directory = directory
-        self.inbox = Inbox(directory, LOADER, PATIENCE, is_known)
+        self.inbox = Inbox(directory, LOADER, TIMEOUTS, is_known)
         self.now_s = 100.0
 
     def write(self, name: str, data: bytes) -> str:
@@ -176,7 +176,7 @@ def test_a_half_is_rejected_after_the_settle_time(bench: Bench, name: str, data:
     assert bench.poll(closed=(name,)) == []
     assert bench.poll(wait_s=9.9) == []
     (item,) = bench.poll(wait_s=0.2)
-    assert isinstance(item.content, Rejection)
+    assert isinstance(item.content, RejectedFrame)
     assert item.content.error.code == "SEMD-F07"
     assert missing in item.content.error.message
     assert item.content.paths == [bench.directory / name]
@@ -202,7 +202,7 @@ def test_bad_parameters_are_rejected_with_their_code(bench: Bench, text: bytes, 
     bench.write("a.txt", text)
     assert bench.poll(closed=("a.jpg", "a.txt")) == []  # it may be half of something good
     (item,) = bench.poll(wait_s=10.5)
-    assert isinstance(item.content, Rejection)
+    assert isinstance(item.content, RejectedFrame)
     assert item.content.error.code == code
 
 
@@ -239,7 +239,7 @@ def test_hostile_stems_are_rejected(bench: Bench, name: str) -> None:
     bench.write(f"{name}.txt", TEXT)
     bench.poll()
     (item,) = bench.poll(wait_s=1.5)
-    assert isinstance(item.content, Rejection)
+    assert isinstance(item.content, RejectedFrame)
     assert item.content.error.code == "SEMD-F05"
 
 
@@ -344,7 +344,7 @@ def test_a_half_that_cannot_be_read_does_not_keep_the_loop_busy(bench: Bench, mo
     with monkeypatch.context() as patch:
         patch.setattr("semd.inbox.load.os.open", held)
         assert bench.poll(wait_s=10.5) == []
-        assert bench.inbox.next_look_s(bench.now_s) == pytest.approx(PATIENCE.quiet_s)
+        assert bench.inbox.next_look_s(bench.now_s) == pytest.approx(TIMEOUTS.quiet_s)
     assert bench.stems(wait_s=0.6) == ["a"]
 
 
@@ -364,7 +364,7 @@ def test_another_image_of_that_name_waits_for_its_own_text(bench: Bench, other: 
 
 def test_a_crowded_directory_is_scanned_less_often(bench: Bench) -> None:
     bench.poll()
-    assert bench.inbox.next_look_s(bench.now_s) == pytest.approx(PATIENCE.rescan_s)
+    assert bench.inbox.next_look_s(bench.now_s) == pytest.approx(TIMEOUTS.rescan_s)
     for number in range(15_000):
         (bench.directory / f"{number}.doc").touch()
     bench.poll(wait_s=1.0)

@@ -10,7 +10,7 @@ import numpy as np
 from semd.decision.rules import DEFAULT_LIMITS
 from semd.domain.axes import AXES
 from semd.inbox.image import FrameSize
-from semd.inbox.inbox import Inbox, Patience
+from semd.inbox.inbox import Inbox, InboxTimeouts
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints
 from semd.protocol.pairing import Dialect
@@ -21,7 +21,7 @@ IMAGE = cv2.imencode(".png", np.random.default_rng(1).integers(20, 220, (120, 16
 
 def test_frames_that_were_cleared_away_are_forgotten(tmp_path: Path) -> None:
     loader = FrameLoader(Dialect.COXEM, FrameSize(160, 120), AXES, DEFAULT_LIMITS)
-    inbox = Inbox(tmp_path, loader, Patience(), lambda _: False)
+    inbox = Inbox(tmp_path, loader, InboxTimeouts(), lambda _: False)
     for number in range(20):
         names = {f"f{number}.png", f"f{number}.txt"}
         (tmp_path / f"f{number}.png").write_bytes(IMAGE)

@@ -16,15 +16,15 @@ from semd.decision.rules import DEFAULT_LIMITS
 from semd.domain.axes import AXES
 from semd.errors import FileLinkError
 from semd.inbox.consume import move_file
-from semd.inbox.frame import LoadedFrame, Rejection
+from semd.inbox.frame import LoadedFrame, RejectedFrame
 from semd.inbox.image import FrameSize
-from semd.inbox.inbox import Inbox, Item, Patience
+from semd.inbox.inbox import Inbox, InboxTimeouts, Item
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Hints, Watch
 from semd.protocol.identity import digest
 from semd.protocol.pairing import Dialect
 
-PATIENCE = Patience(rescan_s=1.0, quiet_s=0.5, settle_s=10.0, unreadable_s=40.0)
+TIMEOUTS = InboxTimeouts(rescan_s=1.0, quiet_s=0.5, settle_s=10.0, unreadable_s=40.0)
 TEXT = b"MAG=2000\r\nWD=9500\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\n"
 PNG = cv2.imencode(".png", np.random.default_rng(3).integers(20, 200, (120, 160), dtype=np.uint8))[1].tobytes()
 
@@ -34,7 +34,7 @@ class Bench:
         directory.mkdir(exist_ok=True)
         self.directory = directory
         self.loader = FrameLoader(dialect, FrameSize(160, 120), AXES, DEFAULT_LIMITS)
-        self.inbox = Inbox(directory, self.loader, PATIENCE, lambda _: False)
+        self.inbox = Inbox(directory, self.loader, TIMEOUTS, lambda _: False)
         self.now_s = 100.0
 
     def pair(self, stem: str) -> None:
@@ -99,7 +99,7 @@ def test_without_its_parameters_it_is_rejected(
     bench.poll()
     assert bench.poll(39.9) == []
     (item,) = bench.poll(0.6)
-    assert isinstance(item.content, Rejection)
+    assert isinstance(item.content, RejectedFrame)
     assert item.content.error.code == "SEMD-F08"
     assert None in (item.content.image_digest, item.content.text_digest)
 
@@ -111,7 +111,7 @@ def test_a_lone_half_that_is_unreadable_is_rejected_as_such(bench: Bench, monkey
     assert bench.poll(30.0) == []
     assert bench.inbox.unreadable == 1
     (item,) = bench.poll(10.5)
-    assert isinstance(item.content, Rejection)
+    assert isinstance(item.content, RejectedFrame)
     assert item.content.error.code == "SEMD-F08"
 
 
@@ -142,7 +142,7 @@ def test_a_link_is_never_read_through(bench: Bench, linked: str, target: str) ->
     (item,) = bench.poll(1.5)
     content = item.content
     error = content.image_error if isinstance(content, LoadedFrame) else content.error
-    assert isinstance(content, LoadedFrame if linked == "a.png" else Rejection)
+    assert isinstance(content, LoadedFrame if linked == "a.png" else RejectedFrame)
     assert error is not None
     assert error.code == "SEMD-F09"
     assert repr(linked) in error.message

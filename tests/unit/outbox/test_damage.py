@@ -13,9 +13,9 @@ import pytest
 from harness.outbox import drop_file, make_action
 
 from semd.config import Config, load_config
-from semd.daemon.frame_files import Places
+from semd.daemon.daemon_process import LEDGER_FILE, open_boxes
+from semd.daemon.frame_files import FrameFolders
 from semd.daemon.health import check_health
-from semd.daemon.process import LEDGER_FILE, open_boxes
 from semd.errors import LedgerDamagedError, StorageError
 from semd.outbox.damage import NOTE_FILE, damage_standing, inspect_ledger, set_aside
 from semd.outbox.ledger import Ledger
@@ -164,10 +164,10 @@ def test_a_crash_while_setting_aside_leaves_a_note_or_the_damage(
 
 
 def test_the_archive_tells_what_was_taken(tmp_path: Path) -> None:
-    places = Places(tmp_path / "archive", tmp_path / "quarantine")
+    places = FrameFolders(tmp_path / "archive", tmp_path / "quarantine")
     assert places.highest_archived() == 0
     (tmp_path / "archive").mkdir()
     for name in ("00000012~a.jpg", "again-00000099~a.jpg", "0000000a~b.jpg", "00000003~a.txt", ".00000050~a.partial"):
         (tmp_path / "archive" / name).touch()
     assert places.highest_archived() == 12
-    assert Places(None, tmp_path / "quarantine").highest_archived() == 0
+    assert FrameFolders(None, tmp_path / "quarantine").highest_archived() == 0

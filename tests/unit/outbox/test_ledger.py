@@ -11,7 +11,7 @@ import pytest
 
 from semd.errors import LedgerDamagedError, LedgerError, StorageError
 from semd.outbox.ledger import Ledger
-from semd.outbox.rows import Claim, Move, Rejection, RowState
+from semd.outbox.rows import Claim, Move, RejectionClaim, RowState
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -45,8 +45,8 @@ def claim(number: int, *, stem: str | None = None, image: str | None = None, **o
     return Claim(**{**fields, **other})  # type: ignore[arg-type]
 
 
-def rejection(number: int = 1) -> Rejection:
-    return Rejection(
+def rejection(number: int = 1) -> RejectionClaim:
+    return RejectionClaim(
         stem=f"bad-{number}",
         image_name=f"bad-{number}.jpg",
         text_name=None,

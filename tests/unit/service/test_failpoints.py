@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from semd.errors import ConfigError
-from semd.middle_client.process import run_middle_client
+from semd.middle_client.client_process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
 from semd.service.failpoints import ENVIRONMENT, PERMIT_FILE, TABLE, Failpoint, Trap, arm, disarm, reach
 

@@ -12,10 +12,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 from structlog.testing import capture_logs
 
+from semd.daemon.daemon_metrics import daemon_metrics, write_metrics
 from semd.daemon.health import DaemonHealth
-from semd.daemon.metrics import daemon_metrics, write_metrics
 from semd.daemon.metrics_endpoint import metrics_endpoint
-from semd.middle_client.metrics import client_metrics
+from semd.middle_client.client_metrics import client_metrics
 from semd.service.metrics import Metric, counter, gauge, render
 
 HEALTH = DaemonHealth(

@@ -16,23 +16,23 @@ from semd import __version__
 from semd.config import Config
 from semd.daemon.answering import Answerer
 from semd.daemon.asking import AnswerSource
-from semd.daemon.frame_files import Places
+from semd.daemon.frame_files import FrameFolders
+from semd.daemon.health_probes import ProbeTargets
 from semd.daemon.loop import Loop
 from semd.daemon.metrics_endpoint import metrics_endpoint
-from semd.daemon.model_seal import ModelSeal
+from semd.daemon.model_integrity import ModelIntegrity
 from semd.daemon.retention import Retention, Stores
-from semd.daemon.vitals import Surroundings
 from semd.errors import (
     AnswerFailedError,
     ConfigError,
     FileLinkError,
     FileUnreadableError,
     FrameError,
-    HalfMissingError,
     LedgerDamagedError,
+    PairIncompleteError,
 )
 from semd.inbox.frame import LoadedFrame
-from semd.inbox.inbox import Inbox, Patience
+from semd.inbox.inbox import Inbox, InboxTimeouts
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Watch
 from semd.model_store import default_directory
@@ -99,9 +99,9 @@ def _serve(
 ) -> int:
     """Load the models unless there is a source, and answer frames until told to stop; returns how many."""
     state = config.state.directory
-    surroundings = Surroundings(
+    probe_targets = ProbeTargets(
         disks={"state": state, "actions": config.actions.directory},
-        models=ModelSeal.of(config.models.directory or default_directory(), config.scoring.runtime),
+        models=ModelIntegrity.of(config.models.directory or default_directory(), config.scoring.runtime),
         events_expected=config.watch.observer == "native",
     )
     if source is None:
@@ -116,7 +116,7 @@ def _serve(
             state,
             stop,
             manager=manager,
-            surroundings=surroundings,
+            probe_targets=probe_targets,
             upkeep=boxes.retention.step,
         ).run()
     return boxes.answerer.answered
@@ -142,18 +142,18 @@ def open_boxes(config: Config, source: AnswerSource) -> Iterator[Boxes]:
     """
     state = config.state.directory
     spool = Spool(config.actions.directory)
-    places = Places(
+    folders = FrameFolders(
         archive=state / "archive" if config.watch.layout is Layout.SINGLE else None,
         quarantine=state / "quarantine",
     )
-    floor_seq = max(spool.highest_seq(), places.highest_archived())
+    floor_seq = max(spool.highest_seq(), folders.highest_archived())
     with _open_ledger(state / LEDGER_FILE, floor_seq) as ledger:
         loader = FrameLoader.of(config)
         answerer = Answerer(
             source,
             ledger,
             spool,
-            places,
+            folders,
             lifetime=timedelta(seconds=config.actions.lifetime_s),
             now=_now,
             reload=lambda row: reload_frame(loader, config.watch.directory, row),
@@ -161,7 +161,9 @@ def open_boxes(config: Config, source: AnswerSource) -> Iterator[Boxes]:
         inbox = Inbox(
             config.watch.directory,
             loader,
-            Patience(config.watch.rescan_s, config.watch.quiet_s, config.watch.settle_s, config.watch.unreadable_s),
+            InboxTimeouts(
+                config.watch.rescan_s, config.watch.quiet_s, config.watch.settle_s, config.watch.unreadable_s
+            ),
             ledger.knows,
         )
         stores = Stores(state / "archive", state / "quarantine", config.actions.directory, config.watch.directory)
@@ -199,7 +201,7 @@ def reload_frame(loader: FrameLoader, watch_directory: Path, row: LedgerRow) -> 
 
     Raises:
         FrameError: its parameters cannot be used.
-        HalfMissingError: its files are gone, or others now lie under their names.
+        PairIncompleteError: its files are gone, or others now lie under their names.
         StorageError: they cannot be read at present.
     """
     names = [name for name in (row.image_name, row.text_name) if name is not None]
@@ -214,10 +216,10 @@ def reload_frame(loader: FrameLoader, watch_directory: Path, row: LedgerRow) -> 
     except OSError as error:
         # With its directory a file may come back; alone it is gone.
         if isinstance(error, FileNotFoundError) and watch_directory.is_dir():
-            raise HalfMissingError(f"{error.filename}: gone after the frame was taken") from error
+            raise PairIncompleteError(f"{error.filename}: gone after the frame was taken") from error
         raise storage_error(Path(str(error.filename)), "read", error) from error
     if (frame.image_digest, frame.text_digest) != (row.image_digest, row.text_digest):
-        raise HalfMissingError(f"{paths[0]}: overwritten after the frame was taken; what lies there is a new frame")
+        raise PairIncompleteError(f"{paths[0]}: overwritten after the frame was taken; what lies there is a new frame")
     return frame
 
 

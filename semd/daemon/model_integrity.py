@@ -7,7 +7,7 @@ from pathlib import Path
 from semd.model_store import MANIFEST, Runtime, read_manifest
 
 
-class ModelSeal:
+class ModelIntegrity:
     """Remembers how verified files look, to notice without reading them that one was touched.
 
     Args:
@@ -19,7 +19,7 @@ class ModelSeal:
         self._seen = self._look()
 
     @classmethod
-    def of(cls, directory: Path, runtime: Runtime) -> ModelSeal:
+    def of(cls, directory: Path, runtime: Runtime) -> ModelIntegrity:
         """Seal the manifest and the files that a daemon with this runtime loads.
 
         Raises:
@@ -31,7 +31,7 @@ class ModelSeal:
             names.append(manifest.runtimes[runtime].file)
         return cls(tuple(directory / name for name in names))
 
-    def unbroken(self) -> bool:
+    def is_unchanged(self) -> bool:
         """Return True if all files look as they did: inode, size and time of the last change."""
         return None not in self._seen and self._look() == self._seen
 

@@ -11,7 +11,7 @@ from semd.protocol.identity import digest
 
 
 @dataclass(frozen=True, slots=True)
-class Half:
+class PairFile:
     """One file of a frame as far as it could be read.
 
     Attributes:
@@ -28,7 +28,7 @@ class Half:
         return digest(self.data) if self.error is None else None
 
 
-def read_half(path: Path | None, read: Callable[[Path], bytes], rest_s: float, unreadable_s: float) -> Half:
+def read_pair_file(path: Path | None, read: Callable[[Path], bytes], rest_s: float, unreadable_s: float) -> PairFile:
     """Read a file, and say what is wrong with one that will not be read by waiting.
 
     Args:
@@ -41,17 +41,17 @@ def read_half(path: Path | None, read: Callable[[Path], bytes], rest_s: float, u
         OSError: it cannot be read at present.
     """
     if path is None:
-        return Half()
+        return PairFile()
     try:
-        return Half(read(path))
+        return PairFile(read(path))
     except FileLinkError as error:
-        return Half(error=error)
+        return PairFile(error=error)
     except FileNotFoundError:
         raise  # gone, and so is its frame: nothing to give up
     except OSError as error:
         if rest_s < unreadable_s:
             raise
-        return Half(
+        return PairFile(
             error=FileUnreadableError(
                 f"{path.name!r} could not be read for {unreadable_s:g} s: {error.strerror or error}; give the "
                 "service's account the right to, or end the program that holds it"

@@ -16,6 +16,7 @@ from semd.middle_client.action_folder import ActionFolder
 from semd.middle_client.aisem_forwarder import AisemForwarder
 from semd.middle_client.audit import TRAIL_FOLDER, AuditTrail
 from semd.middle_client.backoff import Backoff
+from semd.middle_client.client_metrics import client_metrics
 from semd.middle_client.clock import Clock
 from semd.middle_client.desk import Desk
 from semd.middle_client.dry_run import DryRunForwarder, NoLink
@@ -23,7 +24,6 @@ from semd.middle_client.framing import AISEM_GOODBYE, AISEM_HELLO, Templates
 from semd.middle_client.gate import Gate, RateLimit
 from semd.middle_client.journal import Journal
 from semd.middle_client.link import TcpLink
-from semd.middle_client.metrics import client_metrics
 from semd.middle_client.settings import MiddleClientSettings
 from semd.middle_client.text_forwarder import TextForwarder
 from semd.service.failpoints import Failpoint, arm

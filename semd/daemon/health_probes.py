@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from semd.daemon.model_seal import ModelSeal
+from semd.daemon.model_integrity import ModelIntegrity
 from semd.inbox.inbox import Fingerprint
 
 _TREND_WINDOW_S = 30.0
@@ -18,22 +18,22 @@ _NAMES_KEPT = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ProbeTargets:
     """Disks and models that the daemon depends on.
 
     Attributes:
         disks: directories whose disk must not fill, by the name they are shown under.
-        models: seal of the loaded files; None when the models came from elsewhere.
+        models: integrity of the loaded files; None when the models came from elsewhere.
         events_expected: True where every file is announced by an event before the scan finds it at rest. Polling
             observers only promise to be about as fast as the scan.
     """
 
     disks: Mapping[str, Path] = field(default_factory=dict)
-    models: ModelSeal | None = None
+    models: ModelIntegrity | None = None
     events_expected: bool = True
 
 
-class Hearing:
+class EventProbe:
     """Notices an emitter that lives and says nothing: frames turn up that no event announced.
 
     An event that comes late, when the scan has found its frame already, shows as well that the emitter is not stuck.
@@ -86,16 +86,16 @@ class QueueTrend:
         self._low = waiting if self._low is None else min(self._low, waiting)
 
 
-class Vitals:
-    """Measures the surroundings, each as often as it is worth.
+class HealthProbes:
+    """Measures the probe_targets, each as often as it is worth.
 
     Args:
-        surroundings: see there.
+        probe_targets: see there.
     """
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._surroundings = surroundings
-        self._hearing = Hearing()
+    def __init__(self, probe_targets: ProbeTargets) -> None:
+        self._targets = probe_targets
+        self._event_probe = EventProbe()
         self._trend = QueueTrend()
         self._next_disks_s = self._next_models_s = float("-inf")
         self.started_at = time.time()
@@ -105,7 +105,7 @@ class Vitals:
     @property
     def unheard_frames(self) -> int:
         """Frames in a row that no event announced."""
-        return self._hearing.unheard
+        return self._event_probe.unheard
 
     @property
     def queue_growing_s(self) -> float:
@@ -114,26 +114,26 @@ class Vitals:
 
     def watch_began(self) -> None:
         """The watch was put in place."""
-        self._hearing.began(time.time_ns())
+        self._event_probe.began(time.time_ns())
 
     def events(self, names: Iterable[str]) -> None:
         """Events have named these files."""
-        self._hearing.events(names)
+        self._event_probe.events(names)
 
     def found(self, fingerprint: Fingerprint) -> None:
         """A frame of these files is complete."""
-        if self._surroundings.events_expected:
-            self._hearing.found(fingerprint)
+        if self._targets.events_expected:
+            self._event_probe.found(fingerprint)
 
     def measure(self, now_s: float, waiting: int) -> None:
         """Look at what is due (a monotonic clock)."""
         self._trend.add(now_s, waiting)
         if now_s >= self._next_disks_s:
             self._next_disks_s = now_s + _DISK_PERIOD_S
-            self.disk_free_mb = free_mb(self._surroundings.disks)
-        if now_s >= self._next_models_s and self._surroundings.models is not None:
+            self.disk_free_mb = free_mb(self._targets.disks)
+        if now_s >= self._next_models_s and self._targets.models is not None:
             self._next_models_s = now_s + _MODELS_PERIOD_S
-            self.models_unchanged = self._surroundings.models.unbroken()
+            self.models_unchanged = self._targets.models.is_unchanged()
 
 
 def free_mb(directories: Mapping[str, Path]) -> dict[str, float]:
