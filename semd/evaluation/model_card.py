@@ -138,7 +138,7 @@ def _scorer_training(entry: ModelEntry) -> str:
                     f"`{_option(command, '--preset')}`",
                     f"{frames:,}",
                     seeds,
-                    _option(command, "--passes-scale") or "1",
+                    _option(command, "--epochs-scale") or _option(command, "--passes-scale") or "1",
                     _option(command, "--rate-scale") or "1",
                     _option(command, "--seed"),
                     f"`{start.group(1)[:_SHORT_DIGEST]}`" if start is not None else "random",
@@ -147,7 +147,7 @@ def _scorer_training(entry: ModelEntry) -> str:
         if "note" in run:
             which = f"Run {first}" if len(rows) == first else f"Runs {first} to {len(rows)}"
             notes.append(f"- {which}: {run['note']}.")
-    head = ["run", "preset", "frames", "dataset seeds", "passes scale", "rate scale", "seed", "starts from"]
+    head = ["run", "preset", "frames", "dataset seeds", "epochs scale", "rate scale", "seed", "starts from"]
     lead = (
         "Runs in the order in which they were made. The digest of the weights that a run starts from is cut to "
         f"{_SHORT_DIGEST} digits; `manifest.json` holds every command and every setting in full."
