@@ -1,6 +1,6 @@
-"""Fixtures of the acceptance tests: a bench with a virtual SEM and the real processes.
+"""Fixtures of the acceptance tests: a system with a virtual SEM and the real processes.
 
-Tests that take `make_bench` need the command line of the package. Where it is missing they fail and say so;
+Tests that take `make_system` need the command line of the package. Where it is missing they fail and say so;
 they are never skipped.
 """
 
@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 from independent_sem import VirtualSem
-from isem_bench import Bench
 from isem_column import Column
+from isem_system import SystemUnderTest
 
-BenchMaker = Callable[..., Bench]
+BenchMaker = Callable[..., SystemUnderTest]
 
 
 @pytest.fixture(scope="session")
@@ -38,8 +38,8 @@ def semd_command(tmp_path_factory: pytest.TempPathFactory) -> None:
         pytest.fail(f"the command line `python -m semd` (semd.cli) does not start: {cause[0]}", pytrace=False)
 
 
-def bench_maker(stack: ExitStack, root: Path) -> BenchMaker:
-    """Return a function that builds one bench below `root`; `stack` ends it.
+def system_maker(stack: ExitStack, root: Path) -> BenchMaker:
+    """Return a function that builds one system below `root`; `stack` ends it.
 
     The function takes what `VirtualSem` takes by keyword, and for the column: `sample`, `magnification`,
     `discs_off` (signed, in tolerable discs), `brightness`, `contrast`, `column_seed`; and `scoring_delay_s`, which
@@ -56,7 +56,7 @@ def bench_maker(stack: ExitStack, root: Path) -> BenchMaker:
         column_seed: int = 1,
         scoring_delay_s: float = 0.0,
         **sem_options: Any,
-    ) -> Bench:
+    ) -> SystemUnderTest:
         watch = root / "watch"
         watch.mkdir()
         column = Column.off_focus(
@@ -69,21 +69,21 @@ def bench_maker(stack: ExitStack, root: Path) -> BenchMaker:
             seed=column_seed,
         )
         return stack.enter_context(
-            Bench(root, VirtualSem(watch, column, **sem_options), scoring_delay_s=scoring_delay_s)
+            SystemUnderTest(root, VirtualSem(watch, column, **sem_options), scoring_delay_s=scoring_delay_s)
         )
 
     return make
 
 
 @pytest.fixture
-def make_bench(semd_command: None, tmp_path: Path) -> Iterator[BenchMaker]:
-    """Return the bench maker of one test."""
+def make_system(semd_command: None, tmp_path: Path) -> Iterator[BenchMaker]:
+    """Return the system maker of one test."""
     with ExitStack() as stack:
-        yield bench_maker(stack, tmp_path)
+        yield system_maker(stack, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def make_shared_bench(semd_command: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BenchMaker]:
-    """Return the bench maker of one module."""
+    """Return the system maker of one module."""
     with ExitStack() as stack:
-        yield bench_maker(stack, tmp_path_factory.mktemp("shared"))
+        yield system_maker(stack, tmp_path_factory.mktemp("shared"))

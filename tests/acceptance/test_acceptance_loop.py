@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from isem_bench import Bench
 from isem_manners import GENTLE, MANNERS
+from isem_system import SystemUnderTest
 
 pytestmark = pytest.mark.slow
 
@@ -16,14 +16,14 @@ pytestmark = pytest.mark.slow
     [("pollen", 2000.0, 12.0, 66.0, 38.0), ("crystals", 1000.0, -9.0, 38.0, 62.0)],
 )
 def test_series_text_three_axes_reaches_done(
-    make_bench: Callable[..., Bench],
+    make_system: Callable[..., SystemUnderTest],
     sample: str,
     magnification: float,
     discs_off: float,
     brightness: float,
     contrast: float,
 ) -> None:
-    bench = make_bench(
+    system = make_system(
         sample=sample,
         magnification=magnification,
         discs_off=discs_off,
@@ -32,27 +32,27 @@ def test_series_text_three_axes_reaches_done(
         manners=[GENTLE, MANNERS["renamed"]],
         korean_stems=True,
     )
-    assert not bench.sem.column.in_focus()
-    bench.start("run", "middle-client")
-    bench.sem.scan()
-    bench.wait_for("DONE or GIVE-UP", bench.sem.finished, timeout_s=38.0)
-    bench.settle()
-    assert bench.audit.last_status() == "DONE", bench.report()
-    assert bench.sem.column.in_focus(), bench.report()
-    assert bench.sem.frames[-1].exposed, bench.report()
-    received = bench.sem.text_link.order.receipts
+    assert not system.sem.column.in_focus()
+    system.start("run", "middle-client")
+    system.sem.scan()
+    system.wait_for("DONE or GIVE-UP", system.sem.finished, timeout_s=38.0)
+    system.settle()
+    assert system.audit.last_status() == "DONE", system.report()
+    assert system.sem.column.in_focus(), system.report()
+    assert system.sem.frames[-1].exposed, system.report()
+    received = system.sem.text_link.order.receipts
     assert set(received.values()) == {1}
 
 
-def test_single_aisem_working_distance_reaches_done(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(sample="fibres", discs_off=-8.0, layout="single", dialect="aisem", axes=("wd",))
-    bench.start("run", "middle-client")
-    bench.sem.scan()
+def test_single_aisem_working_distance_reaches_done(make_system: Callable[..., SystemUnderTest]) -> None:
+    system = make_system(sample="fibres", discs_off=-8.0, layout="single", dialect="aisem", axes=("wd",))
+    system.start("run", "middle-client")
+    system.sem.scan()
 
     def over() -> bool:
-        return bench.audit.last_status() in ("DONE", "GIVE-UP")
+        return system.audit.last_status() in ("DONE", "GIVE-UP")
 
-    bench.wait_for("DONE or GIVE-UP", over, timeout_s=38.0)
-    bench.settle()
-    assert bench.audit.last_status() == "DONE", bench.report()
-    assert bench.sem.column.in_focus(), bench.report()
+    system.wait_for("DONE or GIVE-UP", over, timeout_s=38.0)
+    system.settle()
+    assert system.audit.last_status() == "DONE", system.report()
+    assert system.sem.column.in_focus(), system.report()

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from isem_bench import Bench
 from isem_manners import GENTLE, MANNERS
+from isem_system import SystemUnderTest
 
 pytestmark = pytest.mark.slow
 
@@ -15,15 +15,15 @@ FRAMES_EACH = 2
 
 
 @pytest.fixture(scope="module")
-def series(make_shared_bench: Callable[..., Bench]) -> Bench:
-    """Return one bench with running processes that all tests of this module share (series layout)."""
-    bench = make_shared_bench(max_frames=0)
-    bench.start("run", "middle-client")
-    return bench
+def series(make_shared_bench: Callable[..., SystemUnderTest]) -> SystemUnderTest:
+    """Return one system with running processes that all tests of this module share (series layout)."""
+    system = make_shared_bench(max_frames=0)
+    system.start("run", "middle-client")
+    return system
 
 
 @pytest.mark.parametrize("name", list(MANNERS))
-def test_series_manner(series: Bench, name: str) -> None:
+def test_series_manner(series: SystemUnderTest, name: str) -> None:
     before = len(series.sem.frames)
     series.sem.use_manners([MANNERS[name]])
     series.sem.allow(FRAMES_EACH)
@@ -37,17 +37,17 @@ def test_series_manner(series: Bench, name: str) -> None:
     assert series.sem.server.violations == []
 
 
-def test_series_accounts_of_all_manners(series: Bench) -> None:
+def test_series_accounts_of_all_manners(series: SystemUnderTest) -> None:
     series.settle()
 
 
-def test_single_layout_takes_every_pair_whole(make_bench: Callable[..., Bench]) -> None:
+def test_single_layout_takes_every_pair_whole(make_system: Callable[..., SystemUnderTest]) -> None:
     names = ("image-first", "text-first", "slow-text-first", "preallocated", "renamed")
-    bench = make_bench(layout="single", manners=[MANNERS[name] for name in names], max_frames=6)
-    bench.start("run", "middle-client")
-    bench.sem.scan()
-    bench.wait_for("6 frames", bench.frames_written(6), keep_busy=True)
-    bench.settle()
+    system = make_system(layout="single", manners=[MANNERS[name] for name in names], max_frames=6)
+    system.start("run", "middle-client")
+    system.sem.scan()
+    system.wait_for("6 frames", system.frames_written(6), keep_busy=True)
+    system.settle()
 
 
 def write_strays(watch: Path) -> dict[str, bytes]:
@@ -65,23 +65,23 @@ def write_strays(watch: Path) -> dict[str, bytes]:
     return strays
 
 
-def test_backlog_faulty_frames_and_strays(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(manners=[GENTLE], max_frames=1)
-    watch = bench.sem.watch_dir
+def test_backlog_faulty_frames_and_strays(make_system: Callable[..., SystemUnderTest]) -> None:
+    system = make_system(manners=[GENTLE], max_frames=1)
+    watch = system.sem.watch_dir
     strays = write_strays(watch)
-    bench.sem.scan()
-    bench.wait_for("a frame before the daemon starts", bench.frames_written(1))
-    bad_text = bench.sem.write_extra("bad-text")
-    bench.start("run", "middle-client")
-    bench.wait_for("the frame that was there first is answered", bench.actions_filed(1))
-    bench.sem.allow(2)
-    torn = bench.sem.write_extra("torn-image")
-    bench.sem.write_extra("orphan-image")
-    bench.sem.write_extra("orphan-text")
-    bench.wait_for("HOLD for the torn image makes the loop go on", bench.frames_written(7), keep_busy=True)
-    bench.settle(timeout_s=38.0)
-    held = [action for action in bench.audit.actions() if action.frame == torn.stem]
+    system.sem.scan()
+    system.wait_for("a frame before the daemon starts", system.frames_written(1))
+    bad_text = system.sem.write_extra("bad-text")
+    system.start("run", "middle-client")
+    system.wait_for("the frame that was there first is answered", system.actions_filed(1))
+    system.sem.allow(2)
+    torn = system.sem.write_extra("torn-image")
+    system.sem.write_extra("orphan-image")
+    system.sem.write_extra("orphan-text")
+    system.wait_for("HOLD for the torn image makes the loop go on", system.frames_written(7), keep_busy=True)
+    system.settle(timeout_s=38.0)
+    held = [action for action in system.audit.actions() if action.frame == torn.stem]
     assert [action.status for action in held] == ["HOLD"]
-    assert not any(action.frame == bad_text.stem for action in bench.audit.actions())
+    assert not any(action.frame == bad_text.stem for action in system.audit.actions())
     assert {name: (watch / name).read_bytes() for name in strays} == strays
     assert (watch / "old.jpg").is_dir()

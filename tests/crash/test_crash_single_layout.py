@@ -18,7 +18,6 @@ from semd.daemon.daemon_process import reload_frame
 from semd.daemon.frame_files import FrameFolders
 from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES
-from semd.domain.frame_score import FrameScore
 from semd.inbox import consume
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
@@ -30,6 +29,7 @@ from semd.outbox.spool import Spool
 from semd.pipeline import Pipeline
 from semd.protocol.action import Action, decode_action
 from semd.protocol.pairing import Dialect
+from semd.testing import NO_MODELS_DIGEST, ConstantScorer, still_actor
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LOADER = FrameLoader(Dialect.COXEM, FrameSize(160, 120), AXES, DEFAULT_LIMITS)
@@ -50,15 +50,6 @@ STEPS = [(consume, "move_file"), (frame_files, "write_reason")] + [
 
 class DiedError(BaseException):
     """The process is gone: not even `except Exception` sees it."""
-
-
-class Five:
-    def judge(self, image: np.ndarray, magnification: float) -> FrameScore:
-        return FrameScore(5.0)
-
-
-def still(state: np.ndarray) -> np.ndarray:
-    return np.zeros(3, np.float32)
 
 
 class Life:
@@ -100,7 +91,7 @@ class Desk:
         spool = Spool(self.root / "actions")
         with Ledger(self.root / "ledger.sqlite", now=lambda: NOW, floor_seq=spool.highest_seq()) as ledger:
             answerer = Answerer(
-                Pipeline(Five(), still, RunRules(), "0" * 64),
+                Pipeline(ConstantScorer(), still_actor, RunRules(), NO_MODELS_DIGEST),
                 ledger,
                 spool,
                 FrameFolders(self.root / "archive", self.root / "quarantine"),

@@ -59,7 +59,7 @@ class Scorer:
         return FrameScore(5.0)
 
 
-class Bench:
+class DaemonWithoutProcess:
     def __init__(self, root: Path, layout: str) -> None:
         self.root, self.layout = root, layout
         self.watch = root / "watch"

@@ -55,7 +55,7 @@ def good_microscope(start_u: float, seed: int = 0) -> VirtualMicroscope:
 
 
 @dataclass
-class Bench:
+class CalibrationHarness:
     """What a test sees."""
 
     directory: Path
@@ -83,7 +83,7 @@ def running(
     dialect: str = "text",
     layout: Layout = Layout.SERIES,
     with_client: bool = True,
-) -> Iterator[Bench]:
+) -> Iterator[CalibrationHarness]:
     """The microscope's side, and the Middle Client as a process of its own; without it patience is short."""
     for name in ("watch", "actions", "state"):
         (directory / name).mkdir()
@@ -121,7 +121,7 @@ directory = "models"
             client = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
         thread.start()
         try:
-            yield Bench(directory, config, station, microscope)
+            yield CalibrationHarness(directory, config, station, microscope)
         finally:
             if client is not None:
                 client.terminate()

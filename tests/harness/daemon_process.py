@@ -21,7 +21,6 @@ from semd.daemon.daemon_process import LEDGER_FILE, reload_frame
 from semd.daemon.frame_files import FrameFolders
 from semd.daemon.health_probes import ProbeTargets
 from semd.daemon.loop import Loop
-from semd.domain.frame_score import FrameScore
 from semd.inbox.inbox import Inbox, InboxTimeouts
 from semd.inbox.load import FrameLoader
 from semd.inbox.watch import Watch
@@ -31,20 +30,10 @@ from semd.pipeline import Pipeline
 from semd.protocol.action import Action, decode_action
 from semd.service.logs import configure_logs
 from semd.service.notify import ServiceManager
+from semd.testing import NO_MODELS_DIGEST, ConstantScorer, still_actor
 
 TEXT = "MAG=2000\r\nWD={wd}\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\nSAMPLE={sample}\r\n"
 DEADLINE_S = 20.0
-
-
-class Middling:
-    """A scoring machine to which everything is a five."""
-
-    def judge(self, image: np.ndarray, magnification: float) -> FrameScore:
-        return FrameScore(5.0)
-
-
-def still(state: np.ndarray) -> np.ndarray:
-    return np.zeros(3, np.float32)
 
 
 def picture(seed: int) -> np.ndarray:
@@ -57,13 +46,13 @@ def jpeg(seed: int) -> bytes:
 
 
 @dataclass
-class Bench:
+class DaemonUnderTest:
     """What a test sees of the daemon."""
 
     directory: Path
     config: Config
     answerers: list[Answerer] = field(default_factory=list)
-    scorer: Any = field(default_factory=Middling)
+    scorer: Any = field(default_factory=ConstantScorer)
 
     @property
     def watch(self) -> Path:
@@ -118,7 +107,7 @@ class Bench:
                 with Ledger(state / LEDGER_FILE, now=now, floor_seq=spool.highest_seq()) as ledger:
                     loader = FrameLoader.of(config)
                     answerer = Answerer(
-                        Pipeline(self.scorer, still, config.rules(5, 0.2), "0" * 64),
+                        Pipeline(self.scorer, still_actor, config.rules(5, 0.2), NO_MODELS_DIGEST),
                         ledger,
                         spool,
                         FrameFolders(state / "archive" if config.watch.layout == "single" else None, self.quarantine),
@@ -159,7 +148,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def make_bench(directory: Path, layout: str = "series", settle_s: float = 0.4) -> Bench:
+def make_daemon(directory: Path, layout: str = "series", settle_s: float = 0.4) -> DaemonUnderTest:
     for name in ("watch", "actions", "state"):
         (directory / name).mkdir()
     path = directory / "semd.toml"
@@ -178,4 +167,4 @@ directory = "actions"
 directory = "state"
 """
     )
-    return Bench(directory, load_config(path))
+    return DaemonUnderTest(directory, load_config(path))

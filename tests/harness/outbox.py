@@ -1,13 +1,11 @@
-"""What the tests of outbox and Middle Client are built from: actions, a clock that is set, a link of lists, a desk."""
+"""Actions, action files, desks and gates for the tests of the outbox and the Middle Client."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from semd.domain.axes import Axis
-from semd.errors import LinkError
 from semd.middle_client.abort import AbortFile
 from semd.middle_client.action_folder import ActionFolder
 from semd.middle_client.audit import AuditTrail
@@ -66,47 +64,6 @@ def places(directory: Path) -> dict[str, list[int]]:
         where = path.parent.relative_to(directory).as_posix().removeprefix(".")
         found.setdefault(where, []).append(int(path.name.split("-")[1]))
     return found
-
-
-@dataclass
-class SetClock:
-    """A clock that stands still until it is moved."""
-
-    seconds: float = 0.0
-
-    def now(self) -> datetime:
-        return START + timedelta(seconds=self.seconds)
-
-    def monotonic_s(self) -> float:
-        return self.seconds
-
-
-@dataclass
-class ListLink:
-    """A link whose other end is the test: `sent` is what went out, `inbox` is what comes."""
-
-    is_up: bool = True
-    connection: int = 1
-    sent: list[bytes] = field(default_factory=list)
-    inbox: list[bytes] = field(default_factory=list)
-    drops: list[str] = field(default_factory=list)
-    breaks_on_send: bool = False
-
-    def send(self, data: bytes) -> None:
-        if self.breaks_on_send:
-            raise LinkError("sending failed")
-        self.sent.append(data)
-
-    def receive(self) -> bytes:
-        return self.inbox.pop(0) if self.is_up and self.inbox else b""
-
-    def drop(self, reason: str) -> None:
-        self.drops.append(reason)
-        self.is_up = False
-
-    def come_back(self) -> None:
-        self.is_up = True
-        self.connection += 1
 
 
 def make_desk(

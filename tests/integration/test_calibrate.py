@@ -20,8 +20,8 @@ from semd.service.storage import InstanceLock
 
 def test_a_sweep_teaches_and_ends_in_focus(tmp_path: Path) -> None:
     microscope = good_microscope(start_u=-4.3)
-    with running(tmp_path, microscope) as bench:
-        status, result, told = bench.finished(bench.calibrate())
+    with running(tmp_path, microscope) as harness:
+        status, result, told = harness.finished(harness.calibrate())
     unit_mm = microscope.wd_unit_mm
     assert abs(float(str(result["focus_wd_mm"])) - microscope.focus_wd_mm) < 0.4 * unit_mm, told
     assert microscope.wd_mm == pytest.approx(float(str(result["focus_wd_mm"])), abs=2e-4)
@@ -34,7 +34,7 @@ def test_a_sweep_teaches_and_ends_in_focus(tmp_path: Path) -> None:
     with (tmp_path / "state" / "sweeps" / "table.csv").open(newline="") as file:
         wds = np.array([float(row["wd_mm"]) for row in csv.DictReader(file)])
     # The simulator knows what an expert would say; the sweep must have found nearly the same by itself.
-    truth = {round(taken.scan.wd_mm, 4): taken.scan.truth.true_score for taken in bench.station.taken}
+    truth = {round(taken.scan.wd_mm, 4): taken.scan.truth.true_score for taken in harness.station.taken}
     errors = frames.score - np.array([truth[round(wd, 4)] for wd in wds])
     assert float(np.sqrt((errors**2).mean())) < 0.6
 
@@ -44,7 +44,7 @@ def test_a_sweep_teaches_and_ends_in_focus(tmp_path: Path) -> None:
     # Every frame was answered once, in its order, and the last answer is that nothing is left to do.
     paths = sorted((tmp_path / "actions").rglob("action-*.txt"), key=lambda path: path.name)
     answers = [decode_action(path.read_bytes()) for path in paths]
-    assert [answer.frame for answer in answers] == [taken.stem for taken in bench.station.taken]
+    assert [answer.frame for answer in answers] == [taken.stem for taken in harness.station.taken]
     assert [answer.status for answer in answers] == [Status.ADJUST] * (len(answers) - 1) + [Status.DONE]
     # Brightness and contrast stay as they were.
     assert len({tuple(answer.targets[axis] for axis in AXES[1:]) for answer in answers}) == 1
@@ -52,8 +52,8 @@ def test_a_sweep_teaches_and_ends_in_focus(tmp_path: Path) -> None:
 
 def test_coxems_own_link_and_one_pair_that_is_overwritten(tmp_path: Path) -> None:
     microscope = good_microscope(start_u=3.1, seed=1)
-    with running(tmp_path, microscope, dialect="aisem", layout=Layout.SINGLE) as bench:
-        _, result, told = bench.finished(bench.calibrate())
+    with running(tmp_path, microscope, dialect="aisem", layout=Layout.SINGLE) as harness:
+        _, result, told = harness.finished(harness.calibrate())
     assert "focus_wd_mm" in result, told
     assert abs(microscope.wd_mm - microscope.focus_wd_mm) < 0.4 * microscope.wd_unit_mm
 
@@ -62,8 +62,8 @@ def test_a_featureless_field_is_refused_and_left_as_it_was(tmp_path: Path) -> No
     microscope = good_microscope(start_u=2.0)
     microscope.field.emission[:] = microscope.field.emission.mean()
     start_mm = microscope.wd_mm
-    with running(tmp_path, microscope) as bench:
-        status, result, told = bench.finished(bench.calibrate())
+    with running(tmp_path, microscope) as harness:
+        status, result, told = harness.finished(harness.calibrate())
     assert status == 1
     assert result["error"] == "SEMD-K01", told
     assert microscope.wd_mm == pytest.approx(start_mm, abs=1e-4)
@@ -74,50 +74,52 @@ def test_a_featureless_field_is_refused_and_left_as_it_was(tmp_path: Path) -> No
 def test_ctrl_c_goes_back_to_the_start(tmp_path: Path) -> None:
     microscope = good_microscope(start_u=2.0)
     start_mm = microscope.wd_mm
-    with running(tmp_path, microscope) as bench:
-        process = bench.calibrate()
+    with running(tmp_path, microscope) as harness:
+        process = harness.calibrate()
         assert process.stdout is not None
         while not process.stdout.readline().startswith("frame at"):
             pass
         process.send_signal(signal.SIGINT)
-        status, result, _ = bench.finished(process)
+        status, result, _ = harness.finished(process)
     assert status == 1
     assert result["error"] == "interrupted"
     assert microscope.wd_mm == pytest.approx(start_mm, abs=1e-4)
-    assert len(bench.station.taken) < 15
+    assert len(harness.station.taken) < 15
 
 
 def test_a_knob_that_does_not_obey_is_an_error(tmp_path: Path) -> None:
     microscope = good_microscope(start_u=1.0)
     microscope.limits = type(microscope.limits)(wd_mm=(microscope.wd_mm, 20.0))
-    with running(tmp_path, microscope) as bench:
-        status, result, _ = bench.finished(bench.calibrate())
+    with running(tmp_path, microscope) as harness:
+        status, result, _ = harness.finished(harness.calibrate())
     assert status == 1
     assert "read back" in str(result["message"])
 
 
 def test_beside_a_running_daemon_it_does_not_start(tmp_path: Path) -> None:
     microscope = good_microscope(start_u=1.0)
-    with running(tmp_path, microscope) as bench, InstanceLock(tmp_path / "state" / "daemon.lock"):
-        process = bench.calibrate()
+    with running(tmp_path, microscope) as harness, InstanceLock(tmp_path / "state" / "daemon.lock"):
+        process = harness.calibrate()
         _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "another process" in err
 
 
 def test_without_the_middle_client_it_says_what_is_missing(tmp_path: Path) -> None:
-    with running(tmp_path, good_microscope(start_u=1.0), with_client=False) as bench:
-        status, result, _ = bench.finished(bench.calibrate())
+    with running(tmp_path, good_microscope(start_u=1.0), with_client=False) as harness:
+        status, result, _ = harness.finished(harness.calibrate())
     assert status == 1
     assert "middle-client" in str(result["message"])
     assert "was last sent to" in str(result["message"])
 
 
 def test_frames_that_nobody_answered_are_in_the_way(tmp_path: Path) -> None:
-    with running(tmp_path, good_microscope(start_u=1.0), with_client=False) as bench:
+    with running(tmp_path, good_microscope(start_u=1.0), with_client=False) as harness:
         # Not with the present knobs: answering it would move the microscope to where it once stood.
-        bench.station.writer.write(77, bench.microscope.scan().image, "MAG=2000\nWD=9000\nBRIGHTNESS=1\nCONTRAST=1\n")
-        status, result, _ = bench.finished(bench.calibrate())
+        harness.station.writer.write(
+            77, harness.microscope.scan().image, "MAG=2000\nWD=9000\nBRIGHTNESS=1\nCONTRAST=1\n"
+        )
+        status, result, _ = harness.finished(harness.calibrate())
     assert status == 1
     assert "unanswered" in str(result["message"])
     assert not list((tmp_path / "actions").rglob("action-*.txt"))

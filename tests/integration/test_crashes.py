@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.daemon_process import TEXT, Bench, jpeg, make_bench
+from harness.daemon_process import TEXT, DaemonUnderTest, jpeg, make_daemon
 from harness.middle_client_process import make_action, publish, running, seqs_in, serving, wait_for, with_port
 
-from semd.campaigns.crashes.crash_campaign import CampaignSpec, run_campaign
+from semd.campaigns.crashes.crash_campaign import CrashCampaignSpec, run_campaign
 from semd.middle_client.settings import MiddleClientSettings
 from semd.protocol.pairing import Layout
 from semd.service import failpoints
@@ -33,7 +33,7 @@ def test_nothing_is_lost_and_nothing_done_twice(
     modes: tuple[Mode, ...],
     steps: int,
 ) -> None:
-    spec = CampaignSpec(layouts=(layout,), dialects=(dialect,), points=points, modes=modes)
+    spec = CrashCampaignSpec(layouts=(layout,), dialects=(dialect,), points=points, modes=modes)
     (result,) = run_campaign(spec, tmp_path, lambda _: None)
     assert [(step.point, step.trouble) for step in result.steps if not step.is_fine] == []
     assert len(result.steps) == steps
@@ -52,26 +52,26 @@ def writes_of(part: Part) -> list[Failpoint]:
     return [point for point, spot in TABLE.items() if spot.is_write and spot.part is part]
 
 
-def write_single(bench: Bench, image: bytes, text: bytes) -> None:
-    bench.until(lambda: not list(bench.watch.iterdir()))
-    (bench.watch / "R.jpg").write_bytes(image)
-    (bench.watch / "R.txt").write_bytes(text)
+def write_single(daemon: DaemonUnderTest, image: bytes, text: bytes) -> None:
+    daemon.until(lambda: not list(daemon.watch.iterdir()))
+    (daemon.watch / "R.jpg").write_bytes(image)
+    (daemon.watch / "R.txt").write_bytes(text)
 
 
 @pytest.mark.parametrize("point", writes_of(Part.DAEMON))
 def test_the_daemon_goes_on_when_there_is_room(tmp_path: Path, armed: Trap, point: Failpoint) -> None:
-    bench = make_bench(tmp_path, layout="single")
+    daemon = make_daemon(tmp_path, layout="single")
     text = TEXT.format(wd=9500.0, sample="a").encode()
-    with bench.running():
-        write_single(bench, jpeg(1), text)
-        write_single(bench, b"no image at all", text)
-        write_single(bench, jpeg(2), text.replace(b"9500", b"nan"))
-        write_single(bench, jpeg(3), text)
-        bench.until(lambda: len(bench.actions()) == 3 and len(bench.reasons()) == 2)
-        bench.until(lambda: armed.reached >= armed.hit + armed.times)
-    assert [action.seq for action in bench.actions()] == [1, 2, 3]
-    assert not list(bench.watch.iterdir())
-    said = bench.events("health.unwritten" if point is Failpoint.DAEMON_HEALTH else "storage.failed")
+    with daemon.running():
+        write_single(daemon, jpeg(1), text)
+        write_single(daemon, b"no image at all", text)
+        write_single(daemon, jpeg(2), text.replace(b"9500", b"nan"))
+        write_single(daemon, jpeg(3), text)
+        daemon.until(lambda: len(daemon.actions()) == 3 and len(daemon.reasons()) == 2)
+        daemon.until(lambda: armed.reached >= armed.hit + armed.times)
+    assert [action.seq for action in daemon.actions()] == [1, 2, 3]
+    assert not list(daemon.watch.iterdir())
+    said = daemon.events("health.unwritten" if point is Failpoint.DAEMON_HEALTH else "storage.failed")
     assert said
     assert all("the disk is full: make room" in str(event["reason"]) for event in said)
 

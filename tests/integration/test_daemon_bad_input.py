@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from harness.daemon_process import TEXT, Bench, jpeg, make_bench, picture
+from harness.daemon_process import TEXT, DaemonUnderTest, jpeg, make_daemon, picture
 
 from semd.protocol.action import Status
 
@@ -68,28 +68,28 @@ BAD_IMAGES = [
 
 @pytest.mark.parametrize(("name", "data", "code"), BAD_IMAGES)
 def test_a_bad_image_is_quarantined_and_answered_with_hold(tmp_path: Path, name: str, data: bytes, code: str) -> None:
-    bench = make_bench(tmp_path)
+    daemon = make_daemon(tmp_path)
     stem = name.split(".", maxsplit=1)[0]
-    with bench.running():
-        (bench.watch / name).write_bytes(data)
-        (bench.watch / f"{stem}.txt").write_text(TEXT.format(wd=9500, sample="a"))
-        action = bench.answered(stem)
+    with daemon.running():
+        (daemon.watch / name).write_bytes(data)
+        (daemon.watch / f"{stem}.txt").write_text(TEXT.format(wd=9500, sample="a"))
+        action = daemon.answered(stem)
         assert action.status is Status.HOLD
         assert all(delta == 0 for delta in action.deltas.values())
-        bench.write_good("next")
-        assert bench.answered("next").status is Status.ADJUST
+        daemon.write_good("next")
+        assert daemon.answered("next").status is Status.ADJUST
     kept = {
         path.name.split("~")[1]: path.read_bytes()
-        for path in bench.quarantine.glob(f"*~{stem}.*")
+        for path in daemon.quarantine.glob(f"*~{stem}.*")
         if "reason" not in path.name
     }
     assert kept == {name: data, f"{stem}.txt": TEXT.format(wd=9500, sample="a").encode()}
-    (reason,) = bench.reasons().values()
+    (reason,) = daemon.reasons().values()
     assert reason.startswith(f"{code}: ")
     assert "What to do" in reason
-    (event,) = [event for event in bench.events("frame.answered") if event["frame"] == stem]
+    (event,) = [event for event in daemon.events("frame.answered") if event["frame"] == stem]
     assert event["error"] == code
-    assert len(bench.actions()) == 2
+    assert len(daemon.actions()) == 2
 
 
 BAD_TEXTS = [
@@ -105,71 +105,71 @@ BAD_TEXTS = [
 
 @pytest.mark.parametrize(("stem", "text", "code"), BAD_TEXTS)
 def test_bad_parameters_are_quarantined_without_an_action(tmp_path: Path, stem: str, text: bytes, code: str) -> None:
-    bench = make_bench(tmp_path)
-    with bench.running():
-        (bench.watch / f"{stem}.jpg").write_bytes(jpeg(1))
-        (bench.watch / f"{stem}.txt").write_bytes(text)
-        bench.until(lambda: bool(bench.reasons()))
-        bench.write_good("next")
-        bench.answered("next")
-    (reason,) = bench.reasons().values()
+    daemon = make_daemon(tmp_path)
+    with daemon.running():
+        (daemon.watch / f"{stem}.jpg").write_bytes(jpeg(1))
+        (daemon.watch / f"{stem}.txt").write_bytes(text)
+        daemon.until(lambda: bool(daemon.reasons()))
+        daemon.write_good("next")
+        daemon.answered("next")
+    (reason,) = daemon.reasons().values()
     assert reason.startswith(f"{code}: ")
-    assert sorted(path.name.split("~")[1] for path in bench.quarantine.iterdir() if "reason" not in path.name) == [
+    assert sorted(path.name.split("~")[1] for path in daemon.quarantine.iterdir() if "reason" not in path.name) == [
         f"{stem}.jpg",
         f"{stem}.txt",
     ]
-    assert [action.frame for action in bench.actions()] == ["next"]
-    (event,) = bench.events("frame.quarantined")
+    assert [action.frame for action in daemon.actions()] == ["next"]
+    (event,) = daemon.events("frame.quarantined")
     assert (event["frame"], event["error"], event["level"]) == (stem, code, "warning")
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".txt"])
 def test_a_half_that_stays_alone_is_quarantined(tmp_path: Path, suffix: str) -> None:
-    bench = make_bench(tmp_path)
-    with bench.running():
+    daemon = make_daemon(tmp_path)
+    with daemon.running():
         data = jpeg(1) if suffix == ".jpg" else TEXT.format(wd=9500, sample="a").encode()
-        (bench.watch / f"alone{suffix}").write_bytes(data)
-        bench.until(lambda: bool(bench.reasons()))
-    (reason,) = bench.reasons().values()
+        (daemon.watch / f"alone{suffix}").write_bytes(data)
+        daemon.until(lambda: bool(daemon.reasons()))
+    (reason,) = daemon.reasons().values()
     assert reason.startswith("SEMD-F07: ")
-    assert not bench.actions()
-    assert not list(bench.watch.iterdir())
+    assert not daemon.actions()
+    assert not list(daemon.watch.iterdir())
 
 
 @pytest.mark.parametrize("stem", ["a\nSTATUS=DONE", "b\x1b[2J", "c\udcff\udcfe", "d:<>|?*", "e" * 251, "주" * 83])
 def test_hostile_names_stay_inside_the_quarantine(tmp_path: Path, stem: str) -> None:
-    bench = make_bench(tmp_path)
-    with bench.running():
-        bench.write_good(stem)
-        bench.write_good("next", seed=3)
-        bench.answered("next")
+    daemon = make_daemon(tmp_path)
+    with daemon.running():
+        daemon.write_good(stem)
+        daemon.write_good("next", seed=3)
+        daemon.answered("next")
         if stem.isprintable():
-            bench.answered(stem)
+            daemon.answered(stem)
         else:
-            bench.until(lambda: bool(bench.reasons()))
-    assert all(path.name.isprintable() for path in bench.quarantine.iterdir()) if bench.quarantine.exists() else True
+            daemon.until(lambda: bool(daemon.reasons()))
+    assert all(path.name.isprintable() for path in daemon.quarantine.iterdir()) if daemon.quarantine.exists() else True
 
 
 def test_a_directory_that_vanishes_and_returns(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path)
-    with bench.running():
-        bench.write_good("first")
-        bench.answered("first")
-        shutil.rmtree(bench.watch)
-        bench.until(lambda: bool(bench.events("storage.failed")))
-        bench.watch.mkdir()
-        bench.write_good("second", seed=2)
-        bench.answered("second")
-        bench.until(lambda: bool(bench.events("storage.recovered")))
-    assert len(bench.events("storage.failed")) <= 2  # said once a cause, not at every attempt
-    assert [action.seq for action in bench.actions()] == [1, 2]
+    daemon = make_daemon(tmp_path)
+    with daemon.running():
+        daemon.write_good("first")
+        daemon.answered("first")
+        shutil.rmtree(daemon.watch)
+        daemon.until(lambda: bool(daemon.events("storage.failed")))
+        daemon.watch.mkdir()
+        daemon.write_good("second", seed=2)
+        daemon.answered("second")
+        daemon.until(lambda: bool(daemon.events("storage.recovered")))
+    assert len(daemon.events("storage.failed")) <= 2  # said once a cause, not at every attempt
+    assert [action.seq for action in daemon.actions()] == [1, 2]
 
 
 @pytest.mark.parametrize("cause", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_a_disk_that_cannot_be_written_delays_but_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: int
 ) -> None:
-    bench = make_bench(tmp_path)
+    daemon = make_daemon(tmp_path)
     real = os.fsync
     failing = True
 
@@ -179,73 +179,73 @@ def test_a_disk_that_cannot_be_written_delays_but_loses_nothing(
         real(handle)
 
     monkeypatch.setattr("semd.service.storage.os.fsync", fsync)
-    with bench.running():
-        bench.write_good("a")
-        bench.until(lambda: bool(bench.events("storage.failed")))
-        bench.write_good("b", seed=2)
-        assert not bench.actions()
+    with daemon.running():
+        daemon.write_good("a")
+        daemon.until(lambda: bool(daemon.events("storage.failed")))
+        daemon.write_good("b", seed=2)
+        assert not daemon.actions()
         failing = False
-        bench.answered("a")
-        bench.answered("b")
-    assert [(action.frame, action.seq) for action in bench.actions()] == [("a", 1), ("b", 2)]
-    assert len({action.id for action in bench.actions()}) == 2
-    (event,) = bench.events("storage.failed")
+        daemon.answered("a")
+        daemon.answered("b")
+    assert [(action.frame, action.seq) for action in daemon.actions()] == [("a", 1), ("b", 2)]
+    assert len({action.id for action in daemon.actions()}) == 2
+    (event,) = daemon.events("storage.failed")
     assert event["error"] == "SEMD-S01"
     assert "actions" in str(event["reason"])
 
 
 def test_a_text_edited_after_its_frame_was_taken_makes_no_new_frame(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path)
-    with bench.running():
-        bench.write_good("a")
-        bench.answered("a")
-        with (bench.watch / "a.txt").open("a") as file:
+    daemon = make_daemon(tmp_path)
+    with daemon.running():
+        daemon.write_good("a")
+        daemon.answered("a")
+        with (daemon.watch / "a.txt").open("a") as file:
             file.write("HV=15000\r\n")
-        bench.until(lambda: bool(bench.events("frame.repeated")))
-        bench.write_good("b", seed=2)
-        bench.answered("b")
-    assert [action.frame for action in bench.actions()] == ["a", "b"]
+        daemon.until(lambda: bool(daemon.events("frame.repeated")))
+        daemon.write_good("b", seed=2)
+        daemon.answered("b")
+    assert [action.frame for action in daemon.actions()] == ["a", "b"]
 
 
 def test_a_stem_used_again_with_a_new_picture_is_a_new_frame(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path)
-    with bench.running():
+    daemon = make_daemon(tmp_path)
+    with daemon.running():
         for seed in (1, 2):
-            bench.write_good("a", seed=seed)
-            bench.until(lambda seed=seed: len(bench.actions()) == seed)
-    assert [action.seq for action in bench.actions()] == [1, 2]
+            daemon.write_good("a", seed=seed)
+            daemon.until(lambda seed=seed: len(daemon.actions()) == seed)
+    assert [action.seq for action in daemon.actions()] == [1, 2]
 
 
 def test_the_single_layout_takes_every_pair_away_also_the_same_one_again(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path, layout="single")
-    with bench.running():
+    daemon = make_daemon(tmp_path, layout="single")
+    with daemon.running():
         for number in range(3):
-            bench.write_good("ResponseImage", seed=min(number, 1))
-            bench.until(lambda: not list(bench.watch.iterdir()))
+            daemon.write_good("ResponseImage", seed=min(number, 1))
+            daemon.until(lambda: not list(daemon.watch.iterdir()))
     # The third is the second byte for byte: saved after that was taken away, so a frame of its own (and an id).
-    assert [action.frame for action in bench.actions()] == ["ResponseImage"] * 3
-    assert len({action.id for action in bench.actions()}) == 3
-    archive = sorted(path.name for path in (bench.config.state.directory / "archive").glob("*.jpg"))
+    assert [action.frame for action in daemon.actions()] == ["ResponseImage"] * 3
+    assert len({action.id for action in daemon.actions()}) == 3
+    archive = sorted(path.name for path in (daemon.config.state.directory / "archive").glob("*.jpg"))
     assert archive == [f"0000000{seq}~ResponseImage.jpg" for seq in (1, 2, 3)]
-    assert [event["seq"] for event in bench.events("frame.identical")] == [3]
+    assert [event["seq"] for event in daemon.events("frame.identical")] == [3]
 
 
 def test_the_same_bad_pair_saved_again_is_put_aside_again(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path, layout="single")
-    with bench.running():
+    daemon = make_daemon(tmp_path, layout="single")
+    with daemon.running():
         for _ in range(2):
-            (bench.watch / "ResponseImage.jpg").write_bytes(jpeg(1))
-            (bench.watch / "ResponseImage.txt").write_bytes(b"MAG=2000\nWD=nan\n")
-            bench.until(lambda: not list(bench.watch.iterdir()))
-    assert len(bench.reasons()) == 1
-    assert len(list(bench.quarantine.glob("*.jpg"))) == 2
+            (daemon.watch / "ResponseImage.jpg").write_bytes(jpeg(1))
+            (daemon.watch / "ResponseImage.txt").write_bytes(b"MAG=2000\nWD=nan\n")
+            daemon.until(lambda: not list(daemon.watch.iterdir()))
+    assert len(daemon.reasons()) == 1
+    assert len(list(daemon.quarantine.glob("*.jpg"))) == 2
 
 
 def test_a_restart_answers_nothing_twice(tmp_path: Path) -> None:
-    bench: Bench = make_bench(tmp_path)
+    daemon: DaemonUnderTest = make_daemon(tmp_path)
     for count in (1, 2, 3):
-        bench.write_good(f"frame-{count}", seed=count)
-        with bench.running():
-            bench.answered(f"frame-{count}")
-    assert [action.seq for action in bench.actions()] == [1, 2, 3]
-    assert len(bench.events("frame.answered")) == 3
+        daemon.write_good(f"frame-{count}", seed=count)
+        with daemon.running():
+            daemon.answered(f"frame-{count}")
+    assert [action.seq for action in daemon.actions()] == [1, 2, 3]
+    assert len(daemon.events("frame.answered")) == 3

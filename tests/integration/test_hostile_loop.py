@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from harness.daemon_process import make_bench
+from harness.daemon_process import make_daemon
 
 from semd.middle_client.client_process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
@@ -23,9 +23,9 @@ from semd.simulator.nanostation import NanoStation
 
 @pytest.mark.parametrize("layout", Layout)
 def test_a_run_ends_in_spite_of_everything(tmp_path: Path, layout: Layout) -> None:
-    bench = make_bench(tmp_path, layout, settle_s=1.6)
+    daemon = make_daemon(tmp_path, layout, settle_s=1.6)
     writer = FaultyWriter(
-        bench.watch, layout, plan=FaultPlan(share=0.5, kinds=GOING_ON, rng=random.Random(2)), rest_s=0.05
+        daemon.watch, layout, plan=FaultPlan(share=0.5, kinds=GOING_ON, rng=random.Random(2)), rest_s=0.05
     )
     applied: list[str] = []
     station = NanoStation(
@@ -35,9 +35,9 @@ def test_a_run_ends_in_spite_of_everything(tmp_path: Path, layout: Layout) -> No
         link_faults=FaultPlan(share=0.5, kinds=SURVIVED["text"], rng=random.Random(2)),
     )
     stop = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener, bench.running():
+    with socket.create_server(("127.0.0.1", 0)) as listener, daemon.running():
         settings = MiddleClientSettings(
-            bench.config.actions.directory, bench.config.state.directory, port=listener.getsockname()[1],
+            daemon.config.actions.directory, daemon.config.state.directory, port=listener.getsockname()[1],
             answer_timeout_s=0.6, most_commands_per_minute=100_000,
         )  # fmt: skip
         threads = [
@@ -47,18 +47,18 @@ def test_a_run_ends_in_spite_of_everything(tmp_path: Path, layout: Layout) -> No
         for thread in threads:
             thread.start()
         try:
-            assert station.ended.wait(120.0), (bench.actions(), writer.plan.happened, station.link_faults.happened)
-            sent = bench.config.actions.directory / "sent"
-            bench.until(lambda: len(list(sent.glob("action-*.txt"))) == len(station.taken))
+            assert station.ended.wait(120.0), (daemon.actions(), writer.plan.happened, station.link_faults.happened)
+            sent = daemon.config.actions.directory / "sent"
+            daemon.until(lambda: len(list(sent.glob("action-*.txt"))) == len(station.taken))
         finally:
             station.stopping.set()
             stop.set()
             for thread in threads:
                 thread.join(20.0)
                 assert not thread.is_alive()
-    actions = bench.actions()
+    actions = daemon.actions()
     assert len(actions) == len(station.taken) == len(writer.ends) > 5
     assert applied == [action.id for action in actions]  # each frame's action once, in order
-    assert Counter(writer.ends.values())["held"] == len(bench.reasons())
+    assert Counter(writer.ends.values())["held"] == len(daemon.reasons())
     assert station.link_faults.happened.total() >= 3
     assert writer.plan.happened.total() >= 3

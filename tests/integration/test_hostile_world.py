@@ -11,69 +11,69 @@ import cv2
 import numpy as np
 import pytest
 from harness import daemon_process
-from harness.daemon_process import TEXT, Bench, jpeg, make_bench
+from harness.daemon_process import TEXT, DaemonUnderTest, jpeg, make_daemon
 
 from semd.domain.frame_score import FrameScore
 from semd.protocol.action import Status
 
 
-def health(bench: Bench) -> dict[str, object]:
-    path = bench.config.state.directory / "health.json"
+def health(daemon: DaemonUnderTest) -> dict[str, object]:
+    path = daemon.config.state.directory / "health.json"
     found: dict[str, object] = json.loads(path.read_bytes()) if path.exists() else {}
     return found
 
 
 def test_a_share_that_is_taken_away_and_comes_back(tmp_path: Path) -> None:
     """Unmounted, there is an empty directory in its place; mounted again, all the old frames are there at once."""
-    bench = make_bench(tmp_path)
+    daemon = make_daemon(tmp_path)
     away, empty = tmp_path / "away", tmp_path / "empty"
     empty.mkdir()
-    with bench.running():
+    with daemon.running():
         for number in range(3):
-            bench.write_good(f"old-{number}", seed=number)
-        bench.until(lambda: len(bench.actions()) == 3)
+            daemon.write_good(f"old-{number}", seed=number)
+        daemon.until(lambda: len(daemon.actions()) == 3)
         for _ in range(2):
-            bench.watch.rename(away)
-            empty.rename(bench.watch)
-            bench.write_good(f"in-between-{len(bench.actions())}", seed=len(bench.actions()) + 10)
-            count = len(bench.actions())
-            bench.until(lambda count=count: len(bench.actions()) == count + 1)
-            bench.watch.rename(empty)
-            away.rename(bench.watch)
-            bench.write_good(f"after-{count}", seed=count + 20)
-            bench.until(lambda count=count: len(bench.actions()) == count + 2)
-    frames = [action.frame for action in bench.actions()]
+            daemon.watch.rename(away)
+            empty.rename(daemon.watch)
+            daemon.write_good(f"in-between-{len(daemon.actions())}", seed=len(daemon.actions()) + 10)
+            count = len(daemon.actions())
+            daemon.until(lambda count=count: len(daemon.actions()) == count + 1)
+            daemon.watch.rename(empty)
+            away.rename(daemon.watch)
+            daemon.write_good(f"after-{count}", seed=count + 20)
+            daemon.until(lambda count=count: len(daemon.actions()) == count + 2)
+    frames = [action.frame for action in daemon.actions()]
     assert len(frames) == len(set(frames)) == 7
-    assert bench.reasons() == {}
+    assert daemon.reasons() == {}
 
 
 def test_a_directory_moved_away_takes_its_half_frame_along(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path, settle_s=5.0)
+    daemon = make_daemon(tmp_path, settle_s=5.0)
     away = tmp_path / "away"
-    with bench.running() as loop:
-        (bench.watch / "half.jpg").write_bytes(jpeg(1))
-        bench.until(lambda: loop._inbox.waiting == 1)
-        bench.watch.rename(away)
-        bench.until(lambda: bool(bench.events("storage.failed")))
-        bench.watch.mkdir()
-        bench.write_good("next", seed=2)
-        bench.answered("next")
-        bench.until(lambda: loop._inbox.waiting == 0)
+    with daemon.running() as loop:
+        (daemon.watch / "half.jpg").write_bytes(jpeg(1))
+        daemon.until(lambda: loop._inbox.waiting == 1)
+        daemon.watch.rename(away)
+        daemon.until(lambda: bool(daemon.events("storage.failed")))
+        daemon.watch.mkdir()
+        daemon.write_good("next", seed=2)
+        daemon.answered("next")
+        daemon.until(lambda: loop._inbox.waiting == 0)
     # Taken along, not set aside after the settle time.
-    assert bench.reasons() == {}
+    assert daemon.reasons() == {}
     assert (away / "half.jpg").exists()
 
 
 def test_dropped_events_are_said_and_made_good(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path)
-    with bench.running() as loop:
-        bench.write_good("a")
-        bench.answered("a")
+    daemon = make_daemon(tmp_path)
+    with daemon.running() as loop:
+        daemon.write_good("a")
+        daemon.answered("a")
         loop._watch._handler.lose()
-        bench.until(lambda: bool(bench.events("watch.overflow")))
-        bench.write_good("b", seed=2)
-        bench.answered("b")
-    (event,) = bench.events("watch.overflow")
+        daemon.until(lambda: bool(daemon.events("watch.overflow")))
+        daemon.write_good("b", seed=2)
+        daemon.answered("b")
+    (event,) = daemon.events("watch.overflow")
     assert event["level"] == "warning"
 
 
@@ -83,19 +83,19 @@ def test_a_clock_that_is_set_back_and_forth_changes_no_answer(
 ) -> None:
     offset = timedelta()
     monkeypatch.setattr(daemon_process, "now", lambda: datetime.now(UTC) + offset)
-    bench = make_bench(tmp_path, layout)
-    with bench.running():
+    daemon = make_daemon(tmp_path, layout)
+    with daemon.running():
         for number, hours in enumerate((0, -48, 48, -1, 1)):
             offset = timedelta(hours=hours)
             stem = "ResponseImage" if layout == "single" else f"frame-{number}"
             for suffix, data in ((".jpg", jpeg(number)), (".txt", TEXT.format(wd=9500, sample="a").encode())):
-                hidden = bench.watch / f".{stem}{suffix}"
+                hidden = daemon.watch / f".{stem}{suffix}"
                 hidden.write_bytes(data)
                 written_ns = hidden.stat().st_mtime_ns + hours * 3600 * 10**9
                 os.utime(hidden, ns=(written_ns, written_ns))
-                hidden.rename(bench.watch / f"{stem}{suffix}")
-            bench.until(lambda number=number: len(bench.actions()) == number + 1)
-    actions = bench.actions()
+                hidden.rename(daemon.watch / f"{stem}{suffix}")
+            daemon.until(lambda number=number: len(daemon.actions()) == number + 1)
+    actions = daemon.actions()
     assert [action.seq for action in actions] == [1, 2, 3, 4, 5]
     assert {action.status for action in actions} == {Status.ADJUST}
     assert [action.step for action in actions] == [0, 1, 2, 3, 4]  # one run, whatever the clock says
@@ -106,7 +106,7 @@ def test_a_clock_that_is_set_back_and_forth_changes_no_answer(
 def test_a_file_that_is_held_for_ever_is_told_of_and_then_put_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = make_bench(tmp_path, settle_s=1.0)
+    daemon = make_daemon(tmp_path, settle_s=1.0)
     real = os.open
 
     def held(path: Path, flags: int) -> int:
@@ -115,14 +115,14 @@ def test_a_file_that_is_held_for_ever_is_told_of_and_then_put_aside(
         return real(path, flags)
 
     monkeypatch.setattr("semd.inbox.load.os.open", held)
-    with bench.running():
-        bench.write_good("held")
-        bench.write_good("free", seed=2)
-        bench.answered("free")
-        bench.until(lambda: health(bench).get("unreadable") == 1)
-        assert bench.answered("held").status is Status.HOLD
-        bench.until(lambda: health(bench).get("unreadable") == 0)
-    (reason,) = bench.reasons().values()
+    with daemon.running():
+        daemon.write_good("held")
+        daemon.write_good("free", seed=2)
+        daemon.answered("free")
+        daemon.until(lambda: health(daemon).get("unreadable") == 1)
+        assert daemon.answered("held").status is Status.HOLD
+        daemon.until(lambda: health(daemon).get("unreadable") == 0)
+    (reason,) = daemon.reasons().values()
     assert reason.startswith("SEMD-F08: 'held.jpg' could not be read for 2 s")
 
 
@@ -136,20 +136,20 @@ class Moody:
 
 
 def test_a_frame_that_breaks_the_scorer_is_no_crash_loop(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path)
-    bench.scorer = Moody()
-    with bench.running():
-        (bench.watch / "dark.png").write_bytes(cv2.imencode(".png", np.full((480, 640), 3, np.uint8))[1].tobytes())
-        (bench.watch / "dark.txt").write_text(TEXT.format(wd=9500, sample="a"))
-        assert bench.answered("dark").status is Status.HOLD
-        bench.until(lambda: health(bench).get("failed_in_a_row") == 1)
-        bench.write_good("good", seed=2)
-        assert bench.answered("good").status is Status.ADJUST
-        bench.until(lambda: health(bench).get("failed_in_a_row") == 0)
-    (event,) = bench.events("frame.failed")
+    daemon = make_daemon(tmp_path)
+    daemon.scorer = Moody()
+    with daemon.running():
+        (daemon.watch / "dark.png").write_bytes(cv2.imencode(".png", np.full((480, 640), 3, np.uint8))[1].tobytes())
+        (daemon.watch / "dark.txt").write_text(TEXT.format(wd=9500, sample="a"))
+        assert daemon.answered("dark").status is Status.HOLD
+        daemon.until(lambda: health(daemon).get("failed_in_a_row") == 1)
+        daemon.write_good("good", seed=2)
+        assert daemon.answered("good").status is Status.ADJUST
+        daemon.until(lambda: health(daemon).get("failed_in_a_row") == 0)
+    (event,) = daemon.events("frame.failed")
     assert (event["error"], event["frame"]) == ("SEMD-F10", "dark")
     assert "FloatingPointError" in str(event["exception"])
-    with bench.running():
-        bench.write_good("later", seed=3)
-        bench.answered("later")
-    assert len(bench.events("frame.failed")) == 1
+    with daemon.running():
+        daemon.write_good("later", seed=3)
+        daemon.answered("later")
+    assert len(daemon.events("frame.failed")) == 1

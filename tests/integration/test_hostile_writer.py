@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from harness.daemon_process import TEXT, Bench, make_bench, picture
+from harness.daemon_process import TEXT, DaemonUnderTest, make_daemon, picture
 
 from semd.protocol.action import Status
 from semd.protocol.pairing import Layout
@@ -19,8 +19,8 @@ from semd.simulator.faulty_writer import ENDS, GOING_ON, FaultyWriter, WriterFau
 SETTLE_S = 1.6
 
 
-def writer_of(bench: Bench, plan: FaultPlan[WriterFault]) -> FaultyWriter:
-    return FaultyWriter(bench.watch, bench.config.watch.layout, plan=plan)
+def writer_of(daemon: DaemonUnderTest, plan: FaultPlan[WriterFault]) -> FaultyWriter:
+    return FaultyWriter(daemon.watch, daemon.config.watch.layout, plan=plan)
 
 
 def write(writer: FaultyWriter, number: int) -> str:
@@ -34,15 +34,15 @@ def write(writer: FaultyWriter, number: int) -> str:
 def test_each_fault_ends_as_it_must_and_the_next_frame_is_answered(
     tmp_path: Path, layout: Layout, fault: WriterFault
 ) -> None:
-    bench = make_bench(tmp_path, layout, settle_s=SETTLE_S)
-    writer = writer_of(bench, FaultPlan({1: fault}))
+    daemon = make_daemon(tmp_path, layout, settle_s=SETTLE_S)
+    writer = writer_of(daemon, FaultPlan({1: fault}))
     end = ENDS[fault]
-    with bench.running():
+    with daemon.running():
         stem = write(writer, 0)
-        bench.until(lambda: bool(bench.actions() if end == "answered" else bench.reasons()))
+        daemon.until(lambda: bool(daemon.actions() if end == "answered" else daemon.reasons()))
         write(writer, 1)
-        bench.until(lambda: len(bench.actions()) == (1 if end == "quarantined" else 2))
-    statuses = [action.status for action in bench.actions()]
+        daemon.until(lambda: len(daemon.actions()) == (1 if end == "quarantined" else 2))
+    statuses = [action.status for action in daemon.actions()]
     assert (
         statuses
         == {
@@ -51,26 +51,26 @@ def test_each_fault_ends_as_it_must_and_the_next_frame_is_answered(
             "quarantined": [Status.ADJUST],
         }[end]
     )
-    assert len(bench.reasons()) == (0 if end == "answered" else 1)
+    assert len(daemon.reasons()) == (0 if end == "answered" else 1)
     if layout is Layout.SERIES:
-        assert Counter(action.frame for action in bench.actions())[stem] == (0 if end == "quarantined" else 1)
+        assert Counter(action.frame for action in daemon.actions())[stem] == (0 if end == "quarantined" else 1)
     assert writer.ends == {0: end, 1: "answered"}
     if layout is Layout.SINGLE:
-        assert list(bench.watch.iterdir()) == []
+        assert list(daemon.watch.iterdir()) == []
 
 
 @pytest.mark.parametrize("layout", Layout)
 def test_a_writer_at_its_worst_for_a_while(tmp_path: Path, layout: Layout) -> None:
-    bench = make_bench(tmp_path, layout, settle_s=SETTLE_S)
+    daemon = make_daemon(tmp_path, layout, settle_s=SETTLE_S)
     kinds = [fault for fault in GOING_ON if ENDS[fault] == "answered"]
-    writer = writer_of(bench, FaultPlan(share=0.8, kinds=kinds, rng=random.Random(3)))
-    with bench.running():
+    writer = writer_of(daemon, FaultPlan(share=0.8, kinds=kinds, rng=random.Random(3)))
+    with daemon.running():
         thread = threading.Thread(target=lambda: [write(writer, number) for number in range(12)])
         thread.start()
-        bench.until(lambda: len(bench.actions()) == 12)
+        daemon.until(lambda: len(daemon.actions()) == 12)
         thread.join()
-    assert [action.seq for action in bench.actions()] == list(range(1, 13))
-    assert bench.reasons() == {}
+    assert [action.seq for action in daemon.actions()] == list(range(1, 13))
+    assert daemon.reasons() == {}
     assert len(writer.plan.happened) >= 4
     if layout is Layout.SERIES:
-        assert {action.frame for action in bench.actions()} == {f"frame-{number:06d}" for number in range(12)}
+        assert {action.frame for action in daemon.actions()} == {f"frame-{number:06d}" for number in range(12)}

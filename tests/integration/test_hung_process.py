@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness.daemon_process import make_bench
+from harness.daemon_process import make_daemon
 
 from semd.daemon.daemon_process import HUNG_FILE as DAEMON_HUNG_FILE
 from semd.middle_client.client_process import HEALTH_FILE, HUNG_FILE
@@ -53,15 +53,14 @@ sys.exit(run_middle_client(settings))
 DAEMON = """
 import signal, sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[4])
-from harness.daemon_process import Middling, still
 from semd.config import load_config
 from semd.daemon.daemon_process import run_daemon
 from semd.pipeline import Pipeline
+from semd.testing import NO_MODELS_DIGEST, ConstantScorer, still_actor
 
 config, manner = load_config(Path(sys.argv[1])), sys.argv[2]
 
-class Scorer(Middling):
+class Scorer(ConstantScorer):
     def judge(self, image, magnification):
         if manner == "hang":
             self.hangs_here()
@@ -73,7 +72,7 @@ class Scorer(Middling):
 
 if manner == "break":
     signal.SIGBREAK = signal.SIGUSR1
-sys.exit(run_daemon(config, source=Pipeline(Scorer(), still, config.rules(5, 0.2), "0" * 64)))
+sys.exit(run_daemon(config, source=Pipeline(Scorer(), still_actor, config.rules(5, 0.2), NO_MODELS_DIGEST)))
 """
 
 NATIVE = """
@@ -144,28 +143,27 @@ def test_a_middle_client_that_hangs_ends_itself_and_the_next_one_starts(tmp_path
 
 @pytest.mark.slow
 def test_a_daemon_that_hangs_in_a_frame_ends_itself_and_the_next_one_answers_it(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path)
+    daemon = make_daemon(tmp_path)
     config = tmp_path / "semd.toml"
     config.write_text(
         config.read_text() + f"\n[link]\nconnect_timeout_s = 0.5\n[health]\nend_hung_s = {LIMIT_S}\n", "utf-8"
     )
-    here = Path(__file__).parents[1]
-    first = start(DAEMON, config, "hang", "-", here)
+    first = start(DAEMON, config, "hang", "-")
     try:
-        wait_for((bench.config.state.directory / "health.json").exists, first)
-        bench.write_good("f")  # after the first round, which may take longer
+        wait_for((daemon.config.state.directory / "health.json").exists, first)
+        daemon.write_good("f")  # after the first round, which may take longer
     except BaseException:
         first.kill()
         raise
     status, said = end_of(first)
     assert status == HUNG_EXIT_STATUS, said
-    assert "hangs_here" in (bench.config.state.directory / DAEMON_HUNG_FILE).read_text()
-    [event] = hung_events(bench.config.log_directory / "daemon.log")
+    assert "hangs_here" in (daemon.config.state.directory / DAEMON_HUNG_FILE).read_text()
+    [event] = hung_events(daemon.config.log_directory / "daemon.log")
     assert "hangs_here" in str(event["stacks"])
-    assert bench.actions() == []
-    status, said = stop(start(DAEMON, config, "well", "-", here), lambda: len(bench.actions()) == 1, signal.SIGINT)
+    assert daemon.actions() == []
+    status, said = stop(start(DAEMON, config, "well", "-"), lambda: len(daemon.actions()) == 1, signal.SIGINT)
     assert status == 0, said
-    assert [action.frame for action in bench.actions()] == ["f"]
+    assert [action.frame for action in daemon.actions()] == ["f"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no signal to play Ctrl+Break with")
@@ -175,9 +173,9 @@ def test_ctrl_break_stops_both_in_order(tmp_path: Path, program: str) -> None:
         (tmp_path / "actions").mkdir()
         process, sign = start(CLIENT, tmp_path, "break", 0), tmp_path / "state" / HEALTH_FILE
     else:
-        bench = make_bench(tmp_path)
-        process = start(DAEMON, tmp_path / "semd.toml", "break", "-", Path(__file__).parents[1])
-        sign = bench.config.state.directory / "health.json"
+        daemon = make_daemon(tmp_path)
+        process = start(DAEMON, tmp_path / "semd.toml", "break", "-")
+        sign = daemon.config.state.directory / "health.json"
     status, said = stop(process, sign.exists, signal.SIGUSR1)
     assert status == 0, said
     assert "stopped" in said

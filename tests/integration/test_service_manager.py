@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness.daemon_process import Middling, make_bench
+from harness.daemon_process import make_daemon
 
 from semd.daemon.health_probes import ProbeTargets
 from semd.domain.frame_score import FrameScore
@@ -24,6 +24,7 @@ from semd.middle_client.client_process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
 from semd.outbox.ledger import Ledger
 from semd.service.notify import ServiceManager
+from semd.testing import ConstantScorer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the protocol is that of systemd")
 
@@ -91,10 +92,10 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_the_daemon_is_ready_once_it_watches_and_says_when_it_stops(tmp_path: Path, listener: Listener) -> None:
-    bench = make_bench(tmp_path)
-    with bench.running(listener.manager()):
+    daemon = make_daemon(tmp_path)
+    with daemon.running(listener.manager()):
         assert listener.next() == "READY=1"
-        bench.write_good("f")
+        daemon.write_good("f")
         listener.until("STATUS=1 frames answered, 0 waiting; last ADJUST for f")
     heard = listener.drain()
     assert heard.count("STOPPING=1") == 1
@@ -102,20 +103,20 @@ def test_the_daemon_is_ready_once_it_watches_and_says_when_it_stops(tmp_path: Pa
 
 
 def test_the_daemon_is_not_ready_before_its_directory_can_be_watched(tmp_path: Path, listener: Listener) -> None:
-    bench = make_bench(tmp_path)
-    bench.watch.rmdir()
-    with bench.running(listener.manager()):
+    daemon = make_daemon(tmp_path)
+    daemon.watch.rmdir()
+    with daemon.running(listener.manager()):
         before = listener.until("STATUS=the watch directory cannot be scanned")
         before += listener.until("WATCHDOG=1")
         assert "READY=1" not in before
-        bench.watch.mkdir()
+        daemon.watch.mkdir()
         listener.until("READY=1")
 
 
 def test_the_daemon_is_not_ready_before_its_ledger_can_be_finished(
     tmp_path: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = make_bench(tmp_path)
+    daemon = make_daemon(tmp_path)
     unfinished = Ledger.unfinished
     full = threading.Event()
     full.set()
@@ -126,7 +127,7 @@ def test_the_daemon_is_not_ready_before_its_ledger_can_be_finished(
         return unfinished(self)
 
     monkeypatch.setattr(Ledger, "unfinished", fail)
-    with bench.running(listener.manager()):
+    with daemon.running(listener.manager()):
         before = listener.until("WATCHDOG=1")
         assert "READY=1" not in before
         full.clear()
@@ -140,8 +141,8 @@ def test_without_events_the_scan_is_watch_enough(
         raise StorageError("the system's limit of watches is reached")
 
     monkeypatch.setattr(Watch, "start", start)
-    bench = make_bench(tmp_path)
-    with bench.running(listener.manager()):
+    daemon = make_daemon(tmp_path)
+    with daemon.running(listener.manager()):
         listener.until("READY=1")
 
 
@@ -150,21 +151,21 @@ def test_a_loop_that_hangs_falls_silent_although_its_threads_live(
 ) -> None:
     hanging, free = threading.Event(), threading.Event()
 
-    def hang(self: Middling, image: np.ndarray, magnification: float) -> FrameScore:
+    def hang(self: ConstantScorer, image: np.ndarray, magnification: float) -> FrameScore:
         hanging.set()
         free.wait(PATIENCE_S)
         return FrameScore(5.0)
 
-    monkeypatch.setattr(Middling, "judge", hang)
-    bench = make_bench(tmp_path)
+    monkeypatch.setattr(ConstantScorer, "judge", hang)
+    daemon = make_daemon(tmp_path)
     manager = listener.manager()
-    with bench.running(manager):
+    with daemon.running(manager):
         listener.until("WATCHDOG=1")
-        bench.write_good("f")
+        daemon.write_good("f")
         assert hanging.wait(PATIENCE_S)
         listener.drain()
         mark_s = manager.progress_s
-        (bench.watch / "another.txt").write_text("an event, for the thread that listens")
+        (daemon.watch / "another.txt").write_text("an event, for the thread that listens")
         with pytest.raises(queue.Empty):
             listener.next(timeout_s=0.5)
         assert manager.progress_s == mark_s
@@ -176,19 +177,19 @@ def test_a_loop_that_hangs_falls_silent_although_its_threads_live(
 def test_every_answered_frame_of_a_backlog_is_progress(
     tmp_path: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = make_bench(tmp_path)
+    daemon = make_daemon(tmp_path)
     for number in range(5):
-        bench.write_good(f"f{number}", seed=number)
+        daemon.write_good(f"f{number}", seed=number)
     manager = listener.manager()
     marks: list[float] = []
 
-    def note(self: Middling, image: np.ndarray, magnification: float) -> FrameScore:
+    def note(self: ConstantScorer, image: np.ndarray, magnification: float) -> FrameScore:
         marks.append(manager.progress_s)
         return FrameScore(5.0)
 
-    monkeypatch.setattr(Middling, "judge", note)
-    with bench.running(manager):
-        bench.answered("f4")
+    monkeypatch.setattr(ConstantScorer, "judge", note)
+    with daemon.running(manager):
+        daemon.answered("f4")
     assert len(marks) == len(set(marks)) == 5
 
 
@@ -196,26 +197,26 @@ def test_a_silent_emitter_and_a_deaf_watch_show_in_health_and_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("semd.inbox.watch._EventHandler.on_any_event", lambda self, event: None)
-    bench = make_bench(tmp_path)
-    state = bench.config.state.directory
-    with bench.running(probe_targets=ProbeTargets(disks={"state": state})):
+    daemon = make_daemon(tmp_path)
+    state = daemon.config.state.directory
+    with daemon.running(probe_targets=ProbeTargets(disks={"state": state})):
         wait_for((state / "health.json").exists)
         for number in range(3):
-            bench.write_good(f"f{number}", seed=number)
-            bench.answered(f"f{number}")
+            daemon.write_good(f"f{number}", seed=number)
+            daemon.answered(f"f{number}")
         wait_for(lambda: json.loads((state / "health.json").read_bytes())["unheard_frames"] == 3)
         wait_for(lambda: "semd_unheard_frames 3.0" in (state / "semd.prom").read_text())
         assert json.loads((state / "health.json").read_bytes())["watching"]
 
 
 def test_with_events_no_frame_is_unheard(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path, layout="single")
-    state = bench.config.state.directory
-    with bench.running():
+    daemon = make_daemon(tmp_path, layout="single")
+    state = daemon.config.state.directory
+    with daemon.running():
         wait_for((state / "health.json").exists)
         for number in range(4):
-            bench.write_good("ResponseImage", seed=number)
-            bench.until(lambda count=number: len(bench.actions()) == count + 1)  # type: ignore[misc]
+            daemon.write_good("ResponseImage", seed=number)
+            daemon.until(lambda count=number: len(daemon.actions()) == count + 1)  # type: ignore[misc]
 
         def all_heard() -> bool:
             health = json.loads((state / "health.json").read_bytes())

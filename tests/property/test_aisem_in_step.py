@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness.outbox import START, ListLink, SetClock, drop_file, make_action, make_desk, make_gate, places
+from harness.outbox import START, drop_file, make_action, make_desk, make_gate, places
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +20,7 @@ from semd.middle_client.aisem_forwarder import AisemForwarder
 from semd.middle_client.clock import Clock
 from semd.middle_client.framing import Templates
 from semd.protocol.action import Status
+from semd.testing import FakeClock, MemoryLink
 
 TICK_S = 0.25
 LIFETIME_S = 60.0
@@ -53,8 +54,8 @@ class World:
     losses: list[str]
     kills_s: list[float]
     scans_s: list[float]
-    clock: SetClock = field(default_factory=SetClock)
-    link: ListLink = field(default_factory=ListLink)
+    clock: FakeClock = field(default_factory=FakeClock)
+    link: MemoryLink = field(default_factory=MemoryLink)
     wd_mm: float = 10.0
     last_target_mm: float | None = None
     holds: int = 0

@@ -28,7 +28,6 @@ from semd.daemon.daemon_process import reload_frame
 from semd.daemon.frame_files import FrameFolders
 from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES
-from semd.domain.frame_score import FrameScore
 from semd.inbox import consume
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
@@ -40,6 +39,7 @@ from semd.outbox.spool import Spool
 from semd.pipeline import Pipeline
 from semd.protocol.action import decode_action
 from semd.protocol.pairing import Dialect
+from semd.testing import NO_MODELS_DIGEST, ConstantScorer, still_actor
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 TIMEOUTS = InboxTimeouts(rescan_s=1.0, quiet_s=0.5, settle_s=10.0)
@@ -74,15 +74,6 @@ class Mortal:
             return result
 
         return call
-
-
-class Five:
-    def judge(self, image: np.ndarray, magnification: float) -> FrameScore:
-        return FrameScore(5.0)
-
-
-def still(state: np.ndarray) -> np.ndarray:
-    return np.zeros(3, np.float32)
 
 
 class Machine(RuleBasedStateMachine):
@@ -133,7 +124,7 @@ class Machine(RuleBasedStateMachine):
         self.ledger = Ledger(self.root / "ledger.sqlite", now=lambda: MOMENT, floor_seq=spool.highest_seq())
         loader = FrameLoader(Dialect.COXEM, FrameSize(320, 240), AXES, DEFAULT_LIMITS)
         self.answerer = Answerer(
-            Pipeline(Five(), still, RunRules(), "0" * 64),
+            Pipeline(ConstantScorer(), still_actor, RunRules(), NO_MODELS_DIGEST),
             Mortal(self.ledger, self),  # type: ignore[arg-type]
             Mortal(spool, self),  # type: ignore[arg-type]
             FrameFolders(None, self.root / "quarantine"),

@@ -22,7 +22,6 @@ from semd.daemon.daemon_process import reload_frame
 from semd.daemon.frame_files import FrameFolders, harmless_name
 from semd.decision.rules import DEFAULT_LIMITS, RunRules
 from semd.domain.axes import AXES, Axis
-from semd.domain.frame_score import FrameScore
 from semd.errors import ActionTextError
 from semd.inbox.frame import LoadedFrame
 from semd.inbox.image import FrameSize
@@ -41,6 +40,7 @@ from semd.pipeline import Pipeline
 from semd.protocol.action import Action, Status, encode_action
 from semd.protocol.instrument_profile import GENERIC
 from semd.protocol.pairing import Dialect
+from semd.testing import NO_MODELS_DIGEST, ConstantScorer, still_actor
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD = "MAG=2000\r\nWD=9500\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\n"
@@ -56,15 +56,6 @@ STEMS = st.sampled_from(HOSTILE) | st.text(
     st.characters(exclude_characters="/\0", exclude_categories=()), min_size=1, max_size=60
 )
 LINES = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=("Cs",)), max_size=40)
-
-
-class Five:
-    def judge(self, image: np.ndarray, magnification: float) -> FrameScore:
-        return FrameScore(5.0)
-
-
-def still(state: np.ndarray) -> np.ndarray:
-    return np.zeros(3, np.float32)
 
 
 @contextmanager
@@ -99,7 +90,7 @@ def work(root: Path, *, single: bool) -> tuple[int, int]:
     with Ledger(state / "ledger.sqlite", now=lambda: MOMENT) as ledger:
         loader = FrameLoader(Dialect.COXEM, FrameSize(320, 240), AXES, DEFAULT_LIMITS)
         answerer = Answerer(
-            Pipeline(Five(), still, RunRules(), "0" * 64),
+            Pipeline(ConstantScorer(), still_actor, RunRules(), NO_MODELS_DIGEST),
             ledger,
             spool,
             FrameFolders(state / "archive" if single else None, state / "quarantine"),

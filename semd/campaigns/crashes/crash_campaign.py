@@ -1,4 +1,4 @@
-"""A campaign: for each layout and dialect one harness, and on it every failpoint, one after the other."""
+"""Crash campaign: one harness for each layout and dialect, and on it every failpoint, one after the other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from semd.campaigns.constant_daemon import DIGEST
 from semd.campaigns.crashes.crash_harness import open_crash_harness
 from semd.campaigns.crashes.frame_fates import FrameFate, count_fates
 from semd.campaigns.crashes.harness_daemon import moving_pipeline
@@ -18,6 +17,7 @@ from semd.model_store import default_directory, models_digest
 from semd.pipeline import Pipeline, load_pipeline
 from semd.protocol.pairing import Layout
 from semd.service.failpoints import TABLE, Failpoint, Mode, Part, Trap
+from semd.testing import NO_MODELS_DIGEST
 
 _TIMES_FULL = 3
 
@@ -30,9 +30,9 @@ class CrashCampaignSpec:
         layouts, dialects: one harness for each pair.
         points: failpoints, in the order of the table.
         modes: `kill`, `full` (where something is written), or both.
-        hits: at which times a point is reached; each is a step of its own.
-        is_real: the daemon that a lab starts, with its networks, in place of the stand-ins.
-        patience_s: how long anything may take.
+        hits: hit counts at which a failpoint fires; each is a separate step.
+        is_real: True for the production daemon with its networks, False for the stand-ins.
+        patience_s: timeout of every wait.
     """
 
     layouts: tuple[Layout, ...] = tuple(Layout)
@@ -44,7 +44,7 @@ class CrashCampaignSpec:
     patience_s: float = 120.0
 
     def traps(self, part: Part, mode: Mode) -> list[Trap]:
-        """The traps for one process, in order."""
+        """List the traps of one process, in order."""
         if mode not in self.modes:
             return []
         found: list[Trap] = []
@@ -54,7 +54,7 @@ class CrashCampaignSpec:
             if mode == "full":
                 found += [Trap(point, hit, "full", _TIMES_FULL) for hit in self.hits if TABLE[point].is_write]
             elif point is Failpoint.RESUMED:
-                # It takes a frame that was left half-way, and there is one at each start.
+                # Reached only with an unfinished frame, which the kill at DECIDED leaves, and only once at each start.
                 for _ in self.hits:
                     found += [Trap(Failpoint.DECIDED, 1, "kill"), Trap(point, 1, "kill")]
             else:
@@ -64,7 +64,7 @@ class CrashCampaignSpec:
 
 @dataclass(slots=True)
 class CrashRunResult:
-    """All steps of one harness, and the action files that answer no frame."""
+    """Steps of one harness, the number of frames, and the number of action files that answer no frame."""
 
     steps: list[CrashStep] = field(default_factory=list)
     strays: int = 0
@@ -74,12 +74,12 @@ class CrashRunResult:
 def run_campaign(
     spec: CrashCampaignSpec, directory: Path, show: Callable[[CrashStep], None]
 ) -> Iterator[CrashRunResult]:
-    """Run harness after harness; each result as it is there.
+    """Run one harness after the other and yield each result.
 
     Args:
-        spec: what to do.
-        directory: the benches' directories are made below.
-        show: told of every step as it is done; its counts come with the harness's result.
+        spec: settings of the campaign.
+        directory: parent of the harnesses' directories.
+        show: called with every step when it ends; the counts of the step follow with the harness's result.
     """
     for layout in spec.layouts:
         for dialect in spec.dialects:
@@ -87,7 +87,7 @@ def run_campaign(
 
 
 def summarise(results: Sequence[CrashRunResult]) -> dict[str, object]:
-    """The campaign in a few numbers."""
+    """Summarise the results of a campaign."""
     steps = [step for result in results for step in result.steps]
     killed = [step for step in steps if step.mode == "kill"]
     full = [step for step in steps if step.mode == "full"]
@@ -109,7 +109,7 @@ def summarise(results: Sequence[CrashRunResult]) -> dict[str, object]:
 
 
 def as_json(spec: CrashCampaignSpec, results: Sequence[CrashRunResult]) -> dict[str, object]:
-    """Everything, for a file."""
+    """Return settings, summary and steps for a JSON file."""
     return {
         "spec": asdict(spec),
         "summary": summarise(results),
@@ -134,8 +134,8 @@ def _run_bench(
         layout,
         dialect,
         daemon_module="semd" if spec.is_real else "semd.campaigns.crashes.harness_daemon",
-        models_digest=models_digest(default_directory()) if spec.is_real else DIGEST,
-        patience_s=spec.patience_s,
+        models_digest=models_digest(default_directory()) if spec.is_real else NO_MODELS_DIGEST,
+        timeout_s=spec.patience_s,
     ) as harness:
         crash_run = CrashRun(harness, result.steps, show)
         try:
@@ -163,7 +163,7 @@ def _pipeline(spec: CrashCampaignSpec, config: Config) -> Pipeline:
 
 
 def _attribute(steps: Sequence[CrashStep], fates: Sequence[FrameFate]) -> None:
-    """Give each frame's fate to the step during which it was saved."""
+    """Count each frame's fate in the step during which the frame was saved."""
     for fate in fates:
         step = steps[fate.frame.during]
         step.frames += 1

@@ -10,13 +10,14 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from harness.outbox import SetClock, drop_file, make_action
+from harness.outbox import drop_file, make_action
 from typer.testing import CliRunner
 
 from semd.cli import app
 from semd.errors import ConfigError, StorageError
 from semd.middle_client.audit import AuditTrail
 from semd.middle_client.clock import Clock
+from semd.testing import FakeClock
 
 RUN = CliRunner()
 Usage = namedtuple("Usage", ["total", "used", "free"])
@@ -80,7 +81,7 @@ def test_health_tells_of_abort_and_dry_run(config: Path, dry: bool, monkeypatch:
 
 def test_audit_prints_the_last_commands(config: Path) -> None:
     assert RUN.invoke(app, ["audit", "--config", str(config)]).stdout == "no command has been sent\n"
-    clock = SetClock()
+    clock = FakeClock()
     trail = AuditTrail(config.parent / "state" / "audit", Clock(clock.now, clock.monotonic_s))
     for seq in (1, 2, 3):
         trail.sending(make_action(seq), b"bytes", "WDMAG,9.0000,2000" if seq == 3 else "")

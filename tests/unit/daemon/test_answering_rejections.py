@@ -20,7 +20,7 @@ from semd.pipeline import Pipeline
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-class Stand:
+class RejectingAnswerer:
     """An answerer that is only ever asked to reject."""
 
     def __init__(self, root: Path, ledger: Ledger, *, single: bool) -> None:
@@ -58,10 +58,10 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.mark.parametrize("stem", ["a" * 250, "주" * 83, "a" * 180 + "." * 60])
 def test_the_longest_names_find_room_in_quarantine(tmp_path: Path, ledger: Ledger, stem: str) -> None:
-    stand = Stand(tmp_path, ledger, single=False)
-    stand.reject(stem, b"MAG=1\n")
-    names = sorted(path.name for path in stand.quarantine.iterdir())
-    assert list(stand.watched.iterdir()) == []
+    rejecting = RejectingAnswerer(tmp_path, ledger, single=False)
+    rejecting.reject(stem, b"MAG=1\n")
+    names = sorted(path.name for path in rejecting.quarantine.iterdir())
+    assert list(rejecting.watched.iterdir()) == []
     assert len(names) == 2
     assert names[0].endswith(".txt")
     assert names[1] == f"{names[0]}.reason.txt"
@@ -69,16 +69,16 @@ def test_the_longest_names_find_room_in_quarantine(tmp_path: Path, ledger: Ledge
 
 
 def test_the_same_bad_pair_saved_again_is_taken_away_too(tmp_path: Path, ledger: Ledger) -> None:
-    stand = Stand(tmp_path, ledger, single=True)
+    rejecting = RejectingAnswerer(tmp_path, ledger, single=True)
     for _ in range(3):
-        stand.reject("ResponseImage", b"MAG=1\n")
-        assert list(stand.watched.iterdir()) == []  # or NanoStation waits for ever
-    assert stand.answerer.quarantined == 1
+        rejecting.reject("ResponseImage", b"MAG=1\n")
+        assert list(rejecting.watched.iterdir()) == []  # or NanoStation waits for ever
+    assert rejecting.answerer.quarantined == 1
 
 
 def test_different_bad_texts_under_one_name_are_both_kept(tmp_path: Path, ledger: Ledger) -> None:
-    stand = Stand(tmp_path, ledger, single=True)
-    stand.reject("ResponseImage", b"MAG=1\n")
-    stand.reject("ResponseImage", b"MAG=2\n")
-    kept = {path.read_bytes() for path in stand.quarantine.glob("*~ResponseImage.txt")}
+    rejecting = RejectingAnswerer(tmp_path, ledger, single=True)
+    rejecting.reject("ResponseImage", b"MAG=1\n")
+    rejecting.reject("ResponseImage", b"MAG=2\n")
+    kept = {path.read_bytes() for path in rejecting.quarantine.glob("*~ResponseImage.txt")}
     assert kept == {b"MAG=1\n", b"MAG=2\n"}

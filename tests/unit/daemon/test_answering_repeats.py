@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness.answering import MODELS, TEXT, Bench, DiedError, png
+from harness.answering import MODELS, TEXT, DaemonWithoutProcess, DiedError, png
 from structlog.testing import capture_logs
 
 from semd.protocol.action import Status
@@ -13,98 +13,98 @@ from semd.protocol.identity import action_id, digest
 
 
 @pytest.fixture(params=["series", "single"])
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
-    return Bench(tmp_path, request.param)
+def daemon(request: pytest.FixtureRequest, tmp_path: Path) -> DaemonWithoutProcess:
+    return DaemonWithoutProcess(tmp_path, request.param)
 
 
 @pytest.mark.parametrize("first", ["image", "text"])
-def test_a_late_half_joins_the_record_of_the_first(bench: Bench, first: str) -> None:
-    with bench.process(), capture_logs() as logs:
-        bench.save("R", *((png(1), None) if first == "image" else (None, TEXT)))
-        bench.look()
-        bench.save("R", *((None, TEXT) if first == "image" else (png(1), None)))
-        bench.look()
-    assert list(bench.watch.iterdir()) == []
-    assert bench.reasons() == ["SEMD-F07"]
-    assert bench.quarantined() == ["R.png", "R.txt"]
+def test_a_late_half_joins_the_record_of_the_first(daemon: DaemonWithoutProcess, first: str) -> None:
+    with daemon.process(), capture_logs() as logs:
+        daemon.save("R", *((png(1), None) if first == "image" else (None, TEXT)))
+        daemon.look()
+        daemon.save("R", *((None, TEXT) if first == "image" else (png(1), None)))
+        daemon.look()
+    assert list(daemon.watch.iterdir()) == []
+    assert daemon.reasons() == ["SEMD-F07"]
+    assert daemon.quarantined() == ["R.png", "R.txt"]
     assert [line["event"] for line in logs if line["event"] in ("frame.quarantined", "frame.late-half")] == [
         "frame.quarantined",
         "frame.late-half",
     ]
-    assert bench.actions() == []
+    assert daemon.actions() == []
 
 
 @pytest.mark.parametrize("why", ["bad text", "damaged image"])
-def test_a_half_after_a_whole_pair_in_quarantine(bench: Bench, why: str) -> None:
+def test_a_half_after_a_whole_pair_in_quarantine(daemon: DaemonWithoutProcess, why: str) -> None:
     """In `series` it is that frame's; in `single` it may be the next one's, which must have its own record."""
-    with bench.process():
-        bench.save("R", png(1)[:-30] if why == "damaged image" else png(1), TEXT[4:] if why == "bad text" else TEXT)
-        bench.look()
-        bench.save("R", None, TEXT + b"HV=15000\r\n")
-        bench.look()
+    with daemon.process():
+        daemon.save("R", png(1)[:-30] if why == "damaged image" else png(1), TEXT[4:] if why == "bad text" else TEXT)
+        daemon.look()
+        daemon.save("R", None, TEXT + b"HV=15000\r\n")
+        daemon.look()
     code = "SEMD-F02" if why == "bad text" else "SEMD-F04"
-    assert bench.reasons() == ([code] if bench.layout == "series" else [code, "SEMD-F07"])
-    assert list(bench.watch.iterdir()) == []
+    assert daemon.reasons() == ([code] if daemon.layout == "series" else [code, "SEMD-F07"])
+    assert list(daemon.watch.iterdir()) == []
 
 
 def test_only_one_half_is_ever_the_late_one_where_all_frames_share_a_stem(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, "single")
-    with bench.process():
+    daemon = DaemonWithoutProcess(tmp_path, "single")
+    with daemon.process():
         for image, text in ((png(1), None), (None, TEXT), (None, TEXT + b"HV=1000\r\n"), (png(2), None)):
-            bench.save("R", image, text)
-            bench.look()
-    assert bench.reasons() == ["SEMD-F07"] * 2  # two frames, each in two pieces
-    assert bench.quarantined() == ["R.png"] * 2 + ["R.txt"] * 2
+            daemon.save("R", image, text)
+            daemon.look()
+    assert daemon.reasons() == ["SEMD-F07"] * 2  # two frames, each in two pieces
+    assert daemon.quarantined() == ["R.png"] * 2 + ["R.txt"] * 2
 
 
 def test_a_pair_saved_again_byte_for_byte_is_a_frame_of_its_own_in_single(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, "single")
+    daemon = DaemonWithoutProcess(tmp_path, "single")
     ids = []
     for count in range(1, 4):
-        with bench.process(), capture_logs() as logs:
-            bench.save("R", png(1))
-            bench.look()
-        assert list(bench.watch.iterdir()) == []
-        assert [action.seq for action in bench.actions()] == list(range(1, count + 1))
-        ids = [action.id for action in bench.actions()]
+        with daemon.process(), capture_logs() as logs:
+            daemon.save("R", png(1))
+            daemon.look()
+        assert list(daemon.watch.iterdir()) == []
+        assert [action.seq for action in daemon.actions()] == list(range(1, count + 1))
+        ids = [action.id for action in daemon.actions()]
         assert ("frame.identical" in [line["event"] for line in logs]) == (count > 1)
     first = action_id("R", digest(png(1)), digest(TEXT), MODELS)
     again = [action_id(f"0000000{seq}~R", digest(png(1)), digest(TEXT), MODELS) for seq in (2, 3)]
     assert ids == [first, *again]
-    assert {action.frame for action in bench.actions()} == {"R"}
+    assert {action.frame for action in daemon.actions()} == {"R"}
     assert len(list((tmp_path / "archive").glob("*.png"))) == 3
 
 
 def test_a_damaged_pair_saved_again_is_held_again_in_single(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, "single")
-    with bench.process():
+    daemon = DaemonWithoutProcess(tmp_path, "single")
+    with daemon.process():
         for _ in range(2):
-            bench.save("R", png(1)[:-30])
-            bench.look()
-    assert [action.status for action in bench.actions()] == [Status.HOLD] * 2
-    assert bench.reasons() == ["SEMD-F04"] * 2
+            daemon.save("R", png(1)[:-30])
+            daemon.look()
+    assert [action.status for action in daemon.actions()] == [Status.HOLD] * 2
+    assert daemon.reasons() == ["SEMD-F04"] * 2
 
 
 def test_the_same_pair_saved_again_in_series_is_the_same_frame(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, "series")
-    with bench.process():
+    daemon = DaemonWithoutProcess(tmp_path, "series")
+    with daemon.process():
         for _ in range(3):
-            bench.save("R", png(1))
-            bench.look()
-    assert len(bench.actions()) == 1
+            daemon.save("R", png(1))
+            daemon.look()
+    assert len(daemon.actions()) == 1
 
 
 def test_dying_over_a_repeated_pair_answers_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(tmp_path, "single")
-    with bench.process():
-        bench.save("R", png(1))
-        bench.look()
-        bench.save("R", png(1))
+    daemon = DaemonWithoutProcess(tmp_path, "single")
+    with daemon.process():
+        daemon.save("R", png(1))
+        daemon.look()
+        daemon.save("R", png(1))
         with monkeypatch.context() as patch:
-            patch.setattr(bench.ledger, "decide", lambda *_, **__: (_ for _ in ()).throw(DiedError()))
+            patch.setattr(daemon.ledger, "decide", lambda *_, **__: (_ for _ in ()).throw(DiedError()))
             with pytest.raises(DiedError):
-                bench.look()
+                daemon.look()
     for _ in range(2):
-        with bench.process():
-            bench.look()
-    assert [action.seq for action in bench.actions()] == [1, 2]
+        with daemon.process():
+            daemon.look()
+    assert [action.seq for action in daemon.actions()] == [1, 2]

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from harness.answering import Bench, DiedError, png
+from harness.answering import DaemonWithoutProcess, DiedError, png
 from structlog.testing import capture_logs
 
 from semd.outbox.rows import RowState
@@ -14,8 +14,8 @@ from semd.protocol.action import Status
 
 
 @pytest.fixture(params=["series", "single"])
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
-    return Bench(tmp_path, request.param)
+def daemon(request: pytest.FixtureRequest, tmp_path: Path) -> DaemonWithoutProcess:
+    return DaemonWithoutProcess(tmp_path, request.param)
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, *, move_too: bool) -> None:
@@ -37,39 +37,41 @@ def forbid(monkeypatch: pytest.MonkeyPatch, *, move_too: bool) -> None:
 
 @pytest.mark.parametrize("move_too", [False, True])
 def test_an_unreadable_picture_is_held_and_does_not_stop_the_others(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, move_too: bool
+    daemon: DaemonWithoutProcess, monkeypatch: pytest.MonkeyPatch, move_too: bool
 ) -> None:
     forbid(monkeypatch, move_too=move_too)
-    with bench.process(), capture_logs() as logs:
-        bench.save("R", png(1))
-        bench.look()
-        bench.save("other", png(2))
-        bench.look()
-        assert bench.ledger.unfinished() == []
-    assert [(action.frame, action.status) for action in bench.actions()] == [
+    with daemon.process(), capture_logs() as logs:
+        daemon.save("R", png(1))
+        daemon.look()
+        daemon.save("other", png(2))
+        daemon.look()
+        assert daemon.ledger.unfinished() == []
+    assert [(action.frame, action.status) for action in daemon.actions()] == [
         ("R", Status.HOLD),
         ("other", Status.ADJUST),
     ]
-    assert bench.reasons() == ["SEMD-F08"]
-    assert (bench.watch / "R.png").exists() == move_too
+    assert daemon.reasons() == ["SEMD-F08"]
+    assert (daemon.watch / "R.png").exists() == move_too
     assert ("frame.unmovable" in [line["event"] for line in logs]) == move_too
 
 
-def test_an_unreadable_picture_does_not_stop_a_recovery(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_picture_does_not_stop_a_recovery(
+    daemon: DaemonWithoutProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     forbid(monkeypatch, move_too=False)
-    with bench.process():
-        bench.save("R", png(1))
+    with daemon.process():
+        daemon.save("R", png(1))
         with monkeypatch.context() as patch:
-            patch.setattr(bench.ledger, "decide", lambda *_, **__: (_ for _ in ()).throw(DiedError()))
+            patch.setattr(daemon.ledger, "decide", lambda *_, **__: (_ for _ in ()).throw(DiedError()))
             with pytest.raises(DiedError):
-                bench.look()
-    with bench.process():
-        assert bench.ledger.unfinished() == []
-    assert [action.status for action in bench.actions()] == [Status.HOLD]
+                daemon.look()
+    with daemon.process():
+        assert daemon.ledger.unfinished() == []
+    assert [action.status for action in daemon.actions()] == [Status.HOLD]
 
 
 def test_two_unreadable_frames_of_one_name_are_both_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(tmp_path, "single")
+    daemon = DaemonWithoutProcess(tmp_path, "single")
     real = os.open
 
     def held(path: Path, flags: int) -> int:
@@ -78,12 +80,12 @@ def test_two_unreadable_frames_of_one_name_are_both_kept(tmp_path: Path, monkeyp
         return real(path, flags)
 
     monkeypatch.setattr("semd.inbox.load.os.open", held)
-    with bench.process():
+    with daemon.process():
         for seed in (1, 2):
-            bench.save("R", png(seed))
-            bench.look()
-        assert bench.ledger.counts()[RowState.QUARANTINED] == 2
-    assert list(bench.watch.iterdir()) == []
-    kept = {path.read_bytes() for path in bench.quarantine.glob("*R.png")}
+            daemon.save("R", png(seed))
+            daemon.look()
+        assert daemon.ledger.counts()[RowState.QUARANTINED] == 2
+    assert list(daemon.watch.iterdir()) == []
+    kept = {path.read_bytes() for path in daemon.quarantine.glob("*R.png")}
     assert kept == {png(1), png(2)}
-    assert bench.reasons() == ["SEMD-F08"] * 2
+    assert daemon.reasons() == ["SEMD-F08"] * 2

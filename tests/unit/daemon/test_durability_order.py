@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from harness.outbox import ListLink, SetClock, drop_file, make_action, make_desk, make_gate
+from harness.outbox import drop_file, make_action, make_desk, make_gate
 
 from semd.campaigns.constant_daemon import stand_in_pipeline
 from semd.config import Config, load_config
@@ -21,6 +21,7 @@ from semd.middle_client.backoff import Backoff
 from semd.middle_client.text_forwarder import TextForwarder
 from semd.service import failpoints
 from semd.service.failpoints import Failpoint
+from semd.testing import FakeClock, MemoryLink
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="paths of open files are asked of /proc")
 
@@ -185,7 +186,7 @@ def named(events: list[str], action: Path) -> list[str]:
     return [event.replace(identity, "I") for event in events]
 
 
-class TellingLink(ListLink):
+class TellingLink(MemoryLink):
     """Says in between what goes out."""
 
     def __init__(self, events: list[str]) -> None:
@@ -210,7 +211,7 @@ JOURNAL = [
 def test_the_middle_client_knows_before_it_sends_and_files_before_it_forgets(
     tmp_path: Path, recorder: Recorder
 ) -> None:
-    clock, link = SetClock(), TellingLink(recorder.events)
+    clock, link = FakeClock(), TellingLink(recorder.events)
     action = make_action(1)
     (tmp_path / "audit").mkdir()
     (tmp_path / "actions" / "sent").mkdir(parents=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness.daemon_process import make_bench
+from harness.daemon_process import make_daemon
 from harness.outbox import drop_file, make_action
 
 from semd.errors import StorageError
@@ -95,16 +95,16 @@ def test_frames_and_actions_are_moved_once_they_are_let_go(tmp_path: Path, holde
 
 
 def test_a_daemon_whose_action_file_is_held_goes_on_and_answers_once(tmp_path: Path, holder: Holder) -> None:
-    bench = make_bench(tmp_path)
+    daemon = make_daemon(tmp_path)
     holder.match = "action-"
     holder.refusals = 2 * ATTEMPTS + 3  # two attempts of the daemon fail, the third is let through
-    with bench.running():
-        bench.write_good("first")
-        assert bench.answered("first").seq == 1
-        bench.write_good("second", seed=2)
-        assert bench.answered("second").seq == 2
-        bench.until(lambda: bool(bench.events("storage.recovered")))
+    with daemon.running():
+        daemon.write_good("first")
+        assert daemon.answered("first").seq == 1
+        daemon.write_good("second", seed=2)
+        assert daemon.answered("second").seq == 2
+        daemon.until(lambda: bool(daemon.events("storage.recovered")))
     assert holder.let_go.is_set()
-    assert [action.frame for action in bench.actions()] == ["first", "second"]
-    [failed] = bench.events("storage.failed")
+    assert [action.frame for action in daemon.actions()] == ["first", "second"]
+    [failed] = daemon.events("storage.failed")
     assert "permission denied" in str(failed["reason"])

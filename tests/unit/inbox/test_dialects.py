@@ -1,4 +1,4 @@
-"""Every vendor's parameters come out as the same record; texts written by hand after FACTS 4."""
+"""Every vendor's parameters come out as the same record; texts written by hand after files of real instruments."""
 
 from __future__ import annotations
 

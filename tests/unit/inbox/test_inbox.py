@@ -28,7 +28,7 @@ DARK_JPEG = cv2.imencode(".jpg", PICTURE // 3)[1].tobytes()
 LOADER = FrameLoader(Dialect.COXEM, FrameSize(), AXES, DEFAULT_LIMITS)
 
 
-class Bench:
+class WatchedDirectory:
     """A watch directory, an inbox and a clock."""
 
     def __init__(self, directory: Path, is_known: Callable[[Fingerprint], bool] = lambda _: False) -> None:
@@ -49,15 +49,15 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def watched(tmp_path: Path) -> WatchedDirectory:
+    return WatchedDirectory(tmp_path)
 
 
-def test_a_pair_that_was_closed_is_taken_at_once(bench: Bench) -> None:
-    bench.write("a.jpg", JPEG)
-    assert bench.poll(closed=("a.jpg",)) == []
-    bench.write("a.txt", TEXT)
-    (item,) = bench.poll(closed=("a.txt",))
+def test_a_pair_that_was_closed_is_taken_at_once(watched: WatchedDirectory) -> None:
+    watched.write("a.jpg", JPEG)
+    assert watched.poll(closed=("a.jpg",)) == []
+    watched.write("a.txt", TEXT)
+    (item,) = watched.poll(closed=("a.txt",))
     frame = item.content
     assert isinstance(frame, LoadedFrame)
     assert (frame.stem, frame.parameters.wd_mm, frame.image_error) == ("a", 9.5, None)
@@ -66,49 +66,49 @@ def test_a_pair_that_was_closed_is_taken_at_once(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("order", [("a.jpg", "a.txt"), ("a.txt", "a.jpg")])
-def test_without_events_a_pair_is_taken_once_it_has_rested(bench: Bench, order: tuple[str, str]) -> None:
+def test_without_events_a_pair_is_taken_once_it_has_rested(watched: WatchedDirectory, order: tuple[str, str]) -> None:
     data = {"a.jpg": JPEG, "a.txt": TEXT}
     for name in order:
-        bench.write(name, data[name])
-        assert bench.poll(wait_s=1.0) == []  # seen now for the first time
-    assert bench.poll(wait_s=0.4) == []
-    assert bench.stems(wait_s=0.2) == ["a"]
+        watched.write(name, data[name])
+        assert watched.poll(wait_s=1.0) == []  # seen now for the first time
+    assert watched.poll(wait_s=0.4) == []
+    assert watched.stems(wait_s=0.2) == ["a"]
 
 
-def test_it_comes_again_until_it_is_settled_and_then_never(bench: Bench) -> None:
-    bench.write("a.jpg", JPEG)
-    bench.write("a.txt", TEXT)
-    (item,) = bench.poll(closed=("a.jpg", "a.txt"))
-    assert len(bench.poll()) == 1
-    bench.inbox.settle(item)
-    assert bench.poll(closed=("a.jpg", "a.txt")) == []
-    assert bench.poll(wait_s=5.0) == []
-    assert bench.inbox.waiting == 0
+def test_it_comes_again_until_it_is_settled_and_then_never(watched: WatchedDirectory) -> None:
+    watched.write("a.jpg", JPEG)
+    watched.write("a.txt", TEXT)
+    (item,) = watched.poll(closed=("a.jpg", "a.txt"))
+    assert len(watched.poll()) == 1
+    watched.inbox.settle(item)
+    assert watched.poll(closed=("a.jpg", "a.txt")) == []
+    assert watched.poll(wait_s=5.0) == []
+    assert watched.inbox.waiting == 0
 
 
-def test_an_identical_rewrite_and_a_new_frame_under_an_old_stem_come_again(bench: Bench) -> None:
-    bench.write("a.jpg", JPEG)
-    bench.write("a.txt", TEXT)
-    (item,) = bench.poll(closed=("a.jpg", "a.txt"))
-    bench.inbox.settle(item)
-    bench.write("a.jpg", JPEG)
-    os.utime(bench.directory / "a.jpg", ns=(1, 2))
-    assert bench.poll(closed=("a.jpg",), wait_s=2.0) == []  # its text may be about to come anew, too
+def test_an_identical_rewrite_and_a_new_frame_under_an_old_stem_come_again(watched: WatchedDirectory) -> None:
+    watched.write("a.jpg", JPEG)
+    watched.write("a.txt", TEXT)
+    (item,) = watched.poll(closed=("a.jpg", "a.txt"))
+    watched.inbox.settle(item)
+    watched.write("a.jpg", JPEG)
+    os.utime(watched.directory / "a.jpg", ns=(1, 2))
+    assert watched.poll(closed=("a.jpg",), wait_s=2.0) == []  # its text may be about to come anew, too
     # The ledger knows its bytes: it is the one to say that nothing is new.
-    assert bench.stems(wait_s=0.6) == ["a"]
+    assert watched.stems(wait_s=0.6) == ["a"]
 
 
 @pytest.mark.parametrize("order", [("a.jpg", "a.txt"), ("a.txt", "a.jpg")])
-def test_halves_of_two_frames_under_one_stem_are_never_mixed(bench: Bench, order: tuple[str, str]) -> None:
+def test_halves_of_two_frames_under_one_stem_are_never_mixed(watched: WatchedDirectory, order: tuple[str, str]) -> None:
     old, new = {"a.jpg": JPEG, "a.txt": TEXT}, {"a.jpg": DARK_JPEG, "a.txt": TEXT.replace(b"9500", b"9600")}
     for name in order:
-        bench.write(name, old[name])
-    (item,) = bench.poll(closed=order)
-    bench.inbox.settle(item)
+        watched.write(name, old[name])
+    (item,) = watched.poll(closed=order)
+    watched.inbox.settle(item)
     found = []
     for name in order:
-        bench.write(name, new[name])
-        found += bench.poll(closed=(name,), wait_s=0.2)
+        watched.write(name, new[name])
+        found += watched.poll(closed=(name,), wait_s=0.2)
     (item,) = found
     assert isinstance(item.content, LoadedFrame)
     assert item.content.parameters.wd_mm == 9.6
@@ -117,52 +117,52 @@ def test_halves_of_two_frames_under_one_stem_are_never_mixed(bench: Bench, order
 
 
 @pytest.mark.parametrize("cut", [b"MAG=2000\r\nWD=9500\r\nBRIGHTNESS=40\r\nCONTRAST=5", b"MAG=2000\r\nWD=95"])
-def test_a_text_cut_within_a_value_is_waited_for(bench: Bench, cut: bytes) -> None:
-    bench.write("a.jpg", JPEG)
-    bench.write("a.txt", cut)
-    assert bench.poll(closed=("a.jpg",)) == []
-    assert bench.poll(touched=("a.txt",), wait_s=0.6) == []
-    bench.write("a.txt", TEXT)
-    (item,) = bench.poll(closed=("a.txt",))
+def test_a_text_cut_within_a_value_is_waited_for(watched: WatchedDirectory, cut: bytes) -> None:
+    watched.write("a.jpg", JPEG)
+    watched.write("a.txt", cut)
+    assert watched.poll(closed=("a.jpg",)) == []
+    assert watched.poll(touched=("a.txt",), wait_s=0.6) == []
+    watched.write("a.txt", TEXT)
+    (item,) = watched.poll(closed=("a.txt",))
     assert isinstance(item.content, LoadedFrame)
     assert item.content.parameters.contrast == 50.0
 
 
-def test_a_text_without_a_last_line_end_is_taken_in_the_end(bench: Bench) -> None:
-    bench.write("a.jpg", JPEG)
-    bench.write("a.txt", TEXT.rstrip())
-    assert bench.poll(closed=("a.jpg", "a.txt")) == []
-    assert bench.stems(wait_s=1.1) == ["a"]
+def test_a_text_without_a_last_line_end_is_taken_in_the_end(watched: WatchedDirectory) -> None:
+    watched.write("a.jpg", JPEG)
+    watched.write("a.txt", TEXT.rstrip())
+    assert watched.poll(closed=("a.jpg", "a.txt")) == []
+    assert watched.stems(wait_s=1.1) == ["a"]
 
 
-def test_a_text_with_fewer_lines_than_usual_is_given_time(bench: Bench) -> None:
+def test_a_text_with_fewer_lines_than_usual_is_given_time(watched: WatchedDirectory) -> None:
     for stem, text in (("a", TEXT + b"ACTION=x\r\n"), ("b", TEXT)):
-        bench.write(f"{stem}.jpg", JPEG)
-        bench.write(f"{stem}.txt", text)
-    items = bench.poll(closed=("a.jpg", "a.txt"))
+        watched.write(f"{stem}.jpg", JPEG)
+        watched.write(f"{stem}.txt", text)
+    items = watched.poll(closed=("a.jpg", "a.txt"))
     assert [item.content.stem for item in items] == ["a"]
-    bench.inbox.settle(items[0])
-    assert bench.poll(closed=("b.jpg", "b.txt")) == []
-    assert bench.stems(wait_s=0.6) == ["b"]
+    watched.inbox.settle(items[0])
+    assert watched.poll(closed=("b.jpg", "b.txt")) == []
+    assert watched.stems(wait_s=0.6) == ["b"]
 
 
 @pytest.mark.parametrize("share", [0.2, 0.7, 0.999])
-def test_a_slow_image_is_waited_for(bench: Bench, share: float) -> None:
-    bench.write("a.txt", TEXT)
+def test_a_slow_image_is_waited_for(watched: WatchedDirectory, share: float) -> None:
+    watched.write("a.txt", TEXT)
     for data in (JPEG[: int(len(JPEG) * share)], JPEG[: int(len(JPEG) * share)] + bytes(300)):
-        bench.write("a.jpg", data)
-        assert bench.poll(closed=("a.jpg", "a.txt"), wait_s=2.0) == []
-        assert bench.poll(wait_s=6.0) == []
-    bench.write("a.jpg", JPEG)
-    assert bench.stems(closed=("a.jpg",)) == ["a"]
+        watched.write("a.jpg", data)
+        assert watched.poll(closed=("a.jpg", "a.txt"), wait_s=2.0) == []
+        assert watched.poll(wait_s=6.0) == []
+    watched.write("a.jpg", JPEG)
+    assert watched.stems(closed=("a.jpg",)) == ["a"]
 
 
-def test_an_image_that_stays_incomplete_comes_with_its_error(bench: Bench) -> None:
-    bench.write("a.txt", TEXT)
-    bench.write("a.jpg", JPEG[:-100])
-    assert bench.poll(closed=("a.jpg", "a.txt")) == []
-    assert bench.poll(wait_s=9.0) == []
-    (item,) = bench.poll(wait_s=1.5)
+def test_an_image_that_stays_incomplete_comes_with_its_error(watched: WatchedDirectory) -> None:
+    watched.write("a.txt", TEXT)
+    watched.write("a.jpg", JPEG[:-100])
+    assert watched.poll(closed=("a.jpg", "a.txt")) == []
+    assert watched.poll(wait_s=9.0) == []
+    (item,) = watched.poll(wait_s=1.5)
     assert isinstance(item.content, LoadedFrame)
     assert item.content.image is None
     assert item.content.image_error is not None
@@ -171,15 +171,17 @@ def test_an_image_that_stays_incomplete_comes_with_its_error(bench: Bench) -> No
 
 
 @pytest.mark.parametrize(("name", "data", "missing"), [("a.jpg", JPEG, "parameter text"), ("a.txt", TEXT, "image")])
-def test_a_half_is_rejected_after_the_settle_time(bench: Bench, name: str, data: bytes, missing: str) -> None:
-    bench.write(name, data)
-    assert bench.poll(closed=(name,)) == []
-    assert bench.poll(wait_s=9.9) == []
-    (item,) = bench.poll(wait_s=0.2)
+def test_a_half_is_rejected_after_the_settle_time(
+    watched: WatchedDirectory, name: str, data: bytes, missing: str
+) -> None:
+    watched.write(name, data)
+    assert watched.poll(closed=(name,)) == []
+    assert watched.poll(wait_s=9.9) == []
+    (item,) = watched.poll(wait_s=0.2)
     assert isinstance(item.content, RejectedFrame)
     assert item.content.error.code == "SEMD-F07"
     assert missing in item.content.error.message
-    assert item.content.paths == [bench.directory / name]
+    assert item.content.paths == [watched.directory / name]
 
 
 @pytest.mark.parametrize(
@@ -197,11 +199,11 @@ def test_a_half_is_rejected_after_the_settle_time(bench: Bench, name: str, data:
         (b"", "SEMD-F02"),
     ],
 )
-def test_bad_parameters_are_rejected_with_their_code(bench: Bench, text: bytes, code: str) -> None:
-    bench.write("a.jpg", JPEG)
-    bench.write("a.txt", text)
-    assert bench.poll(closed=("a.jpg", "a.txt")) == []  # it may be half of something good
-    (item,) = bench.poll(wait_s=10.5)
+def test_bad_parameters_are_rejected_with_their_code(watched: WatchedDirectory, text: bytes, code: str) -> None:
+    watched.write("a.jpg", JPEG)
+    watched.write("a.txt", text)
+    assert watched.poll(closed=("a.jpg", "a.txt")) == []  # it may be half of something good
+    (item,) = watched.poll(wait_s=10.5)
     assert isinstance(item.content, RejectedFrame)
     assert item.content.error.code == code
 
@@ -211,41 +213,41 @@ def test_what_was_there_before_the_start_comes_in_the_order_of_its_writing(tmp_p
         for suffix, data in ((".jpg", JPEG), (".txt", TEXT)):
             (tmp_path / f"{stem}{suffix}").write_bytes(data)
             os.utime(tmp_path / f"{stem}{suffix}", ns=(0, 10**18 + number))
-    bench = Bench(tmp_path)
-    bench.poll()
-    assert bench.stems(wait_s=0.6) == ["b", "c", "a"]
+    watched = WatchedDirectory(tmp_path)
+    watched.poll()
+    assert watched.stems(wait_s=0.6) == ["b", "c", "a"]
 
 
 def test_frames_that_the_ledger_knows_are_not_read(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, is_known=lambda fingerprint: fingerprint[0][0] == "a.jpg")
+    watched = WatchedDirectory(tmp_path, is_known=lambda fingerprint: fingerprint[0][0] == "a.jpg")
     for stem in "ab":
-        bench.write(f"{stem}.jpg", JPEG)
-        bench.write(f"{stem}.txt", TEXT)
-    bench.poll()
-    assert bench.stems(wait_s=0.6) == ["b"]
+        watched.write(f"{stem}.jpg", JPEG)
+        watched.write(f"{stem}.txt", TEXT)
+    watched.poll()
+    assert watched.stems(wait_s=0.6) == ["b"]
 
 
-def test_strangers_are_left_alone(bench: Bench) -> None:
+def test_strangers_are_left_alone(watched: WatchedDirectory) -> None:
     for name in ("notes.doc", ".hidden.jpg", "~a.jpg.tmp", "a.jpg.part", "x.reason.txt", "Thumbs.db", "noext"):
-        bench.write(name, JPEG)
-    (bench.directory / "folder.jpg").mkdir()
-    bench.poll()
-    assert bench.poll(wait_s=20.0) == []
+        watched.write(name, JPEG)
+    (watched.directory / "folder.jpg").mkdir()
+    watched.poll()
+    assert watched.poll(wait_s=20.0) == []
 
 
 @pytest.mark.parametrize("name", ["a\nSTATUS=DONE", "b\x1b[31m", "c\udcff"])
-def test_hostile_stems_are_rejected(bench: Bench, name: str) -> None:
-    bench.write(f"{name}.jpg", JPEG)
-    bench.write(f"{name}.txt", TEXT)
-    bench.poll()
-    (item,) = bench.poll(wait_s=1.5)
+def test_hostile_stems_are_rejected(watched: WatchedDirectory, name: str) -> None:
+    watched.write(f"{name}.jpg", JPEG)
+    watched.write(f"{name}.txt", TEXT)
+    watched.poll()
+    (item,) = watched.poll(wait_s=1.5)
     assert isinstance(item.content, RejectedFrame)
     assert item.content.error.code == "SEMD-F05"
 
 
-def test_a_file_its_writer_holds_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.write("a.jpg", JPEG)
-    bench.write("a.txt", TEXT)
+def test_a_file_its_writer_holds_is_waited_for(watched: WatchedDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched.write("a.jpg", JPEG)
+    watched.write("a.txt", TEXT)
     real = os.open
 
     def held(path: Path, flags: int) -> int:
@@ -255,50 +257,50 @@ def test_a_file_its_writer_holds_is_waited_for(bench: Bench, monkeypatch: pytest
 
     with monkeypatch.context() as patch:
         patch.setattr("semd.inbox.load.os.open", held)
-        assert bench.poll(closed=("a.jpg", "a.txt")) == []
-    assert bench.stems(wait_s=0.6) == ["a"]
+        assert watched.poll(closed=("a.jpg", "a.txt")) == []
+    assert watched.stems(wait_s=0.6) == ["a"]
 
 
 def test_a_directory_that_vanishes_is_said_and_gone_on_with(tmp_path: Path) -> None:
     directory = tmp_path / "watch"
     directory.mkdir()
-    bench = Bench(directory)
-    bench.poll()
+    watched = WatchedDirectory(directory)
+    watched.poll()
     directory.rmdir()
     with pytest.raises(StorageError, match="watch"):
-        bench.poll(wait_s=1.1)
+        watched.poll(wait_s=1.1)
     directory.mkdir()
-    bench.write("a.jpg", JPEG)
-    bench.write("a.txt", TEXT)
-    bench.poll()
-    assert bench.stems(wait_s=0.6) == ["a"]
+    watched.write("a.jpg", JPEG)
+    watched.write("a.txt", TEXT)
+    watched.poll()
+    assert watched.stems(wait_s=0.6) == ["a"]
 
 
-def test_a_backlog_comes_in_order_and_in_helpings(bench: Bench) -> None:
+def test_a_backlog_comes_in_order_and_in_helpings(watched: WatchedDirectory) -> None:
     for number in range(70):
         for suffix, data in ((".jpg", JPEG), (".txt", TEXT)):
-            path = bench.directory / f"f{number}{suffix}"
+            path = watched.directory / f"f{number}{suffix}"
             path.write_bytes(data)
             os.utime(path, ns=(0, 10**18 + number // 10))
-    bench.poll()
-    bench.now_s += 0.6
+    watched.poll()
+    watched.now_s += 0.6
     found: list[str] = []
     while len(found) < 70:
-        assert bench.inbox.next_look_s(bench.now_s) == 0.0
-        items = bench.poll()
+        assert watched.inbox.next_look_s(watched.now_s) == 0.0
+        items = watched.poll()
         assert 0 < len(items) <= 32
         for item in items:
-            bench.inbox.settle(item)
+            watched.inbox.settle(item)
             found.append(item.content.stem)
     assert found == [f"f{number}" for number in range(70)]
-    assert bench.poll() == []
+    assert watched.poll() == []
 
 
 def test_an_incomplete_frame_is_not_read_again_for_every_event_of_others(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    watched: WatchedDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.write("bad.jpg", JPEG[:-100])
-    bench.write("bad.txt", TEXT)
+    watched.write("bad.jpg", JPEG[:-100])
+    watched.write("bad.txt", TEXT)
     read: list[str] = []
     real = FrameLoader.build
 
@@ -308,64 +310,66 @@ def test_an_incomplete_frame_is_not_read_again_for_every_event_of_others(
 
     monkeypatch.setattr(FrameLoader, "build", build)
     for number in range(50):
-        bench.write("a.jpg", JPEG + bytes(number % 2))
-        assert bench.poll(touched=("a.jpg",), wait_s=0.1) == []
+        watched.write("a.jpg", JPEG + bytes(number % 2))
+        assert watched.poll(touched=("a.jpg",), wait_s=0.1) == []
     assert 1 <= len(read) <= 4
 
 
-def test_a_text_that_lost_its_usual_last_line_end_is_given_longer(bench: Bench) -> None:
+def test_a_text_that_lost_its_usual_last_line_end_is_given_longer(watched: WatchedDirectory) -> None:
     for stem, text in (("a", TEXT), ("b", TEXT[:-3])):
-        bench.write(f"{stem}.jpg", JPEG)
-        bench.write(f"{stem}.txt", text)
-        items = bench.poll(closed=(f"{stem}.jpg", f"{stem}.txt"))
+        watched.write(f"{stem}.jpg", JPEG)
+        watched.write(f"{stem}.txt", text)
+        items = watched.poll(closed=(f"{stem}.jpg", f"{stem}.txt"))
         for item in items:
-            bench.inbox.settle(item)
-    assert bench.poll(wait_s=2.0) == []
-    (item,) = bench.poll(wait_s=0.6)
+            watched.inbox.settle(item)
+    assert watched.poll(wait_s=2.0) == []
+    (item,) = watched.poll(wait_s=0.6)
     assert isinstance(item.content, LoadedFrame)
     assert item.content.parameters.contrast == 5.0
 
 
-def test_a_link_in_a_circle_hides_nothing(bench: Bench) -> None:
-    (bench.directory / "loop.jpg").symlink_to("loop.jpg")
-    bench.write("a.jpg", JPEG)
-    bench.write("a.txt", TEXT)
-    bench.poll()
-    assert bench.stems(wait_s=0.6) == ["a"]
+def test_a_link_in_a_circle_hides_nothing(watched: WatchedDirectory) -> None:
+    (watched.directory / "loop.jpg").symlink_to("loop.jpg")
+    watched.write("a.jpg", JPEG)
+    watched.write("a.txt", TEXT)
+    watched.poll()
+    assert watched.stems(wait_s=0.6) == ["a"]
 
 
-def test_a_half_that_cannot_be_read_does_not_keep_the_loop_busy(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.write("a.txt", TEXT)
-    bench.poll()
+def test_a_half_that_cannot_be_read_does_not_keep_the_loop_busy(
+    watched: WatchedDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.write("a.txt", TEXT)
+    watched.poll()
 
     def held(path: Path, flags: int) -> int:
         raise PermissionError(13, "in use")
 
     with monkeypatch.context() as patch:
         patch.setattr("semd.inbox.load.os.open", held)
-        assert bench.poll(wait_s=10.5) == []
-        assert bench.inbox.next_look_s(bench.now_s) == pytest.approx(TIMEOUTS.quiet_s)
-    assert bench.stems(wait_s=0.6) == ["a"]
+        assert watched.poll(wait_s=10.5) == []
+        assert watched.inbox.next_look_s(watched.now_s) == pytest.approx(TIMEOUTS.quiet_s)
+    assert watched.stems(wait_s=0.6) == ["a"]
 
 
 @pytest.mark.parametrize("other", ["a.png", "A.jpg"])
-def test_another_image_of_that_name_waits_for_its_own_text(bench: Bench, other: str) -> None:
-    bench.write("a.jpg", JPEG)
-    bench.write("a.txt", TEXT)
-    bench.write(other, DARK_JPEG)
-    (item,) = bench.poll(closed=("a.jpg", "a.txt", other))
+def test_another_image_of_that_name_waits_for_its_own_text(watched: WatchedDirectory, other: str) -> None:
+    watched.write("a.jpg", JPEG)
+    watched.write("a.txt", TEXT)
+    watched.write(other, DARK_JPEG)
+    (item,) = watched.poll(closed=("a.jpg", "a.txt", other))
     assert isinstance(item.content, LoadedFrame)
-    assert item.content.image_path == bench.directory / "a.jpg"
-    bench.inbox.settle(item)
-    assert bench.stems(wait_s=10.5) == (
+    assert item.content.image_path == watched.directory / "a.jpg"
+    watched.inbox.settle(item)
+    assert watched.stems(wait_s=10.5) == (
         ["A"] if other == "A.jpg" else []
     )  # under its own stem it is a half that stays alone
 
 
-def test_a_crowded_directory_is_scanned_less_often(bench: Bench) -> None:
-    bench.poll()
-    assert bench.inbox.next_look_s(bench.now_s) == pytest.approx(TIMEOUTS.rescan_s)
+def test_a_crowded_directory_is_scanned_less_often(watched: WatchedDirectory) -> None:
+    watched.poll()
+    assert watched.inbox.next_look_s(watched.now_s) == pytest.approx(TIMEOUTS.rescan_s)
     for number in range(15_000):
-        (bench.directory / f"{number}.doc").touch()
-    bench.poll(wait_s=1.0)
-    assert bench.inbox.next_look_s(bench.now_s) == pytest.approx(1.5)
+        (watched.directory / f"{number}.doc").touch()
+    watched.poll(wait_s=1.0)
+    assert watched.inbox.next_look_s(watched.now_s) == pytest.approx(1.5)

@@ -29,7 +29,7 @@ TEXT = b"MAG=2000\r\nWD=9500\r\nBRIGHTNESS=40\r\nCONTRAST=50\r\n"
 PNG = cv2.imencode(".png", np.random.default_rng(3).integers(20, 200, (120, 160), dtype=np.uint8))[1].tobytes()
 
 
-class Bench:
+class WatchedDirectory:
     def __init__(self, directory: Path, dialect: Dialect = Dialect.COXEM) -> None:
         directory.mkdir(exist_ok=True)
         self.directory = directory
@@ -50,8 +50,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path / "watch")
+def watched(tmp_path: Path) -> WatchedDirectory:
+    return WatchedDirectory(tmp_path / "watch")
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -66,18 +66,20 @@ def forbid(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr("semd.inbox.load.os.open", held)
 
 
-def test_an_unreadable_image_is_waited_for_but_not_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.pair("a")
+def test_an_unreadable_image_is_waited_for_but_not_for_ever(
+    watched: WatchedDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.pair("a")
     forbid(monkeypatch, "a.png")
-    bench.poll()
-    assert bench.poll(9.0) == []
-    assert bench.inbox.unreadable == 0  # as yet its writer may be at it
-    assert bench.poll(1.5) == []
-    assert bench.inbox.unreadable == 1
-    bench.pair("b")
-    assert bench.poll(28.0) == []
-    assert bench.stems(0.6) == ["b"]
-    items = bench.poll(2.0)
+    watched.poll()
+    assert watched.poll(9.0) == []
+    assert watched.inbox.unreadable == 0  # as yet its writer may be at it
+    assert watched.poll(1.5) == []
+    assert watched.inbox.unreadable == 1
+    watched.pair("b")
+    assert watched.poll(28.0) == []
+    assert watched.stems(0.6) == ["b"]
+    items = watched.poll(2.0)
     (frame,) = [item.content for item in items if item.content.stem == "a"]
     assert isinstance(frame, LoadedFrame)  # its parameters are good: it is answered, with HOLD
     assert frame.image is None
@@ -85,43 +87,47 @@ def test_an_unreadable_image_is_waited_for_but_not_for_ever(bench: Bench, monkey
     assert (frame.image_error.code, frame.image_digest) == ("SEMD-F08", digest(b""))
     assert "'a.png' could not be read for 40 s: Permission denied" in frame.image_error.message
     for item in items:
-        bench.inbox.settle(item)
-    assert bench.inbox.unreadable == 0
+        watched.inbox.settle(item)
+    assert watched.inbox.unreadable == 0
 
 
 @pytest.mark.parametrize(("dialect", "name"), [(Dialect.COXEM, "a.txt"), (Dialect.ZEISS, "a.png")])
 def test_without_its_parameters_it_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: Dialect, name: str
 ) -> None:
-    bench = Bench(tmp_path / "watch", dialect)
-    bench.pair("a")
+    watched = WatchedDirectory(tmp_path / "watch", dialect)
+    watched.pair("a")
     forbid(monkeypatch, name)
-    bench.poll()
-    assert bench.poll(39.9) == []
-    (item,) = bench.poll(0.6)
+    watched.poll()
+    assert watched.poll(39.9) == []
+    (item,) = watched.poll(0.6)
     assert isinstance(item.content, RejectedFrame)
     assert item.content.error.code == "SEMD-F08"
     assert None in (item.content.image_digest, item.content.text_digest)
 
 
-def test_a_lone_half_that_is_unreadable_is_rejected_as_such(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    (bench.directory / "a.png").write_bytes(PNG)
+def test_a_lone_half_that_is_unreadable_is_rejected_as_such(
+    watched: WatchedDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (watched.directory / "a.png").write_bytes(PNG)
     forbid(monkeypatch, "a.png")
-    bench.poll()
-    assert bench.poll(30.0) == []
-    assert bench.inbox.unreadable == 1
-    (item,) = bench.poll(10.5)
+    watched.poll()
+    assert watched.poll(30.0) == []
+    assert watched.inbox.unreadable == 1
+    (item,) = watched.poll(10.5)
     assert isinstance(item.content, RejectedFrame)
     assert item.content.error.code == "SEMD-F08"
 
 
-def test_a_right_that_is_granted_in_time_makes_an_ordinary_frame(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.pair("a")
+def test_a_right_that_is_granted_in_time_makes_an_ordinary_frame(
+    watched: WatchedDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.pair("a")
     with monkeypatch.context() as patch:
         forbid(patch, "a.png", "a.txt")
-        bench.poll()
-        assert bench.poll(35.0) == []
-    (item,) = bench.poll(0.6)
+        watched.poll()
+        assert watched.poll(35.0) == []
+    (item,) = watched.poll(0.6)
     assert isinstance(item.content, LoadedFrame)
     assert item.content.image_error is None
 
@@ -129,17 +135,17 @@ def test_a_right_that_is_granted_in_time_makes_an_ordinary_frame(bench: Bench, m
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
 @pytest.mark.parametrize("linked", ["a.png", "a.txt"])
 @pytest.mark.parametrize("target", ["outside", "inside", "nowhere"])
-def test_a_link_is_never_read_through(bench: Bench, linked: str, target: str) -> None:
-    bench.pair("a")
-    path = bench.directory / linked
+def test_a_link_is_never_read_through(watched: WatchedDirectory, linked: str, target: str) -> None:
+    watched.pair("a")
+    path = watched.directory / linked
     data = path.read_bytes()
     path.unlink()
-    to = bench.directory.parent / "secret" if target == "outside" else bench.directory / "other.dat"
+    to = watched.directory.parent / "secret" if target == "outside" else watched.directory / "other.dat"
     if target != "nowhere":
         to.write_bytes(data)
     path.symlink_to(to)
-    bench.poll()
-    (item,) = bench.poll(1.5)
+    watched.poll()
+    (item,) = watched.poll(1.5)
     content = item.content
     error = content.image_error if isinstance(content, LoadedFrame) else content.error
     assert isinstance(content, LoadedFrame if linked == "a.png" else RejectedFrame)
@@ -150,44 +156,44 @@ def test_a_link_is_never_read_through(bench: Bench, linked: str, target: str) ->
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
 def test_a_file_that_becomes_a_link_at_the_last_moment_is_not_read_through(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    watched: WatchedDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secret = bench.directory.parent / "secret"
+    secret = watched.directory.parent / "secret"
     secret.write_bytes(TEXT)
-    path = bench.directory / "a.txt"
+    path = watched.directory / "a.txt"
     path.symlink_to(secret)
     monkeypatch.setattr(Path, "is_symlink", lambda _: False)  # it was none when it was looked at
     with pytest.raises(FileLinkError, match="has become a link"):
-        bench.loader.read_text(path)
-    assert bench.loader.read_text(path, follow_links=True) == TEXT
+        watched.loader.read_text(path)
+    assert watched.loader.read_text(path, follow_links=True) == TEXT
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
-def test_a_pipe_ends_no_look(bench: Bench) -> None:
-    os.mkfifo(bench.directory / "a.png")
+def test_a_pipe_ends_no_look(watched: WatchedDirectory) -> None:
+    os.mkfifo(watched.directory / "a.png")
     with pytest.raises(FileNotFoundError):
-        bench.loader.read_image(bench.directory / "a.png")
-    bench.pair("b")
-    bench.poll()
-    assert bench.stems(0.6) == ["b"]
+        watched.loader.read_image(watched.directory / "a.png")
+    watched.pair("b")
+    watched.poll()
+    assert watched.stems(0.6) == ["b"]
 
 
-def test_dropped_events_bring_a_scan_at_once_and_make_old_closes_worth_nothing(bench: Bench) -> None:
-    bench.poll()
-    bench.pair("a")
-    assert bench.poll(0.1) == []  # no event, and the next scan is due later
-    assert bench.inbox.waiting == 0
-    assert bench.poll(0.1, Hints(lost=True)) == []
-    assert bench.inbox.waiting == 1
-    assert bench.stems(0.6) == ["a"]
-    bench.pair("b")
-    (bench.directory / "b.txt").unlink()
-    bench.poll(0.0, Hints({"b.png"}, {"b.png"}))
-    (bench.directory / "b.txt").write_bytes(TEXT)
+def test_dropped_events_bring_a_scan_at_once_and_make_old_closes_worth_nothing(watched: WatchedDirectory) -> None:
+    watched.poll()
+    watched.pair("a")
+    assert watched.poll(0.1) == []  # no event, and the next scan is due later
+    assert watched.inbox.waiting == 0
+    assert watched.poll(0.1, Hints(lost=True)) == []
+    assert watched.inbox.waiting == 1
+    assert watched.stems(0.6) == ["a"]
+    watched.pair("b")
+    (watched.directory / "b.txt").unlink()
+    watched.poll(0.0, Hints({"b.png"}, {"b.png"}))
+    (watched.directory / "b.txt").write_bytes(TEXT)
     # Without the loss the pair would be taken at once: both halves were closed.
-    found = bench.poll(0.1, Hints({"b.txt"}, {"b.txt"}, lost=True))
+    found = watched.poll(0.1, Hints({"b.txt"}, {"b.txt"}, lost=True))
     assert [item.content.stem for item in found if item.content.stem == "b"] == []
-    assert "b" in bench.stems(0.6)
+    assert "b" in watched.stems(0.6)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify's own")

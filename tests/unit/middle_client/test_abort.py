@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from harness.middle_client import BRIGHTNESS_TOO, MiddleClientUnderTest, ack
 from harness.outbox import make_action
-from harness.safety import BRIGHTNESS_TOO, Stand, ack
 from structlog.testing import capture_logs
 
 from semd.errors import StorageError
@@ -15,59 +15,59 @@ from semd.middle_client.abort import AbortFile
 
 
 @pytest.fixture
-def stand(tmp_path: Path) -> Stand:
-    return Stand(tmp_path / "actions")
+def client(tmp_path: Path) -> MiddleClientUnderTest:
+    return MiddleClientUnderTest(tmp_path / "actions")
 
 
-def test_nothing_is_sent_while_the_abort_stands_and_what_waits_expires(stand: Stand) -> None:
-    stand.raise_abort()
+def test_nothing_is_sent_while_the_abort_stands_and_what_waits_expires(client: MiddleClientUnderTest) -> None:
+    client.raise_abort()
     for seq in (1, 2):
-        stand.drop(make_action(seq, lifetime_s=30.0))
+        client.drop(make_action(seq, lifetime_s=30.0))
     for _ in range(5):
-        stand.step(after_s=1.0)
-    assert stand.link.sent == []
-    assert stand.places() == {"": [1, 2]}
-    stand.step(after_s=30.0)
-    stand.step()
-    assert stand.places() == {"expired": [1, 2]}
-    assert stand.trail() == []
+        client.step(after_s=1.0)
+    assert client.link.sent == []
+    assert client.places() == {"": [1, 2]}
+    client.step(after_s=30.0)
+    client.step()
+    assert client.places() == {"expired": [1, 2]}
+    assert client.trail() == []
 
 
-def test_an_abort_outlives_the_process_and_clearing_it_goes_on(stand: Stand) -> None:
-    stand.raise_abort()
-    first = stand.drop(make_action(1))
-    stand.step()
-    stand.start_process()
-    stand.step()
-    assert stand.link.sent == []
-    assert stand.abort.clear()
-    stand.step()
-    stand.step(ack(first))
-    assert stand.places() == {"sent": [1]}
-    assert not stand.abort.clear()
+def test_an_abort_outlives_the_process_and_clearing_it_goes_on(client: MiddleClientUnderTest) -> None:
+    client.raise_abort()
+    first = client.drop(make_action(1))
+    client.step()
+    client.start_process()
+    client.step()
+    assert client.link.sent == []
+    assert client.abort.clear()
+    client.step()
+    client.step(ack(first))
+    assert client.places() == {"sent": [1]}
+    assert not client.abort.clear()
 
 
-def test_an_abort_between_two_actions_stops_the_second_and_still_hears_the_first(stand: Stand) -> None:
-    first = stand.drop(make_action(1))
-    stand.drop(make_action(2))
-    stand.step()
-    stand.raise_abort()
-    stand.step(ack(first))
-    stand.step()
-    assert len(stand.link.sent) == 1
-    assert stand.places() == {"": [2], "sent": [1]}
+def test_an_abort_between_two_actions_stops_the_second_and_still_hears_the_first(client: MiddleClientUnderTest) -> None:
+    first = client.drop(make_action(1))
+    client.drop(make_action(2))
+    client.step()
+    client.raise_abort()
+    client.step(ack(first))
+    client.step()
+    assert len(client.link.sent) == 1
+    assert client.places() == {"": [2], "sent": [1]}
 
 
-def test_an_abort_stops_sending_again(stand: Stand) -> None:
-    stand.drop(make_action(1, lifetime_s=30.0))
-    stand.step()
-    stand.link.drop("the cable")
-    stand.link.come_back()
-    stand.raise_abort()
-    stand.step()
-    assert len(stand.link.sent) == 1
-    stand.step(after_s=30.0)
-    assert stand.places() == {"uncertain": [1]}
+def test_an_abort_stops_sending_again(client: MiddleClientUnderTest) -> None:
+    client.drop(make_action(1, lifetime_s=30.0))
+    client.step()
+    client.link.drop("the cable")
+    client.link.come_back()
+    client.raise_abort()
+    client.step()
+    assert len(client.link.sent) == 1
+    client.step(after_s=30.0)
+    assert client.places() == {"uncertain": [1]}
 
 
 @pytest.mark.parametrize("dialect", ["text", "aisem"])
@@ -75,37 +75,37 @@ def test_the_last_look_is_right_before_the_socket(
     tmp_path: Path, dialect: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The abort comes while the disk is still writing down what is about to be sent."""
-    stand = Stand(tmp_path / "actions", dialect)
-    stand.drop(make_action(1, lifetime_s=30.0))
-    note = stand.desk.note_sending
+    client = MiddleClientUnderTest(tmp_path / "actions", dialect)
+    client.drop(make_action(1, lifetime_s=30.0))
+    note = client.desk.note_sending
 
     def note_and_abort(*arguments: object, **named: object) -> None:
         note(*arguments, **named)  # type: ignore[arg-type]
-        stand.raise_abort()
+        client.raise_abort()
 
-    monkeypatch.setattr(stand.desk, "note_sending", note_and_abort)
-    stand.step()
-    assert stand.link.sent == []
-    stand.step()
-    assert [event for event, _ in stand.trail()] == ["sending", "answer"]
-    assert stand.trail()[1] == ("answer", "not sent: aborted")
+    monkeypatch.setattr(client.desk, "note_sending", note_and_abort)
+    client.step()
+    assert client.link.sent == []
+    client.step()
+    assert [event for event, _ in client.trail()] == ["sending", "answer"]
+    assert client.trail()[1] == ("answer", "not sent: aborted")
     # It never left: neither a restart nor the end of its time leaves it in doubt.
-    stand.start_process()
-    stand.step(after_s=30.0)
-    assert stand.places() == {"expired": [1]}
+    client.start_process()
+    client.step(after_s=30.0)
+    assert client.places() == {"expired": [1]}
 
 
 def test_an_abort_stops_aisem_between_two_commands(tmp_path: Path) -> None:
-    stand = Stand(tmp_path / "actions", "aisem")
-    stand.drop(make_action(1, exposure=BRIGHTNESS_TOO, lifetime_s=30.0))
-    stand.step()
-    stand.raise_abort()
-    stand.step(b"ok")
-    stand.step()
-    assert stand.link.sent == [b"BRT,40.000"]
-    stand.step(after_s=30.0)
-    assert stand.places() == {"uncertain": [1]}
-    assert stand.trail() == [("sending", "BRT,40.000"), ("answer", "reply ok")]
+    client = MiddleClientUnderTest(tmp_path / "actions", "aisem")
+    client.drop(make_action(1, exposure=BRIGHTNESS_TOO, lifetime_s=30.0))
+    client.step()
+    client.raise_abort()
+    client.step(b"ok")
+    client.step()
+    assert client.link.sent == [b"BRT,40.000"]
+    client.step(after_s=30.0)
+    assert client.places() == {"uncertain": [1]}
+    assert client.trail() == [("sending", "BRT,40.000"), ("answer", "reply ok")]
 
 
 @pytest.mark.parametrize("name", ["ABORT", "ABORT.txt"])
@@ -142,14 +142,14 @@ def test_what_cannot_be_looked_for_counts_as_an_abort(tmp_path: Path, monkeypatc
     assert "cannot be looked for: Permission denied" in str(AbortFile(tmp_path).standing())
 
 
-def test_an_abort_is_logged_when_it_comes_and_when_it_goes(stand: Stand) -> None:
+def test_an_abort_is_logged_when_it_comes_and_when_it_goes(client: MiddleClientUnderTest) -> None:
     with capture_logs() as logs:
         for _ in range(3):
-            stand.gate.look()
-        stand.raise_abort()
+            client.gate.look()
+        client.raise_abort()
         for _ in range(3):
-            stand.gate.look()
-        stand.abort.clear()
-        stand.gate.look()
-        stand.gate.look()
+            client.gate.look()
+        client.abort.clear()
+        client.gate.look()
+        client.gate.look()
     assert [line["event"] for line in logs] == ["abort.stands", "abort.cleared"]

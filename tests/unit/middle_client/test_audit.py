@@ -6,66 +6,34 @@ import errno
 import hashlib
 import json
 import os
-import random
 from pathlib import Path
 
 import pytest
-from harness.outbox import START, ListLink, SetClock, drop_file, make_action, make_desk, make_gate, places
+from harness.middle_client import MiddleClientUnderTest
+from harness.outbox import START, drop_file, make_action, places
 
 from semd.errors import LinkError, StorageError
 from semd.middle_client.audit import AuditTrail
 from semd.middle_client.audit_reading import TrailReport, read_trail
-from semd.middle_client.backoff import Backoff
 from semd.middle_client.clock import Clock
-from semd.middle_client.desk import Desk
-from semd.middle_client.text_forwarder import TextForwarder
 from semd.protocol.action import Action, encode_action
+from semd.testing import FakeClock
 
 FILE = "commands-2026-01.jsonl"
 
 
-class Stand:
-    """A text forwarder on a directory, its trail beside it."""
-
-    def __init__(self, root: Path) -> None:
-        self.directory = root / "actions"
-        self.directory.mkdir()
-        self.audit = root / "audit"
-        self.link = ListLink()
-        self.time = SetClock()
-        self.clock = Clock(self.time.now, self.time.monotonic_s)
-        self.desk: Desk = make_desk(self.directory, self.clock)
-        self.forwarder = TextForwarder(
-            self.desk,
-            self.link,
-            self.clock,
-            gate=make_gate(self.directory, self.clock),
-            answer_timeout_s=10.0,
-            backoff=Backoff(1.0, 8.0, random.Random(0)),
-        )
-
-    def step(self, *answers: str, after_s: float = 0.0) -> None:
-        self.time.seconds += after_s
-        self.link.inbox += [f"{answer}\n".encode() for answer in answers]
-        self.forwarder.step()
-
-    def lines(self, name: str = FILE) -> list[dict[str, object]]:
-        path = self.audit / name
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 @pytest.fixture
-def stand(tmp_path: Path) -> Stand:
-    return Stand(tmp_path)
+def client(tmp_path: Path) -> MiddleClientUnderTest:
+    return MiddleClientUnderTest(tmp_path / "actions")
 
 
-def test_one_command_is_two_lines(stand: Stand) -> None:
+def test_one_command_is_two_lines(client: MiddleClientUnderTest) -> None:
     action = make_action(7, wd_mm=9.25)
-    drop_file(stand.directory, action)
-    stand.step()
-    stand.step(f"ACK {action.id}", after_s=0.25)
+    drop_file(client.directory, action)
+    client.step()
+    client.step(f"ACK {action.id}", after_s=0.25)
     message = encode_action(action) + b"\n"
-    assert stand.lines() == [
+    assert client.lines() == [
         {
             "event": "sending",
             "at": "2026-01-02T03:04:05.000+00:00",
@@ -87,29 +55,31 @@ def test_one_command_is_two_lines(stand: Stand) -> None:
             "latency_ms": 250.0,
         },
     ]
-    assert stand.link.sent == [message]
+    assert client.link.sent == [message]
 
 
-def test_every_answer_and_every_silence_is_written_down(stand: Stand) -> None:
+def test_every_answer_and_every_silence_is_written_down(client: MiddleClientUnderTest) -> None:
     first = make_action(1, lifetime_s=600.0)
-    drop_file(stand.directory, first)
-    stand.step()
-    stand.step(f"BUSY {first.id}")
-    stand.step(after_s=2.0)
-    stand.step(after_s=10.1)
-    stand.link.come_back()
-    stand.step()
-    stand.step(f"NAK {first.id} stage is locked")
-    answers = [line["answer"] for line in stand.lines() if line["event"] == "answer"]
+    drop_file(client.directory, first)
+    client.step()
+    client.step(f"BUSY {first.id}")
+    client.step(after_s=2.0)
+    client.step(after_s=10.1)
+    client.link.come_back()
+    client.step()
+    client.step(f"NAK {first.id} stage is locked")
+    answers = [line["answer"] for line in client.lines() if line["event"] == "answer"]
     assert answers == ["BUSY", "none: no answer within 10 s", "NAK stage is locked"]
-    assert [line["event"] for line in stand.lines()] == ["sending", "answer"] * 3
+    assert [line["event"] for line in client.lines()] == ["sending", "answer"] * 3
 
 
-def test_the_order_journal_trail_socket_trail_file(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_journal_trail_socket_trail_file(
+    client: MiddleClientUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is on the disk, seen at each step that matters."""
     action = make_action(1)
-    drop_file(stand.directory, action)
-    journal = stand.directory.parent / "middle-client.json"
+    drop_file(client.directory, action)
+    journal = client.directory.parent / "middle-client.json"
     seen: list[tuple[str, bool, list[str], dict[str, list[int]]]] = []
     synced: list[str] = []
     fsync = os.fsync
@@ -119,10 +89,10 @@ def test_the_order_journal_trail_socket_trail_file(stand: Stand, monkeypatch: py
         synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
 
     def look(moment: str) -> None:
-        events = [str(line["event"]) for line in stand.lines()]
-        seen.append((moment, json.loads(journal.read_bytes())["was_sent"], events, places(stand.directory)))
+        events = [str(line["event"]) for line in client.lines()]
+        seen.append((moment, json.loads(journal.read_bytes())["was_sent"], events, places(client.directory)))
 
-    send, move = stand.link.send, stand.desk._folder.move
+    send, move = client.link.send, client.desk._folder.move
 
     def send_and_look(data: bytes) -> None:
         look("socket")
@@ -132,12 +102,12 @@ def test_the_order_journal_trail_socket_trail_file(stand: Stand, monkeypatch: py
         look("move")
         move(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stand.link, "send", send_and_look)
-    monkeypatch.setattr(type(stand.desk._folder), "move", lambda _self, *arguments: move_and_look(*arguments))
+    monkeypatch.setattr(client.link, "send", send_and_look)
+    monkeypatch.setattr(type(client.desk._folder), "move", lambda _self, *arguments: move_and_look(*arguments))
     if Path("/proc/self/fd").is_dir():
         monkeypatch.setattr("semd.middle_client.audit.os.fsync", note_fsync)
-    stand.step()
-    stand.step(f"ACK {action.id}")
+    client.step()
+    client.step(f"ACK {action.id}")
     assert seen == [
         ("socket", True, ["sending"], {"": [1]}),
         ("move", True, ["sending", "answer"], {"": [1]}),
@@ -151,50 +121,54 @@ def full(_handle: int) -> None:
 
 
 def test_nothing_is_sent_that_cannot_be_written_down_and_it_is_not_in_doubt(
-    stand: Stand, monkeypatch: pytest.MonkeyPatch
+    client: MiddleClientUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drop_file(stand.directory, make_action(1, lifetime_s=30.0))
-    stand.audit.write_text("a file where the folder should be")
+    drop_file(client.directory, make_action(1, lifetime_s=30.0))
+    client.audit.write_text("a file where the folder should be")
     with pytest.raises(StorageError, match="audit"):
-        stand.step()
-    assert stand.link.sent == []
-    stand.step(after_s=30.0)
-    assert places(stand.directory) == {"expired": [1]}
+        client.step()
+    assert client.link.sent == []
+    client.step(after_s=30.0)
+    assert places(client.directory) == {"expired": [1]}
 
 
-def test_an_answer_that_cannot_be_written_down_yet_is_kept_and_nothing_moves_before(stand: Stand) -> None:
+def test_an_answer_that_cannot_be_written_down_yet_is_kept_and_nothing_moves_before(
+    client: MiddleClientUnderTest,
+) -> None:
     action = make_action(1)
-    drop_file(stand.directory, action)
-    stand.step()
-    moved = stand.audit.rename(stand.audit.with_name("away"))
-    stand.audit.write_text("in the way")
+    drop_file(client.directory, action)
+    client.step()
+    moved = client.audit.rename(client.audit.with_name("away"))
+    client.audit.write_text("in the way")
     with pytest.raises(StorageError):
-        stand.step(f"ACK {action.id}")
+        client.step(f"ACK {action.id}")
     with pytest.raises(StorageError):
-        stand.step()
-    assert places(stand.directory) == {"": [1]}
-    stand.audit.unlink()
-    moved.rename(stand.audit)
-    stand.step()
-    assert places(stand.directory) == {"sent": [1]}
-    assert [line["event"] for line in stand.lines()] == ["sending", "answer"]
-    assert len(stand.link.sent) == 1
+        client.step()
+    assert places(client.directory) == {"": [1]}
+    client.audit.unlink()
+    moved.rename(client.audit)
+    client.step()
+    assert places(client.directory) == {"sent": [1]}
+    assert [line["event"] for line in client.lines()] == ["sending", "answer"]
+    assert len(client.link.sent) == 1
 
 
-def test_what_is_due_when_the_process_ends_is_written(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_due_when_the_process_ends_is_written(
+    client: MiddleClientUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def reset() -> bytes:
         raise LinkError("reset")
 
-    drop_file(stand.directory, make_action(1))
-    stand.step()
-    monkeypatch.setattr(stand.link, "receive", reset)
-    stand.step()
-    stand.desk.close()
-    assert stand.lines()[-1]["answer"] == "none: reset"
+    drop_file(client.directory, make_action(1))
+    client.step()
+    monkeypatch.setattr(client.link, "receive", reset)
+    client.step()
+    client.desk.close()
+    assert client.lines()[-1]["answer"] == "none: reset"
 
 
-def trail(root: Path, clock: SetClock | None = None) -> tuple[AuditTrail, SetClock]:
-    time = clock or SetClock()
+def trail(root: Path, clock: FakeClock | None = None) -> tuple[AuditTrail, FakeClock]:
+    time = clock or FakeClock()
     return AuditTrail(root, Clock(time.now, time.monotonic_s)), time
 
 

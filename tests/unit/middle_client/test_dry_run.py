@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from harness.middle_client import BRIGHTNESS_TOO, MiddleClientUnderTest
 from harness.outbox import make_action
-from harness.safety import BRIGHTNESS_TOO, Stand
 from structlog.testing import capture_logs
 
 from semd.middle_client.dry_run import NoLink
@@ -14,50 +14,50 @@ from semd.protocol.action import Action, Status
 
 
 @pytest.fixture
-def stand(tmp_path: Path) -> Stand:
-    return Stand(tmp_path / "actions")
+def client(tmp_path: Path) -> MiddleClientUnderTest:
+    return MiddleClientUnderTest(tmp_path / "actions")
 
 
 def test_a_dry_run_files_every_action_and_says_what_it_would_send(tmp_path: Path) -> None:
-    stand = Stand(tmp_path / "actions", "dry-aisem")
-    stand.drop(make_action(1, exposure=BRIGHTNESS_TOO))
-    stand.drop(make_action(2, status=Status.DONE))
-    stand.drop(make_action(3, lifetime_s=-1.0))
+    client = MiddleClientUnderTest(tmp_path / "actions", "dry-aisem")
+    client.drop(make_action(1, exposure=BRIGHTNESS_TOO))
+    client.drop(make_action(2, status=Status.DONE))
+    client.drop(make_action(3, lifetime_s=-1.0))
     with capture_logs() as logs:
         for _ in range(4):
-            stand.step()
-    assert stand.link.sent == []
-    assert stand.places() == {"dry-run": [1, 2], "expired": [3]}
+            client.step()
+    assert client.link.sent == []
+    assert client.places() == {"dry-run": [1, 2], "expired": [3]}
     assert [line["reason"] for line in logs if line["event"] == "action.dry-run"] == [
         "would send BRT,40.000, then WDMAG,9.0000,2000",
         "would send nothing: no scan is asked for",
     ]
-    assert stand.trail() == []
-    assert stand.desk.newest_acknowledged_seq == 0
+    assert client.trail() == []
+    assert client.desk.newest_acknowledged_seq == 0
 
 
-def test_a_dry_run_knows_the_abort_and_what_was_sent_before_it(stand: Stand) -> None:
-    stand.drop(make_action(1))
-    stand.step()
-    stand.dialect = "dry"
-    stand.start_process()
-    stand.drop(make_action(2))
-    stand.raise_abort()
-    stand.step()
-    stand.step()
-    assert stand.places() == {"": [2], "uncertain": [1]}
-    stand.abort.clear()
-    stand.step()
-    assert stand.places() == {"dry-run": [2], "uncertain": [1]}
+def test_a_dry_run_knows_the_abort_and_what_was_sent_before_it(client: MiddleClientUnderTest) -> None:
+    client.drop(make_action(1))
+    client.step()
+    client.dialect = "dry"
+    client.start_process()
+    client.drop(make_action(2))
+    client.raise_abort()
+    client.step()
+    client.step()
+    assert client.places() == {"": [2], "uncertain": [1]}
+    client.abort.clear()
+    client.step()
+    assert client.places() == {"dry-run": [2], "uncertain": [1]}
 
 
 def test_what_aisem_cannot_say_is_refused_in_a_dry_run_as_well(tmp_path: Path) -> None:
-    stand = Stand(tmp_path / "actions", "dry-aisem")
+    client = MiddleClientUnderTest(tmp_path / "actions", "dry-aisem")
     action = make_action(1)
     fields = {name: getattr(action, name) for name in action.__slots__}
-    stand.drop(Action(**fields | {"targets": {}, "deltas": {}}))
-    stand.step()
-    assert stand.places() == {"refused": [1]}
+    client.drop(Action(**fields | {"targets": {}, "deltas": {}}))
+    client.step()
+    assert client.places() == {"refused": [1]}
 
 
 def test_the_stand_in_for_a_link_only_waits() -> None:

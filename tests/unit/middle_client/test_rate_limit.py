@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.outbox import SetClock, make_action
-from harness.safety import Stand, ack
+from harness.middle_client import MiddleClientUnderTest, ack
+from harness.outbox import make_action
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from semd.middle_client.abort import AbortFile
 from semd.middle_client.clock import Clock
 from semd.middle_client.gate import Gate, RateLimit
+from semd.testing import FakeClock
 
 
 @settings(deadline=None)
@@ -21,7 +22,7 @@ from semd.middle_client.gate import Gate, RateLimit
     pauses_s=st.lists(st.one_of(st.just(0.0), st.floats(0.0, 90.0), st.just(60.0)), max_size=60),
 )
 def test_no_minute_ever_holds_more_than_the_most(most: int, pauses_s: list[float]) -> None:
-    clock = SetClock()
+    clock = FakeClock()
     rate = RateLimit(most, Clock(clock.now, clock.monotonic_s))
     went_s: list[float] = []
     for pause_s in pauses_s:
@@ -38,36 +39,36 @@ def test_no_minute_ever_holds_more_than_the_most(most: int, pauses_s: list[float
 
 
 def test_over_the_limit_actions_wait_and_none_is_dropped(tmp_path: Path) -> None:
-    stand = Stand(tmp_path / "actions", most_per_minute=2)
-    actions = [stand.drop(make_action(seq, lifetime_s=600.0)) for seq in (1, 2, 3, 4)]
+    client = MiddleClientUnderTest(tmp_path / "actions", most_per_minute=2)
+    actions = [client.drop(make_action(seq, lifetime_s=600.0)) for seq in (1, 2, 3, 4)]
     with capture_logs() as logs:
-        stand.step()
+        client.step()
         for action in actions[:2]:
-            stand.step(ack(action), after_s=1.0)
-        assert len(stand.link.sent) == 2
-        stand.step(after_s=57.9)
-        assert len(stand.link.sent) == 2
-        stand.step(after_s=0.2)
-        assert len(stand.link.sent) == 3
-        stand.step(ack(actions[2]), after_s=1.0)
-        stand.step(ack(actions[3]))
-    assert stand.places() == {"sent": [1, 2, 3, 4]}
+            client.step(ack(action), after_s=1.0)
+        assert len(client.link.sent) == 2
+        client.step(after_s=57.9)
+        assert len(client.link.sent) == 2
+        client.step(after_s=0.2)
+        assert len(client.link.sent) == 3
+        client.step(ack(actions[2]), after_s=1.0)
+        client.step(ack(actions[3]))
+    assert client.places() == {"sent": [1, 2, 3, 4]}
     limited = [line for line in logs if line["event"] == "link.rate-limited"]
     assert [line["wait_s"] for line in limited] == [58.0]
 
 
 def test_sending_again_after_busy_counts_too(tmp_path: Path) -> None:
-    stand = Stand(tmp_path / "actions", most_per_minute=2)
-    action = stand.drop(make_action(1, lifetime_s=600.0))
-    stand.step()
+    client = MiddleClientUnderTest(tmp_path / "actions", most_per_minute=2)
+    action = client.drop(make_action(1, lifetime_s=600.0))
+    client.step()
     for _ in range(3):
-        stand.step(f"BUSY {action.id}\n".encode())
-        stand.step(after_s=10.0)
-    assert len(stand.link.sent) == 2
+        client.step(f"BUSY {action.id}\n".encode())
+        client.step(after_s=10.0)
+    assert len(client.link.sent) == 2
 
 
 def test_a_gate_that_is_shut_counts_nothing(tmp_path: Path) -> None:
-    clock = SetClock()
+    clock = FakeClock()
     rate = RateLimit(1, Clock(clock.now, clock.monotonic_s))
     gate = Gate(AbortFile(tmp_path), rate)
     AbortFile(tmp_path).raise_it(clock.now())

@@ -24,7 +24,7 @@ class Windows:
         Path(source).replace(target)
 
 
-class Bench:
+class RotatedLog:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "daemon.log"
         self.windows = Windows()
@@ -46,66 +46,66 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RotatedLog:
     monkeypatch.setattr(logging, "raiseExceptions", True)
-    bench = Bench(tmp_path)
-    yield bench
-    bench.handler.close()
+    log = RotatedLog(tmp_path)
+    yield log
+    log.handler.close()
 
 
-def names(bench: Bench) -> list[str]:
-    return sorted(path.name for path in bench.path.parent.iterdir())
+def names(log: RotatedLog) -> list[str]:
+    return sorted(path.name for path in log.path.parent.iterdir())
 
 
-def test_it_keeps_three_old_files_the_newest_first(bench: Bench) -> None:
-    bench.write(22)
-    assert names(bench) == ["daemon.log", "daemon.log.1", "daemon.log.2", "daemon.log.3"]
-    assert bench.numbers() == [20, 21]
-    assert bench.numbers("daemon.log.1") == [16, 17, 18, 19]
-    assert bench.numbers("daemon.log.3") == [8, 9, 10, 11]
+def test_it_keeps_three_old_files_the_newest_first(log: RotatedLog) -> None:
+    log.write(22)
+    assert names(log) == ["daemon.log", "daemon.log.1", "daemon.log.2", "daemon.log.3"]
+    assert log.numbers() == [20, 21]
+    assert log.numbers("daemon.log.1") == [16, 17, 18, 19]
+    assert log.numbers("daemon.log.3") == [8, 9, 10, 11]
 
 
-def test_a_held_file_is_written_on_and_no_old_one_moves(bench: Bench) -> None:
-    bench.write(18)
-    bench.windows.held = {"daemon.log"}
-    before = {number: bench.numbers(f"daemon.log.{number}") for number in (1, 2, 3)}
-    bench.windows.attempts = 0
-    bench.write(10)
-    assert bench.numbers() == [16, 17, *range(18, 28)]
-    assert {number: bench.numbers(f"daemon.log.{number}") for number in (1, 2, 3)} == before
-    assert bench.windows.attempts == 1, "it is not tried at every line"
+def test_a_held_file_is_written_on_and_no_old_one_moves(log: RotatedLog) -> None:
+    log.write(18)
+    log.windows.held = {"daemon.log"}
+    before = {number: log.numbers(f"daemon.log.{number}") for number in (1, 2, 3)}
+    log.windows.attempts = 0
+    log.write(10)
+    assert log.numbers() == [16, 17, *range(18, 28)]
+    assert {number: log.numbers(f"daemon.log.{number}") for number in (1, 2, 3)} == before
+    assert log.windows.attempts == 1, "it is not tried at every line"
 
 
-def test_it_is_tried_again_after_a_minute(bench: Bench) -> None:
-    bench.write(2)
-    bench.windows.held = {"daemon.log"}
-    bench.write(6)
-    bench.now_s = 59.9
-    bench.windows.held = set()
-    bench.write(1)
-    assert names(bench) == ["daemon.log"]
-    bench.now_s = 60.0
-    bench.write(1)
-    assert bench.numbers() == [9]
-    assert bench.numbers("daemon.log.1") == list(range(9))
+def test_it_is_tried_again_after_a_minute(log: RotatedLog) -> None:
+    log.write(2)
+    log.windows.held = {"daemon.log"}
+    log.write(6)
+    log.now_s = 59.9
+    log.windows.held = set()
+    log.write(1)
+    assert names(log) == ["daemon.log"]
+    log.now_s = 60.0
+    log.write(1)
+    assert log.numbers() == [9]
+    assert log.numbers("daemon.log.1") == list(range(9))
 
 
 @pytest.mark.parametrize("held", ["daemon.log.1", "daemon.log.2", "daemon.log.3"])
-def test_a_held_old_file_costs_no_line(bench: Bench, held: str) -> None:
-    bench.write(16)  # three files of four and the present one
-    before = bench.all_numbers()
-    bench.windows.held = {held}
-    bench.write(6)
-    kept = bench.all_numbers()
+def test_a_held_old_file_costs_no_line(log: RotatedLog, held: str) -> None:
+    log.write(16)  # three files of four and the present one
+    before = log.all_numbers()
+    log.windows.held = {held}
+    log.write(6)
+    kept = log.all_numbers()
     assert set(before) - set(kept) <= {0, 1, 2, 3}, "only what the limit of three files costs anyway"
     assert set(range(16, 22)) <= set(kept)
-    bench.windows.held = set()
-    bench.now_s = 60.0
-    bench.write(1)
-    kept = bench.all_numbers()
+    log.windows.held = set()
+    log.now_s = 60.0
+    log.write(1)
+    kept = log.all_numbers()
     assert set(range(12, 23)) <= set(kept)
-    assert names(bench) == ["daemon.log", "daemon.log.1", "daemon.log.2", "daemon.log.3"]
-    assert bench.numbers() == [22]
+    assert names(log) == ["daemon.log", "daemon.log.1", "daemon.log.2", "daemon.log.3"]
+    assert log.numbers() == [22]
 
 
 def test_the_processes_use_it(tmp_path: Path) -> None:

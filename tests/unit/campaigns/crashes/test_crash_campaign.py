@@ -1,4 +1,4 @@
-"""The counting behind `semd evaluate crashes`: whatever goes wrong with a frame shows, and nothing else does."""
+"""Counting of the frame fates of `semd evaluate crashes`: every fault is detected, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from semd.campaigns.constant_daemon import DIGEST
 from semd.campaigns.crashes.crash_campaign import CrashCampaignSpec, CrashRunResult, summarise
 from semd.campaigns.crashes.crash_sem import CrashSem
 from semd.campaigns.crashes.frame_fates import FrameFate, count_fates
@@ -23,6 +22,7 @@ from semd.pipeline import make_action
 from semd.protocol.action import Action, decode_action, encode_action
 from semd.protocol.pairing import Layout
 from semd.service.failpoints import Failpoint, Part
+from semd.testing import NO_MODELS_DIGEST
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -36,7 +36,7 @@ class Story:
         path = root / "semd.toml"
         path.write_text("\n".join(f'[{name}]\ndirectory = "{name}"' for name in ("watch", "actions", "state")))
         self.config: Config = load_config(path)
-        self.sem = CrashSem(root / "watch", Layout.SERIES, dialect, DIGEST)
+        self.sem = CrashSem(root / "watch", Layout.SERIES, dialect, NO_MODELS_DIGEST)
         for _ in range(4):
             self.sem.scan()
         self.sent = root / "actions" / "sent"

@@ -1,4 +1,4 @@
-"""The acceptance bench: one virtual SEM, one configuration file, the real `semd` processes, and deadlines.
+"""The acceptance system: one virtual SEM, one configuration file, the real `semd` processes, and deadlines.
 
 Deadlines are multiplied by the environment variable SEMD_ACCEPTANCE_PATIENCE (default 1) for slow machines.
 """
@@ -60,7 +60,7 @@ def config_text(root: Path, sem: VirtualSem, *, max_steps: int = 50) -> str:
     )
 
 
-class Bench:
+class SystemUnderTest:
     """Runs the daemon and the Middle Client against a virtual SEM below one directory.
 
     Args:
