@@ -1,1 +1,1 @@
-"""`semd calibrate`: the scoring machine gets used to a lab's own instrument by a focus sweep."""
+"""`semd calibrate`: adaptation of the scoring machine to an instrument by a focus sweep."""

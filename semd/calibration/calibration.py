@@ -1,4 +1,4 @@
-"""The whole of `semd calibrate`: sweep, label, keep, learn, and replace the weights only if that helped."""
+"""`semd calibrate`: sweep the focus, label the frames, fine-tune, and store the weights if they are better."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class CalibrationSpec:
     """A calibration.
 
     Attributes:
-        out: models folder that the new weights go to, if they are better.
-        sweeps: dataset of sweeps; made, or added to.
-        data: dataset that must not be forgotten, or None.
-        plan: of the sweep.
-        spot_nm: width of the focused beam (full width at half maximum), the least blur. A sweep cannot tell it from
-            the sample's own softness, so it is taken as known.
-        held_out: share of a sweep's frames that are not learned from.
-        steps: of the fine-tuning.
-        seed: of the draw of these frames, and of the fine-tuning.
+        out: models folder for the new weights, written if they are better.
+        sweeps: dataset of sweeps; created or extended.
+        data: dataset whose accuracy must be kept, or None.
+        plan: reach and step of the sweep.
+        spot_nm: width of the focused beam (full width at half maximum), the smallest blur. It is taken as known, since
+            a sweep cannot separate it from soft detail of the sample.
+        held_out: share of a sweep's frames in the hold-out set.
+        steps: steps of the fine-tuning.
+        seed: seed of the hold-out set and of the fine-tuning.
     """
 
     out: Path
@@ -54,10 +54,10 @@ class CalibrationSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be done.
+        """Check the values.
 
         Raises:
-            ConfigError: a share or width out of range.
+            ConfigError: `held_out` or `spot_nm` is out of range.
         """
         if not 0.0 < self.held_out < 1.0 or not self.spot_nm >= 0.0:
             raise ConfigError(f"held_out must lie within 0..1 and the spot must not be negative: {self}")
@@ -68,11 +68,11 @@ class CalibrationResult:
     """Result of a calibration.
 
     Attributes:
-        focus_wd_mm: the consensus focus; the working distance stands there now.
-        disagreement_mm: of the sharpness metrics.
-        frames: frames of this sweep that were kept.
-        fine_tuning: before and after.
-        stored: True where the new weights lie in the models folder.
+        focus_wd_mm: consensus focus, to which the working distance has been moved.
+        disagreement_mm: range of the foci of the sharpness metrics.
+        frames: number of labelled frames of this sweep.
+        fine_tuning: errors before and after the fine-tuning.
+        stored: True if the new weights were stored in the models folder.
     """
 
     focus_wd_mm: float
@@ -82,7 +82,7 @@ class CalibrationResult:
     stored: bool
 
     def as_json(self) -> dict[str, object]:
-        """The figures for a last line of standard output."""
+        """Return the figures for the last line of standard output."""
         fine_tuning = self.fine_tuning
         return {
             "stored": self.stored,
@@ -102,20 +102,20 @@ class CalibrationResult:
 def calibrate(
     config: Config, spec: CalibrationSpec, show: Callable[[str], None], *, progress: bool = True
 ) -> CalibrationResult:
-    """Calibrate the scoring machine to the instrument that a configuration describes.
+    """Calibrate the scoring machine to the instrument of a configuration.
 
-    The daemon must not run; the Middle Client must. The new weights are stored only if the RMSE on the frames kept
-    aside fell, and that on the dataset's test rose by no more than `MAX_RMSE_RISE`.
+    The Middle Client must run and the daemon must not. The new weights are stored only if the RMSE on the hold-out set
+    fell and the RMSE on the dataset's test frames rose by no more than `MAX_RMSE_RISE`.
 
     Args:
-        config: of the instrument.
-        spec: what to do.
-        show: told of every step in a line.
-        progress: True where to show progress bars.
+        config: configuration of the instrument.
+        spec: settings of the calibration.
+        show: called with one line of text for every step.
+        progress: True to show progress bars.
 
     Raises:
-        CalibrationError: no focus found, or the instrument does not obey.
-        ConfigError, DatasetError, ModelError, StorageError, LedgerError: something is not as it must be; says what.
+        CalibrationError: no focus was found, or the instrument does not follow its commands.
+        ConfigError, DatasetError, ModelError, StorageError, LedgerError: an input is not valid; the message says why.
         KeyboardInterrupt: Ctrl+C during the sweep; the working distance is back at its start.
     """
     if config.watch.width_px < WIDTH_PX or config.watch.height_px < HEIGHT_PX:
@@ -124,22 +124,17 @@ def calibrate(
     scorer, actor = load_model(models, "scorer"), load_model(models, "actor")
     torch.set_num_threads(config.scoring.threads)
     network = network_from_bytes(scorer.data)
-    # What is wrong with these is better said before the sweep than after it.
+    # Read before the sweep, so that invalid datasets are reported first.
     data = read_dataset(spec.data) if spec.data is not None else None
-    known = (spec.sweeps / TABLE_NAME).exists()
-    if known:
+    if known := (spec.sweeps / TABLE_NAME).exists():
         read_dataset(spec.sweeps)
-    pipeline = Pipeline(
-        scorer=Scorer(network),
-        policy=_stay,
-        rules=config.rules(n_frames=1, rho=1.0),
-        models_digest=models_digest(models),
-    )
+    rules = config.rules(n_frames=1, rho=1.0)
+    pipeline = Pipeline(Scorer(network), _stay, rules, models_digest(models))
     with open_instrument(config, pipeline) as instrument:
-        sweep = run_sweep(instrument, pipeline.rules, spec.plan, show)
+        sweep = run_sweep(instrument, rules, spec.plan, show)
     focus = sweep.consensus
     show(f"focus at WD {focus.wd_mm:.4f} mm, the metrics agree within {focus.disagreement_mm * 1e3:.1f} um")
-    rows = keep_sweep(sweep, pipeline.rules.optics or Optics(), spec, append=known)
+    rows = label_sweep(sweep, rules.optics or Optics(), spec, append=known)
     show(f"{len(rows)} labelled frames in {spec.sweeps}")
     plan = LearningPlan(FineTuning(steps=spec.steps, seed=spec.seed))
     fine_tuning = learn_from_sweeps(network, read_dataset(spec.sweeps), data, plan, progress=progress)
@@ -148,15 +143,15 @@ def calibrate(
     return CalibrationResult(focus.wd_mm, focus.disagreement_mm, len(rows), fine_tuning, fine_tuning.helped)
 
 
-def keep_sweep(sweep: Sweep, optics: Optics, spec: CalibrationSpec, *, append: bool) -> NDArray[np.int64]:
-    """Label a sweep's frames and add them to the dataset of sweeps; returns their rows.
+def label_sweep(sweep: Sweep, optics: Optics, spec: CalibrationSpec, *, append: bool) -> NDArray[np.int64]:
+    """Label a sweep's frames and add them to the dataset of sweeps; return their rows, int64 (N,).
 
-    The frames are of one field, which lies on the side of the training; those kept aside are drawn by image.
+    All frames show one field, which belongs to the training split by field; the hold-out set is drawn by image.
 
     Raises:
-        CalibrationError: hardly a frame in which anything can be recognised.
-        DatasetError: the dataset is of frames of another size.
-        StorageError: it cannot be written.
+        CalibrationError: too few recognisable frames.
+        DatasetError: the dataset has frames of another size.
+        StorageError: the dataset cannot be written.
     """
     least_px = least_blur_px(spec.spot_nm, sweep.pixel_mm)
     magnification = sweep.start.magnification
@@ -178,10 +173,10 @@ def keep_sweep(sweep: Sweep, optics: Optics, spec: CalibrationSpec, *, append: b
                     wd_mm=frame.wd_mm,
                 )
             )
-        aside = round(len(facts) * spec.held_out)
-        if aside < 1 or aside == len(facts):
-            raise CalibrationError(f"{len(facts)} recognisable frames are too few to learn from and to keep some aside")
-        drawn = set(np.random.default_rng([spec.seed, 53]).permutation(len(facts))[:aside].tolist())
+        held_out = round(len(facts) * spec.held_out)
+        if held_out < 1 or held_out == len(facts):
+            raise CalibrationError(f"{len(facts)} recognisable frames are too few for training and hold-out set")
+        drawn = set(np.random.default_rng([spec.seed, 53]).permutation(len(facts))[:held_out].tolist())
         splits = Splits(
             by_field=("train",) * len(facts),
             by_image=tuple("test" if k in drawn else "train" for k in range(len(facts))),
@@ -193,10 +188,10 @@ def keep_sweep(sweep: Sweep, optics: Optics, spec: CalibrationSpec, *, append: b
 def store_fine_tuning(
     out: Path, scorer: StoredModel, actor: StoredModel, fine_tuning: FineTuningResult, spec: CalibrationSpec
 ) -> None:
-    """Make `out` a complete models folder with the new weights; the scorer comes last.
+    """Write a complete models folder with the new weights to `out`; the scorer is written last.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the folder cannot be written.
     """
     store_model(out, "actor", actor.data, actor.entry.model_dump(exclude={"sha256"}))
     entry = scorer.entry.model_dump(exclude={"sha256"})

@@ -1,7 +1,7 @@
 """Focus of a sweep: several sharpness metrics, a fit of each, and their agreement.
 
-The metrics are those that order real noisy frames correctly (measured on micrographs of the DeepFocus set). Plain
-gradient and variance do not.
+The chosen metrics order real noisy frames correctly, measured on micrographs of the DeepFocus set. Plain gradient and
+variance do not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from semd.errors import CalibrationError
 from semd.evaluation.baselines.sharpness_metrics import band_pass_metric
 
-_LEAST_FRAMES = 6
+_MIN_FRAMES = 6
 _NEAR_PEAK = 0.4
 _ROUNDS = 12
 
@@ -45,8 +45,8 @@ class Peak:
     """Peak of one metric.
 
     Attributes:
-        wd_mm: the working distance.
-        error_mm: standard error of it, from the scatter about the fit.
+        wd_mm: working distance of the peak.
+        error_mm: its standard error, from the scatter about the fit.
     """
 
     wd_mm: float
@@ -55,12 +55,12 @@ class Peak:
 
 @dataclass(frozen=True, slots=True)
 class Consensus:
-    """The focus that the metrics agree on.
+    """Focus that the metrics agree on.
 
     Attributes:
         wd_mm: median of the peaks.
         disagreement_mm: largest less smallest peak.
-        peaks: of each metric, by name.
+        peaks: peak of each metric, by name.
     """
 
     wd_mm: float
@@ -69,7 +69,7 @@ class Consensus:
 
 
 def measure(image: NDArray[np.uint8]) -> dict[str, float]:
-    """Every metric of one grey frame, uint8 (H, W)."""
+    """Compute every metric of one grey frame, uint8 (H, W)."""
     return {name: metric(image) for name, metric in METRICS.items()}
 
 
@@ -78,14 +78,14 @@ def find_consensus(wd_mm: NDArray[np.float64], measured: Sequence[dict[str, floa
 
     Args:
         wd_mm: working distances of the frames, float64 (N,), in any order.
-        measured: what `measure` says of each.
-        tolerance_mm: largest disagreement, and largest standard error, that is believed.
+        measured: result of `measure` for each frame.
+        tolerance_mm: largest accepted disagreement, and largest accepted standard error.
 
     Raises:
-        CalibrationError: too few frames, a metric that has no peak within the sweep, or no agreement.
+        CalibrationError: too few frames, a metric without a peak within the sweep, or no agreement.
     """
-    if len(wd_mm) < _LEAST_FRAMES:
-        raise CalibrationError(f"{len(wd_mm)} usable frames are too few for a focus; {_LEAST_FRAMES} are needed")
+    if len(wd_mm) < _MIN_FRAMES:
+        raise CalibrationError(f"{len(wd_mm)} usable frames are too few for a focus; {_MIN_FRAMES} are needed")
     peaks = {name: _peak(name, wd_mm, np.array([each[name] for each in measured])) for name in METRICS}
     places = [peak.wd_mm for peak in peaks.values()]
     disagreement_mm = max(places) - min(places)
@@ -93,47 +93,47 @@ def find_consensus(wd_mm: NDArray[np.float64], measured: Sequence[dict[str, floa
     if disagreement_mm > tolerance_mm or unsure.error_mm > tolerance_mm:
         told = ", ".join(f"{name} {peak.wd_mm:.4f}+-{peak.error_mm:.4f} mm" for name, peak in peaks.items())
         raise CalibrationError(
-            f"no consensus about the focus: {told}; believed would be {tolerance_mm:.4f} mm. A featureless field? "
-            "Choose one with detail all over it and set brightness and contrast well"
+            f"no consensus about the focus: {told}; the tolerance is {tolerance_mm:.4f} mm. The field may be "
+            "featureless: choose one with detail everywhere and set brightness and contrast well"
         )
     return Consensus(float(np.median(places)), disagreement_mm, peaks)
 
 
 def coarse_peak(wd_mm: NDArray[np.float64], measured: Sequence[dict[str, float]]) -> float:
-    """Rough focus: the median over the metrics of the place where each is largest.
+    """Rough focus: median over the metrics of the working distance in mm with the largest value.
 
     Raises:
-        CalibrationError: it is at an end of the sweep, and the focus may lie beyond.
+        CalibrationError: the rough focus is at an end of the sweep, so that the focus may lie beyond.
     """
     best = [float(wd_mm[int(np.argmax([each[name] for each in measured]))]) for name in METRICS]
     middle = float(np.median(best))
     if middle in (float(wd_mm.min()), float(wd_mm.max())):
         raise CalibrationError(
-            f"the sharpest frame lies at the end of the sweep {wd_mm.min():.4f}..{wd_mm.max():.4f} mm: bring the "
-            "field roughly into focus by hand, or sweep farther (--reach)"
+            f"the sharpest frame is at an end of the sweep {wd_mm.min():.4f}..{wd_mm.max():.4f} mm: focus roughly by "
+            "hand, or sweep farther (--reach)"
         )
     return middle
 
 
 def _peak(name: str, wd_mm: NDArray[np.float64], value: NDArray[np.float64]) -> Peak:
-    """Fit `A / (1 + ((wd - c) / w)**2)` near the largest value: its reciprocal is a parabola.
+    """Fit the Lorentzian `A / (1 + ((wd - c) / w)**2)` near the largest value, as a parabola through the reciprocals.
 
-    The window is made symmetric about the peak and fitted anew until it stays: a curve that is no Lorentzian, or
-    falls differently on its two sides farther out, would pull the peak to the side that has more frames.
+    The window is centred on the fitted peak and the fit repeated until the peak stays. With an asymmetric window, a
+    curve that is not a Lorentzian would pull the peak to the side with more frames.
     """
     if not value.max() > 0.0:
-        raise CalibrationError(f"{name} sees nothing in the sweep: every frame is flat")
+        raise CalibrationError(f"{name} is zero over the whole sweep: every frame is flat")
     order = np.argsort(wd_mm, kind="stable")
     wd_mm, value = wd_mm[order], value[order]
     best = int(np.argmax(value))
-    # A reciprocal must not run away where a metric vanishes; such frames are far from the peak.
+    # Bound the reciprocal where the metric vanishes, far from the peak.
     relative = np.maximum(value / value[best], 1e-3)
     reach_mm = _half_width(wd_mm, relative, best)
     centre_mm, error_mm = float(wd_mm[best]), float("inf")
     for _ in range(_ROUNDS):
         chosen = np.abs(wd_mm - centre_mm) <= reach_mm
-        if np.count_nonzero(chosen) < _LEAST_FRAMES - 1:
-            chosen = np.isin(np.arange(len(wd_mm)), np.argsort(np.abs(wd_mm - centre_mm))[: _LEAST_FRAMES - 1])
+        if np.count_nonzero(chosen) < _MIN_FRAMES - 1:
+            chosen = np.isin(np.arange(len(wd_mm)), np.argsort(np.abs(wd_mm - centre_mm))[: _MIN_FRAMES - 1])
         fitted = _vertex((wd_mm[chosen] - centre_mm) / reach_mm, 1.0 / relative[chosen], relative[chosen] ** 2)
         if fitted is None:
             raise CalibrationError(
@@ -141,7 +141,7 @@ def _peak(name: str, wd_mm: NDArray[np.float64], value: NDArray[np.float64]) -> 
                 f"{wd_mm[0]:.4f}..{wd_mm[-1]:.4f} mm"
             )
         shift_mm, error_mm = fitted[0] * reach_mm, fitted[1] * reach_mm
-        # No farther than the window: one odd frame must not throw the fit out of the sweep.
+        # Limit the shift to the window, so that one outlier cannot move the fit out of the sweep.
         centre_mm += float(np.clip(shift_mm, -reach_mm, reach_mm))
         centre_mm = float(np.clip(centre_mm, wd_mm[0], wd_mm[-1]))
         if abs(shift_mm) < 1e-3 * reach_mm:
@@ -150,7 +150,7 @@ def _peak(name: str, wd_mm: NDArray[np.float64], value: NDArray[np.float64]) -> 
 
 
 def _half_width(wd_mm: NDArray[np.float64], relative: NDArray[np.float64], best: int) -> float:
-    """Distance from the peak at which the curve has fallen to a share of it, on the farther side."""
+    """Distance in mm from the peak to where the curve falls below `_NEAR_PEAK` of it, on the wider side."""
     low = np.flatnonzero(relative[: best + 1] < _NEAR_PEAK)
     high = np.flatnonzero(relative[best:] < _NEAR_PEAK)
     left_mm = wd_mm[best] - wd_mm[low[-1]] if low.size else wd_mm[best] - wd_mm[0]
@@ -161,7 +161,7 @@ def _half_width(wd_mm: NDArray[np.float64], relative: NDArray[np.float64], best:
 def _vertex(
     place: NDArray[np.float64], value: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> tuple[float, float] | None:
-    """Vertex of a weighted parabola and its standard error; None where it opens downwards."""
+    """Fit a weighted parabola; return its vertex and the standard error, or None if it has no minimum."""
     terms = np.stack([np.ones_like(place), place, place**2], axis=1)
     normal = terms.T @ (weight[:, None] * terms)
     try:

@@ -1,7 +1,7 @@
-"""The focus sweep: a coarse pass, a fine one about its peak, and the way to the focus.
+"""Focus sweep: a coarse pass, a fine pass about its peak, and the move to the focus.
 
-The working distance is always approached from below: a lens with hysteresis stands elsewhere after a move down than
-after a move up to the same value.
+The working distance is always approached from below, because of the hysteresis of the lens: the same setting has
+another focus after a move down than after a move up.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class SweepPlan:
     """Reach and step of a sweep, in focus units (`Optics.focus_unit_mm`).
 
     Attributes:
-        reach: of the coarse pass, to either side of where the working distance stands.
-        coarse_step: of the coarse pass.
-        fine_reach: of the fine pass, to either side of the coarse peak.
-        fine_step: of the fine pass.
+        reach: reach of the coarse pass to either side of the present working distance.
+        coarse_step: step of the coarse pass.
+        fine_reach: reach of the fine pass to either side of the coarse peak.
+        fine_step: step of the fine pass.
     """
 
     reach: float = 12.0
@@ -43,26 +43,26 @@ class SweepPlan:
     fine_step: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what is no sweep.
+        """Check the values.
 
         Raises:
-            ConfigError: a step is not positive, or wider than a third of its reach.
+            ConfigError: a step is not positive or wider than a third of its reach, or the fine reach is too short.
         """
         for reach, step in ((self.reach, self.coarse_step), (self.fine_reach, self.fine_step)):
             if not 0.0 < step <= reach / 3.0:
                 raise ConfigError(f"a sweep of {reach:g} to either side cannot have steps of {step:g}: take smaller")
         if self.fine_reach < self.coarse_step:
-            raise ConfigError("the fine pass must reach farther than one step of the coarse one")
+            raise ConfigError("the fine pass must reach at least one step of the coarse pass")
 
     @property
     def frames(self) -> int:
-        """Frames that both passes take, where no limit is in the way."""
+        """Number of frames of both passes, if no limit shortens them."""
         return 2 * int(self.reach / self.coarse_step) + 2 * int(self.fine_reach / self.fine_step) + 2
 
 
 @dataclass(frozen=True, slots=True)
 class SweepFrame:
-    """One frame of a sweep: uint8 (H, W), and where it was taken."""
+    """One frame of a sweep, uint8 (H, W), and its working distance."""
 
     image: NDArray[np.uint8]
     wd_mm: float
@@ -73,11 +73,11 @@ class Sweep:
     """Frames of a sweep and the focus they agree on.
 
     Attributes:
-        frames: of both passes, in the order taken.
+        frames: frames of both passes, in order of acquisition.
         start: parameters of the first frame.
-        unit_mm: the focus unit.
+        unit_mm: focus unit.
         pixel_mm: pixel size.
-        consensus: the focus, where the working distance now stands.
+        consensus: focus, to which the working distance has been moved.
     """
 
     frames: tuple[SweepFrame, ...]
@@ -88,16 +88,16 @@ class Sweep:
 
 
 def run_sweep(instrument: Instrument, rules: RunRules, plan: SweepPlan, show: Callable[[str], None]) -> Sweep:
-    """Sweep, find the focus and go there; after any failure and after Ctrl+C, go back to where it began.
+    """Sweep, find the focus and move there; after a failure or Ctrl+C, move back to the start.
 
     Args:
         instrument: the microscope.
         rules: limits and optics.
-        plan: how far and how finely.
-        show: told of every frame in a line.
+        plan: reach and step.
+        show: called with one line of text for every frame.
 
     Raises:
-        CalibrationError: no consensus, badly set brightness or contrast, or the instrument does not obey.
+        CalibrationError: no consensus, bad brightness or contrast, or the instrument does not follow its commands.
         KeyboardInterrupt: Ctrl+C; the working distance is back at its start.
     """
     optics = rules.optics or Optics()
@@ -112,7 +112,7 @@ def run_sweep(instrument: Instrument, rules: RunRules, plan: SweepPlan, show: Ca
         coarse = passes.take(now.wd_mm, plan.reach * unit_mm, plan.coarse_step * unit_mm)
         about_mm = coarse_peak(_places(coarse), [measure(frame.image) for frame in coarse])
         fine = passes.take(about_mm, plan.fine_reach * unit_mm, plan.fine_step * unit_mm)
-        # Far from focus little but noise is left, and standardising it makes it look sharp.
+        # Only the fine pass is fitted: far from focus a frame is mostly noise, which looks sharp once standardised.
         tolerance_mm = max(depth_mm, _TOLERANCE_UNITS * unit_mm)
         consensus = find_consensus(_places(fine), [measure(frame.image) for frame in fine], tolerance_mm)
         _check_exposure(min(fine, key=lambda frame: abs(frame.wd_mm - consensus.wd_mm)))
@@ -136,7 +136,7 @@ class _Passes:
     show: Callable[[str], None]
 
     def take(self, centre_mm: float, reach_mm: float, step_mm: float) -> list[SweepFrame]:
-        """Frames on both sides of a centre, upwards, as far as the limits let."""
+        """Take frames on both sides of a centre, upwards, within the limits."""
         count = int(reach_mm / step_mm + 1e-9)
         places = [centre_mm + k * step_mm for k in range(-count, count + 1)]
         places = [place for place in places if self.limits.low <= place <= self.limits.high]
@@ -149,7 +149,7 @@ class _Passes:
         return frames
 
     def approach(self, wd_mm: float, step_mm: float) -> None:
-        """Stand below a place, if the limits let, so that the next move goes up to it."""
+        """Move below a working distance, within the limits, so that the next move goes up to it."""
         below_mm = self.limits.clamp(wd_mm - step_mm)
         if below_mm < wd_mm:
             self.instrument.move(below_mm)
@@ -165,5 +165,5 @@ def _check_exposure(sharpest: SweepFrame) -> None:
         faults = [QualityFlag.BLANK]
     if faults:
         raise CalibrationError(
-            f"the frame in focus is {' and '.join(faults)}: set brightness and contrast (or mend the charging) first"
+            f"the frame in focus is {' and '.join(faults)}: set brightness and contrast (or reduce charging) first"
         )

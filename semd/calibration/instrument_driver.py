@@ -1,8 +1,8 @@
-"""The instrument as a sweep sees it: tell it a working distance, get the next frame.
+"""Driver of the instrument for a sweep: command a working distance and receive the next frame.
 
-It speaks through the daemon's own inbox and outbox: a frame is claimed in the ledger, answered by an action file,
-and the separate Middle Client carries that to the microscope. So the daemon knows these frames afterwards, and a
-crash in the middle leaves nothing that it could not go on from.
+It uses the daemon's inbox and outbox: each frame is claimed in the ledger and answered by an action file, which the
+separate Middle Client forwards to the microscope. The daemon therefore knows these frames afterwards, and can recover
+from a crash during the sweep.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from semd.service.stop_signals import stopping_on_signals
 from semd.service.storage import InstanceLock
 
 _UNCARRIED = ("refused", "expired", "uncertain")
-_MOST_DAMAGED = 3
+_MAX_DAMAGED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class InstrumentFrame:
-    """A frame that came as it was asked for.
+    """Frame whose parameters read back as commanded.
 
     Attributes:
         image: uint8 (H, W).
-        parameters: as read.
+        parameters: parameters as read.
     """
 
     image: NDArray[np.uint8]
@@ -52,12 +52,12 @@ class InstrumentFrame:
 
 @dataclass(slots=True)
 class CommandedAnswers:
-    """Answers frames as it was told, measured by the pipeline as ever.
+    """Source of answers that are commanded by the sweep instead of decided; frames are measured by the pipeline.
 
     Attributes:
-        pipeline: measures.
-        status, targets: the next answer.
-        step: answers so far.
+        pipeline: measures the frames.
+        status, targets: status and targets of the next answer; without targets the microscope stays.
+        step: number of answers so far.
     """
 
     pipeline: Pipeline
@@ -67,11 +67,11 @@ class CommandedAnswers:
 
     @property
     def models_digest(self) -> str:
-        """Of the models that measure."""
+        """Digest of the pipeline's models."""
         return self.pipeline.models_digest
 
     def answer(self, run: Run | None, stem: str, parameters: Parameters, image: NDArray[np.uint8] | None) -> Answer:  # noqa: ARG002 - what was dictated does not depend on the run
-        """Measure a frame and give it the dictated answer; without targets the microscope stays."""
+        """Measure a frame and return the commanded answer."""
         measured = self.pipeline.answer(None, stem, parameters, image)
         now = parameters.controlled(self.pipeline.rules.axes)
         targets = {axis: round_target(axis, value) for axis, value in (self.targets or now).items()}
@@ -83,7 +83,7 @@ class CommandedAnswers:
             reward=None if self.step == 0 else 0.0,
             step=self.step,
             starts_run=self.step == 0,
-            # Whatever comes after the sweep is a run of its own.
+            # A frame after the sweep starts a new run.
             restarts_next=self.status.is_terminal,
         )
         self.step += 1
@@ -94,11 +94,11 @@ class Instrument:
     """The microscope behind inbox, outbox and Middle Client. Made by `open_instrument`.
 
     Args:
-        config: its configuration.
-        commanded: what answers the frames.
+        config: configuration of the instrument.
+        commanded: source of the answers.
         boxes: inbox and outbox.
-        watch: wakes the waiting.
-        stop: set by Ctrl+C.
+        watch: watch on the directory of the frames.
+        stop: event set by Ctrl+C.
     """
 
     def __init__(
@@ -123,19 +123,19 @@ class Instrument:
         return self._first
 
     def begin(self) -> InstrumentFrame:
-        """Wait for the frame that the sweep begins with.
+        """Wait for the first frame of the sweep.
 
         Raises:
-            CalibrationError: none came in time, it cannot be used, or others lie there unanswered.
+            CalibrationError: no frame came in time, the frame cannot be used, or others are waiting unanswered.
         """
         if self._boxes.ledger.unfinished():
-            raise CalibrationError("the daemon has left frames half-way: start it, let it end them, and stop it again")
+            raise CalibrationError("the daemon left unfinished frames: start it, let it finish them, then stop it")
         self._boxes.answerer.recover()
         item = self._receive(awaited="the first frame: save one at the instrument", may_stop=True)
         if self._boxes.inbox.waiting > 1:
             raise CalibrationError(
-                f"{self._boxes.inbox.waiting} frames in {self._config.watch.directory} wait unanswered: move away what "
-                "lies there, then save one frame"
+                f"{self._boxes.inbox.waiting} frames in {self._config.watch.directory} wait unanswered: "
+                "move them away, then save one frame"
             )
         self._present = item
         seen = self._check_image(self._loaded(item))
@@ -182,7 +182,7 @@ class Instrument:
         targets[Axis.WD] = round_target(Axis.WD, self._rules.limits[Axis.WD].clamp(wd_mm))
         self._sent_wd_mm = targets[Axis.WD]
         self._answer(Status.ADJUST, targets)
-        for _ in range(_MOST_DAMAGED):
+        for _ in range(_MAX_DAMAGED):
             self._present = self._receive(awaited=f"the frame at WD {targets[Axis.WD]:.4f} mm")
             frame = self._loaded(self._present)
             self._check_read_back(targets, frame.parameters)
@@ -191,11 +191,11 @@ class Instrument:
             # A damaged scan is scanned again.
             self._answer(Status.HOLD, None)
         else:
-            raise CalibrationError(f"{_MOST_DAMAGED} damaged frames in a row at WD {targets[Axis.WD]:.4f} mm")
+            raise CalibrationError(f"{_MAX_DAMAGED} damaged frames in a row at WD {targets[Axis.WD]:.4f} mm")
         return self._check_image(frame)
 
     def _answer(self, status: Status, targets: dict[Axis, float] | None) -> None:
-        """Answer the frame in hand. One that was answered before brings no action: the next is answered instead."""
+        """Answer the present frame. A frame that was answered before gets no action, so the next one is answered."""
         self._commanded.status, self._commanded.targets = status, targets
         while True:
             item, self._present = self._present, None
@@ -208,16 +208,16 @@ class Instrument:
                 return
 
     def _receive(self, *, awaited: str, may_stop: bool = False) -> Item:
-        patience_s = self._config.link.confirm_timeout_s
-        deadline_s = time.monotonic() + patience_s
+        timeout_s = self._config.link.confirm_timeout_s
+        deadline_s = time.monotonic() + timeout_s
         while True:
             if may_stop and self._stop.is_set():
                 raise KeyboardInterrupt
-            force_rescan = not self._watch.healthy()
-            if force_rescan:
+            rescan_now = not self._watch.healthy()
+            if rescan_now:
                 self._watch.start()
             now_s = time.monotonic()
-            for item in self._boxes.inbox.poll(self._watch.drain(), now_s, force_rescan=force_rescan):
+            for item in self._boxes.inbox.poll(self._watch.drain(), now_s, force_rescan=rescan_now):
                 if isinstance(item.content, LoadedFrame):
                     return item
                 self._boxes.answerer.reject(item.content, item.fingerprint)
@@ -226,13 +226,13 @@ class Instrument:
             self._check_carried()
             if now_s > deadline_s:
                 raise CalibrationError(
-                    f"{awaited} has not come within {patience_s:g} s; does `semd middle-client` run, and is its link "
+                    f"{awaited} has not come within {timeout_s:g} s; does `semd middle-client` run, and is its link "
                     f"up?{self._rejected}"
                 )
             self._watch.wait(max(min(self._boxes.inbox.next_look_s(now_s), 1.0), 0.01))
 
     def _check_carried(self) -> None:
-        """Notice that the last action will bring no frame."""
+        """Raise an error if the Middle Client has not carried out the last action."""
         actions = self._config.actions.directory
         name = f"action-{self._boxes.ledger.highest_seq():08d}-*.txt"
         for folder in _UNCARRIED:
@@ -243,9 +243,9 @@ class Instrument:
         if field_changed(self.start, parameters, self._rules):
             raise CalibrationError("magnification, sample or stage changed during the sweep")
         if differs(targets, parameters, self._rules):
-            told = ", ".join(f"{axis} {value:g}" for axis, value in targets.items())
+            sent = ", ".join(f"{axis} {value:g}" for axis, value in targets.items())
             read = ", ".join(f"{axis} {parameters.value(axis):g}" for axis in targets)
-            raise CalibrationError(f"a parameter does not read back as commanded: sent {told}; read {read}")
+            raise CalibrationError(f"a parameter does not read back as commanded: sent {sent}; read {read}")
 
     @staticmethod
     def _loaded(item: Item) -> LoadedFrame:
@@ -262,14 +262,14 @@ class Instrument:
 
 @contextmanager
 def open_instrument(config: Config, pipeline: Pipeline) -> Iterator[Instrument]:
-    """Take the daemon's place at the instrument.
+    """Open the instrument in place of the daemon.
 
-    Ctrl+C (SIGINT) and SIGTERM are noted and stop the next `move`; a second one ends at once.
+    Ctrl+C (SIGINT) and SIGTERM stop the next `move`; a second signal ends the process at once.
 
     Raises:
-        ConfigError: the watch directory is not there, or the working distance is not among the axes.
+        ConfigError: the watch directory does not exist, or the working distance is not among the axes.
         StorageError: the daemon is running, or a directory cannot be written.
-        LedgerError: the ledger is not one of ours, or damaged.
+        LedgerError: the ledger is not a ledger of semd, or is damaged.
     """
     if not config.watch.directory.is_dir():
         raise ConfigError(f"[watch] directory {config.watch.directory} is not there; make it or correct the path")
@@ -278,7 +278,7 @@ def open_instrument(config: Config, pipeline: Pipeline) -> Iterator[Instrument]:
     state = config.state.directory
     stop = threading.Event()
     with InstanceLock(state / LOCK_FILE):
-        # The file keeps the log; standard output is for what the command says.
+        # Log to the file only; standard output is reserved for the command's own output.
         configure_logs(
             config.log_directory / "calibrate.log",
             level=config.log.level,
@@ -288,12 +288,12 @@ def open_instrument(config: Config, pipeline: Pipeline) -> Iterator[Instrument]:
         watch = make_watch(config)
         commanded = CommandedAnswers(pipeline)
 
-        def note() -> None:
+        def request_stop() -> None:
             stop.set()
             watch.wake()
 
         try:
-            with stopping_on_signals(note, second_ends=True), open_boxes(config, commanded) as boxes:
+            with stopping_on_signals(request_stop, second_ends=True), open_boxes(config, commanded) as boxes:
                 yield Instrument(config, commanded, boxes, watch, stop)
         finally:
             watch.stop()

@@ -83,7 +83,7 @@ def run_campaign(
     """
     for layout in spec.layouts:
         for dialect in spec.dialects:
-            yield _run_bench(spec, directory / f"{layout}-{dialect}", layout, dialect, show)
+            yield _run_harness(spec, directory / f"{layout}-{dialect}", layout, dialect, show)
 
 
 def summarise(results: Sequence[CrashRunResult]) -> dict[str, object]:
@@ -125,7 +125,7 @@ def _times(name: str, found: list[float | None]) -> dict[str, float | None]:
     }
 
 
-def _run_bench(
+def _run_harness(
     spec: CrashCampaignSpec, directory: Path, layout: Layout, dialect: str, show: Callable[[CrashStep], None]
 ) -> CrashRunResult:
     result = CrashRunResult()

@@ -1,4 +1,4 @@
-"""One harness: directories, the two processes, and the SEM on a real socket."""
+"""Harness of a crash run: directories, the two processes, and the SEM on a real socket."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ class CrashHarness:
     """Directories, processes and the SEM of one crash run.
 
     Attributes:
-        directory: of everything.
-        config: of both processes.
-        daemon_module: `python -m` of the daemon; `semd` for the real one.
+        directory: parent of all directories.
+        config: configuration of both processes.
+        daemon_module: module of the daemon for `python -m`; `semd` for the production daemon.
         sem: the SEM.
-        patience_s: how long anything may take.
+        timeout_s: timeout of every wait.
     """
 
     directory: Path
     config: Config
     daemon_module: str
     sem: CrashSem
-    patience_s: float
+    timeout_s: float
     _children: dict[Part, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stalled_since_s: float | None = None
 
     def start(self, part: Part, trap: Trap | None = None) -> None:
-        """Start a process, with a trap armed or with none."""
+        """Start a process, optionally with a trap armed."""
         environment = {key: value for key, value in os.environ.items() if key != ENVIRONMENT}
         if trap is not None:
             environment[ENVIRONMENT] = str(trap)
@@ -66,13 +66,13 @@ class CrashHarness:
             )
 
     def stop(self, part: Part) -> None:
-        """Ask a process to end and wait for it.
+        """Stop a process by SIGTERM and wait for its end.
 
         Raises:
-            StorageError: it does not, or says that something was wrong.
+            StorageError: the process did not end in time, or ended with an error.
         """
         child = self._children[part]
-        # Before it is up the signal would end it as it ends any program.
+        # Before its handlers are installed, the signal would kill the process.
         self.until(lambda: self._is_up(part), f"the {part} to be up")
         child.send_signal(signal.SIGTERM)
         try:
@@ -85,10 +85,10 @@ class CrashHarness:
             raise StorageError(f"the {part} ended with status {status}; see {self._errors(part)}")
 
     def until_killed(self, part: Part) -> None:
-        """Wait until a process was killed.
+        """Wait until a process has been killed by its trap.
 
         Raises:
-            StorageError: it was not, or ended otherwise.
+            StorageError: the process was not killed in time, or ended in another way.
         """
         child = self._children[part]
         self.until(lambda: child.poll() is not None, f"the {part} to be killed", alive=())
@@ -100,17 +100,17 @@ class CrashHarness:
         return self._children[part].poll() is not None
 
     def until(self, condition: Callable[[], bool], what: str, *, alive: tuple[Part, ...] = tuple(Part)) -> None:
-        """Wait; meanwhile the operator scans again when the aisem link has parked its command.
+        """Wait for a condition; meanwhile scan again, as the operator does, when the aisem link has parked its command.
 
         Args:
-            condition: for this.
-            what: in words.
+            condition: returns True to end the wait.
+            what: description of the condition.
             alive: processes that must not end meanwhile.
 
         Raises:
-            StorageError: it does not come within the patience, or a process ended.
+            StorageError: the condition did not hold in time, or a process ended.
         """
-        deadline = time.monotonic() + self.patience_s
+        deadline = time.monotonic() + self.timeout_s
         while not condition():
             for part in alive:
                 if self.is_dead(part):
@@ -119,31 +119,31 @@ class CrashHarness:
                         f"waiting for {what}: the {part} ended with status {status}; see {self._errors(part)}"
                     )
             if time.monotonic() > deadline:
-                raise StorageError(f"waited {self.patience_s:g} s in vain for {what}; see {self.directory}")
+                raise StorageError(f"waited {self.timeout_s:g} s in vain for {what}; see {self.directory}")
             self._help_out()
             time.sleep(_LOOK_S)
 
     def ended(self) -> int:
-        """Number of frames that have ended: action files, and reason files of frames without one."""
+        """Count the frames that have ended: action files and reason files."""
         actions = sum(1 for _ in self.config.actions.directory.rglob("action-*.txt*"))
         return actions + sum(1 for _ in (self.config.state.directory / "quarantine").glob("*.reason.txt"))
 
     def pending(self) -> int:
-        """Number of pending actions."""
+        """Count the pending actions."""
         return sum(1 for _ in self.config.actions.directory.glob("action-*.txt"))
 
     def springs(self, part: Part) -> int:
-        """Number of times a failpoint was hit in a process, over all its restarts."""
+        """Count the traps that have fired in a process, over all its restarts."""
         path = self._errors(part)
         return path.read_text("utf-8", "replace").count(" springs\n") if path.exists() else 0
 
     def logged(self, part: Part) -> str:
-        """All that a process has logged."""
+        """Return the whole log of a process."""
         path = self.config.log_directory / _LOGS[part]
         return path.read_text("utf-8", "replace") if path.exists() else ""
 
     def kill_all(self) -> None:
-        """End whatever still runs."""
+        """Kill the processes that are still running."""
         for child in self._children.values():
             if child.poll() is None:
                 child.kill()
@@ -160,7 +160,7 @@ class CrashHarness:
         return self.directory / f"{part}.errors"
 
     def _help_out(self) -> None:
-        """Scan again when a command of the aisem link is in doubt and never came: that is the operator's part."""
+        """Scan again, as the operator does, when the delivery of an aisem command is unknown and it never arrived."""
         if not self._is_parked():
             self._stalled_since_s = None
         elif self._stalled_since_s is None:
@@ -190,9 +190,9 @@ def open_crash_harness(
     *,
     daemon_module: str,
     models_digest: str,
-    patience_s: float,
+    timeout_s: float,
 ) -> Iterator[CrashHarness]:
-    """Make the directories and start the SEM; in the end everything is stopped, whatever happened."""
+    """Make the directories and start the SEM; on exit, stop the processes and the SEM."""
     for name in ("watch", "actions", "state"):
         (directory / name).mkdir(parents=True)
     (directory / "state" / PERMIT_FILE).write_text("This state directory is a test harness's.\n")
@@ -201,7 +201,7 @@ def open_crash_harness(
         path.write_text(_config_text(layout, dialect, listener.getsockname()[1]))
         config = load_config(path)
         sem = CrashSem(config.watch.directory, layout, dialect, models_digest)
-        harness = CrashHarness(directory, config, daemon_module, sem, patience_s)
+        harness = CrashHarness(directory, config, daemon_module, sem, timeout_s)
         thread = threading.Thread(target=sem.serve, args=(listener,), name="sem")
         thread.start()
         try:

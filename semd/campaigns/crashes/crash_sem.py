@@ -1,4 +1,4 @@
-"""The SEM side of the crash harness: saves frames, obeys, and keeps every byte it received: that is the ground truth."""
+"""SEM of the crash harness: saves frames, carries out commands, and records every byte received as ground truth."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from semd.simulator.sem_link import HungUpError, SemLink
 
 Kind = Literal["good", "damaged image", "bad text"]
 _CYCLE: tuple[Kind, ...] = ("good", "good", "damaged image", "good", "bad text")
-"""Answered; answered with HOLD and quarantined; quarantined."""
+"""Good frames are answered, damaged images answered with HOLD and quarantined, bad texts quarantined."""
 _FRAMES_OF_A_SAMPLE = 6
-"""So that no run is given up for want of progress: the score never changes here."""
+"""Few enough that no run ends for lack of progress, since the score never changes here."""
 _MAGNIFICATION = 2000
 _START = {Axis.WD: 10.0, Axis.BRIGHTNESS: 50.0, Axis.CONTRAST: 50.0}
 _LOOK_S = 0.01
@@ -36,12 +36,12 @@ class SavedFrame:
 
     Attributes:
         number: counted from 0.
-        stem: of its files.
-        kind: what it deserves.
-        image, text: the files' bytes.
-        magnification: as written in the text; in the aisem dialect no other frame has it.
-        identity: the id that its action must have.
-        during: number of the step that the harness was at.
+        stem: stem of the files.
+        kind: kind of the frame, which decides its due answer.
+        image, text: bytes of the files.
+        magnification: as written in the text; in the aisem dialect unique to the frame.
+        identity: id that the action must have.
+        during: number of the step during which the frame was saved.
     """
 
     number: int
@@ -56,21 +56,21 @@ class SavedFrame:
 
 @dataclass(slots=True)
 class CrashSem:
-    """Saves a frame after every command, as NanoStation does, until told to finish.
+    """SEM that saves a frame after every command, as NanoStation does, until `finish`.
 
     Attributes:
         watch: the watch directory.
-        layout: how frames are named; `single` waits until the last pair was taken.
-        dialect: of the link.
-        models_digest: enters the ids.
-        during: noted with every frame saved.
-        frames: all of them.
-        applied: ids of actions, in the order of applying (text dialect).
-        transcripts: what each connection received.
-        connected_at_s: when each connection said its first word (monotonic).
-        dropped_at_s: when the last connection was cut on purpose, or None.
-        cut_next: True where the next command's connection is to be cut before the answer.
-        finishing: set when no more frames are wanted.
+        layout: layout of the frames; with `single`, a pair is saved only after the last one was taken.
+        dialect: dialect of the link.
+        models_digest: digest of the models, which is part of the ids.
+        during: number of the present step, stored with every frame.
+        frames: all frames saved.
+        applied: ids of the actions, in order of application (text dialect).
+        transcripts: bytes received by each connection.
+        connected_at_s: monotonic time of the first bytes of each connection.
+        dropped_at_s: monotonic time at which a connection was last cut on purpose, or None.
+        cut_next: True to cut the connection of the next command before its answer.
+        finishing: set when no more frames are to be saved.
         stopping: set to end `serve`.
     """
 
@@ -91,12 +91,12 @@ class CrashSem:
     _saving: threading.Lock = field(default_factory=threading.Lock)
 
     def serve(self, listener: socket.socket) -> None:
-        """Save the first frame and obey the link until stopped."""
+        """Save the first frame and serve the link until stopped."""
         self.scan()
         _ListeningLink(self, self.stopping.is_set).serve(listener, self.dialect)
 
     def scan(self) -> None:
-        """Save the next frame; after one that nobody answers, the operator scans again once it was put away."""
+        """Save the next frame; after a frame that gets no answer, save another once its files were taken."""
         with self._saving:
             while not self.finishing.is_set():
                 frame = self._make()
@@ -107,31 +107,31 @@ class CrashSem:
                 self._wait_until_taken(frame)
 
     def finish(self) -> None:
-        """Save no more frames; the last is there on return."""
+        """Save no more frames; return when the last one is complete."""
         self.finishing.set()
         with self._saving:
             return
 
     def on_action(self, action: Action) -> Callable[[], None]:
-        """Apply an action, whatever it asks for, and go on scanning."""
+        """Apply an action and continue to scan."""
         self._knobs.update(action.targets)
         self.applied.append(action.id)
         return self._scan_or_cut()
 
     def on_working_distance(self, wd_mm: float) -> Callable[[], None]:
-        """Move and scan."""
+        """Move to a working distance in mm and scan."""
         self._knobs[Axis.WD] = wd_mm
         return self._scan_or_cut()
 
     def received(self, connection: int, data: bytes) -> None:
-        """Keep what came over a connection, counted from 0."""
+        """Record bytes received over a connection, counted from 0."""
         while len(self.transcripts) <= connection:
             self.transcripts.append(bytearray())
             self.connected_at_s.append(time.monotonic())
         self.transcripts[connection] += data
 
     def _scan_or_cut(self) -> Callable[[], None]:
-        """Scan after the answer; where the link is to be cut, the SEM has done what was asked and never says so."""
+        """Scan after the answer; if `cut_next` is set, scan and cut the connection without an answer."""
         if not self.cut_next:
             return self.scan
         self.cut_next = False
@@ -177,7 +177,7 @@ class CrashSem:
 
 
 class _ListeningLink(SemLink):
-    """Hands every byte to the SEM's records before anything is made of it."""
+    """Link that records every received byte before it is interpreted."""
 
     def __init__(self, sem: CrashSem, stopped: Callable[[], bool]) -> None:
         super().__init__(sem, stopped)
@@ -195,6 +195,6 @@ class _ListeningLink(SemLink):
 
 
 def _picture(seed: int) -> bytes:
-    """A soft random picture, as JPEG."""
+    """Make a smooth random image as JPEG."""
     coarse = np.random.default_rng(seed).integers(60, 190, (12, 16), dtype=np.uint8)
     return cv2.imencode(".jpg", cv2.resize(coarse, (640, 480)))[1].tobytes()

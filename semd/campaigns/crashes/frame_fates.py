@@ -26,15 +26,15 @@ class FrameFate:
     """Fate of one frame.
 
     Attributes:
-        frame: as it was saved.
-        answers: action files with its id, wherever they lie; None where it deserves none.
-        records: reason files in quarantine; None where it deserves none.
-        applied: how often the SEM carried its action out.
-        sent: how often the SEM received it; more often than applied only in the text dialect, by its rules.
-        changed: True where it was sent again with other bytes.
-        claimed: True where the Middle Client says that the SEM has it: its file lies in `sent`. False for an action of
+        frame: the frame as saved.
+        answers: number of action files with its id, in any folder.
+        records: number of its reason files in quarantine.
+        applied: number of times that the SEM carried out its action.
+        sent: number of times that the SEM received its action; may exceed `applied` in the text dialect only.
+        changed: True if it was sent again with different bytes.
+        claimed: True if the Middle Client reports it as sent, by its file in `sent`. False for an action of
             the aisem dialect that moves nothing: a frame that shows the target is all that the protocol asks for then.
-        differs: True where its answer is another than that of a daemon that never died.
+        differs: True if its answer differs from that of an uninterrupted daemon.
     """
 
     frame: SavedFrame
@@ -48,22 +48,22 @@ class FrameFate:
 
     @property
     def is_lost(self) -> bool:
-        """It got no answer, or no record in quarantine, though it deserves one."""
+        """True if a due answer or a due record in quarantine is missing."""
         return self.answers < self._answers_due or self.records < self._records_due
 
     @property
     def is_doubled(self) -> bool:
-        """It got more than it deserves."""
+        """True if the frame has more answers or records than are due."""
         return self.answers > self._answers_due or self.records > self._records_due
 
     @property
     def is_applied_twice(self) -> bool:
-        """The SEM carried its action out twice, or was sent two different ones."""
+        """True if the SEM carried out its action twice, or received two different actions."""
         return self.applied > 1 or self.changed
 
     @property
     def is_invented(self) -> bool:
-        """It is said to be sent, and the SEM never received it."""
+        """True if the Middle Client reports its action as sent but the SEM never received it."""
         return self.claimed and self.sent == 0
 
     @property
@@ -76,12 +76,12 @@ class FrameFate:
 
 
 def count_fates(sem: CrashSem, config: Config, pipeline: Pipeline) -> tuple[list[FrameFate], int]:
-    """Count, once both processes and the SEM have stopped.
+    """Count the fates after both processes and the SEM have stopped.
 
     Args:
-        sem: with its records.
-        config: of the harness.
-        pipeline: that of the daemon, for the answers that one that never died would have given.
+        sem: the SEM with its records.
+        config: configuration of the harness.
+        pipeline: pipeline of the daemon, to compute the answers of an uninterrupted daemon.
 
     Returns:
         The fate of every frame, and the number of action files that answer none.
@@ -112,7 +112,7 @@ def count_fates(sem: CrashSem, config: Config, pipeline: Pipeline) -> tuple[list
 
 
 def _action_files(directory: Path) -> dict[str, list[tuple[Path, bytes]]]:
-    """All action files with their bytes, by id; also those that got a number behind their name."""
+    """Read all action files, by id, including those with a number appended to their name."""
     found: dict[str, list[tuple[Path, bytes]]] = {}
     for path in sorted(directory.rglob("action-*.txt*")):
         found.setdefault(path.name.split(".")[0].rpartition("-")[2], []).append((path, path.read_bytes()))
@@ -125,14 +125,14 @@ def _is_claimed(sem: CrashSem, path: Path, data: bytes) -> bool:
 
 
 def _quarantine_key(frame: SavedFrame) -> str:
-    """Prefix before the `~` of its files in quarantine."""
+    """Prefix of the frame's files in quarantine, before the `~`."""
     if frame.kind == "damaged image":
         return frame.identity[:8]
     return digest(f"{digest(frame.image)}{digest(frame.text)}".encode())[:8]
 
 
 def _received(sem: CrashSem) -> tuple[Counter[str], set[str]]:
-    """Arrivals of each whole action, by id or by magnification, and those that arrived with different bytes."""
+    """Count the arrivals of each complete action, by id or magnification; find those with differing bytes."""
     counts: Counter[str] = Counter()
     bodies: dict[str, set[bytes]] = {}
     for transcript in sem.transcripts:
@@ -152,7 +152,7 @@ def _received(sem: CrashSem) -> tuple[Counter[str], set[str]]:
 def _undisturbed(
     frames: Sequence[SavedFrame], files: Mapping[str, list[tuple[Path, bytes]]], config: Config, pipeline: Pipeline
 ) -> dict[str, bytes]:
-    """The action files of a daemon that never died, by id: SEQ and stamps as found, all the rest computed anew."""
+    """Compute the action files of an uninterrupted daemon, by id; SEQ and times are taken from the files found."""
     loader = FrameLoader.of(config)
     first: dict[str, Action] = {identity: decode_action(found[0][1]) for identity, found in files.items()}
     answered = [frame for frame in frames if frame.identity in first and frame.kind != "bad text"]

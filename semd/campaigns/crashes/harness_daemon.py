@@ -1,6 +1,6 @@
-"""The daemon of the crash harness: networks that cost nothing, and a control machine that really moves the knobs.
+"""Daemon of the crash harness: a constant score, and a control machine that moves the settings.
 
-That it moves matters: an action that changes nothing could be applied twice, or never, without showing.
+The moves make faults visible: an action that changes nothing could be applied twice, or never, without effect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FARTHEST = 0.3
 
 
 def moving_pipeline(config: Config) -> Pipeline:
-    """The stand-in pipeline, with a policy that goes somewhere else from every state."""
+    """Make the stand-in pipeline with a policy that moves differently from every state."""
     return replace(stand_in_pipeline(config), policy=_wander)
 
 

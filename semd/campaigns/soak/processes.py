@@ -1,4 +1,4 @@
-"""Daemon and Middle Client as children of the soak: started, sampled, killed, stopped."""
+"""Daemon and Middle Client as child processes of the soak: start, sample, kill, stop."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class ProcessSample:
     """A process at one moment.
 
     Attributes:
-        at_s: since the soak began.
-        ended: frames that had ended by then.
+        at_s: time since the start of the soak.
+        ended: number of frames that had ended.
         process: `daemon` or `middle client`.
-        pid: of it; another after a kill.
-        resident_mb: its memory.
-        handles: open files and sockets.
-        threads: of it.
-        ledger_bytes: of the ledger with its log.
+        pid: process id; changes after a kill.
+        resident_mb: resident memory.
+        handles: number of open files and sockets.
+        threads: number of threads.
+        ledger_bytes: size of the ledger with its write-ahead log.
     """
 
     at_s: float
@@ -45,8 +45,8 @@ class SoakProcesses:
     """Both processes on one configuration.
 
     Attributes:
-        config: the file.
-        kills: how often one was killed on purpose.
+        config: the configuration file.
+        kills: number of processes killed on purpose.
     """
 
     config: Path
@@ -54,7 +54,7 @@ class SoakProcesses:
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, process: str) -> None:
-        """Start a process. The daemon is the one with the stand-in networks."""
+        """Start a process; the daemon runs with stand-ins for the networks."""
         arguments = {
             DAEMON: ["-m", "semd.campaigns.constant_daemon", str(self.config)],
             CLIENT: ["-m", "semd", "middle-client", "--config", str(self.config)],
@@ -65,17 +65,17 @@ class SoakProcesses:
             )
 
     def kill(self, process: str) -> None:
-        """Kill a process as a power cut would, and start another."""
+        """Kill a process, as a power failure does, and start it again."""
         self._running[process].kill()
         self._running[process].wait()
         self.kills += 1
         self.start(process)
 
     def check(self) -> None:
-        """See that both run.
+        """Check that both processes run.
 
         Raises:
-            StorageError: one has ended; names what it said last.
+            StorageError: a process has ended; the message holds its last output.
         """
         for process, child in self._running.items():
             status = child.poll()
@@ -84,7 +84,7 @@ class SoakProcesses:
                 raise StorageError(f"the {process} ended with status {status}: {said or 'it said nothing'}")
 
     def sample(self, at_s: float, ended: int, ledger: Path) -> list[ProcessSample]:
-        """Both as they are now; from /proc."""
+        """Sample both processes from /proc."""
         n_bytes = sum(path.stat().st_size for path in ledger.parent.glob(f"{ledger.name}*") if path.exists())
         found = []
         for process, child in self._running.items():
@@ -93,7 +93,7 @@ class SoakProcesses:
                 pages = int((here / "statm").read_text("ascii").split()[1])
                 handles, threads = len(os.listdir(here / "fd")), len(os.listdir(here / "task"))  # noqa: PTH208
             except (FileNotFoundError, ProcessLookupError, IndexError):
-                continue  # it has just ended; `check` says so
+                continue  # it has just ended; `check` raises the error
             resident_mb = round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 2)
             found.append(
                 ProcessSample(round(at_s, 2), ended, process, child.pid, resident_mb, handles, threads, n_bytes)
@@ -101,7 +101,7 @@ class SoakProcesses:
         return found
 
     def stop(self) -> None:
-        """Ask both to end; kill the one that does not."""
+        """Stop both processes; kill a process that does not end in time."""
         for child in self._running.values():
             child.send_signal(signal.SIGTERM)
         for child in self._running.values():

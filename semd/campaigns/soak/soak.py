@@ -1,4 +1,4 @@
-"""`semd evaluate soak`: the real daemon and Middle Client under a flood of frames, half of the world failing."""
+"""`semd evaluate soak`: daemon and Middle Client under sustained load, with faulty frames, link faults and kills."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from semd.simulator.faulty_link import SURVIVED, FaultySemLink
 _LOOK_S = 0.02
 _MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 _BYTES_PER_FRAME = 12_000
-"""What stays of a frame on the disk: its action file takes a block, its rows and lines the rest."""
+"""Disk space of a frame: one block for its action file, the rest for its ledger rows and log lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,15 @@ class SoakSpec:
     """Settings of the campaign.
 
     Attributes:
-        frames: to be saved.
-        seed: of pictures and faults.
-        writer_faults: share of the pairs that are saved in a wrong way.
-        link_faults: share of the messages that the SEM side answers in a wrong way.
-        kills: how often daemon and Middle Client, in turns, are killed and started again.
-        window: frames that may be under way at once.
-        sample_s: between two looks at the processes.
-        patience_s: without any frame ending the soak is given up.
-        directory: where everything lies; None for a temporary one, in memory if there is room.
+        frames: number of frames to save.
+        seed: seed of images and faults.
+        writer_faults: share of the pairs that are saved with a fault.
+        link_faults: share of the messages that the SEM answers with a fault.
+        kills: number of kills, of daemon and Middle Client in turns.
+        window: largest number of frames in flight.
+        sample_s: interval between two samples of the processes.
+        patience_s: time without an ended frame after which the soak stops.
+        directory: directory of the soak; None for a temporary one, in memory if there is room.
     """
 
     frames: int
@@ -55,18 +55,18 @@ class SoakSpec:
 
 
 def run_soak(spec: SoakSpec, progress: Callable[[int], None]) -> SoakReport:
-    """Run it; Ctrl+C ends it early, and what is known is returned.
+    """Run a soak; after Ctrl+C the report covers the frames until then.
 
     Args:
-        spec: see there.
-        progress: told how many frames have ended.
+        spec: settings of the soak.
+        progress: called with the number of frames that have ended.
 
     Raises:
-        ConfigError: this system does not tell of processes in /proc, or the directory is not empty.
-        StorageError: a process ended by itself.
+        ConfigError: the system has no /proc, or the directory is not empty.
+        StorageError: a process ended unexpectedly.
     """
     if not Path("/proc/self/statm").exists():
-        raise ConfigError("the soak reads memory, handles and threads from /proc, which this system has not")
+        raise ConfigError("the soak reads memory, handles and threads from /proc, which this system does not have")
     with _directory(spec) as directory, socket.create_server(("127.0.0.1", 0)) as listener:
         config = _write_config(directory, listener.getsockname()[1])
         sem = SoakSem(
@@ -96,22 +96,26 @@ def run_soak(spec: SoakSpec, progress: Callable[[int], None]) -> SoakReport:
             for thread in work:
                 thread.join()
         sem.look()
-        return SoakReport(
-            frames=spec.frames,
-            fates=sem.fates(),
-            seconds=watcher.seconds,
-            interrupted=watcher.interrupted,
-            stalled=watcher.stalled,
-            kills=children.kills,
-            writer_faults={str(fault): count for fault, count in sem.happened.items()},
-            link_faults={str(fault): count for fault, count in plan.happened.items()},
-            growth=growth_of(watcher.samples, spec.frames),
-            samples=tuple(watcher.samples),
-        )
+        return _report(spec, sem, plan, watcher, children.kills)
+
+
+def _report(spec: SoakSpec, sem: SoakSem, plan: FaultPlan, watcher: _Watcher, kills: int) -> SoakReport:
+    return SoakReport(
+        frames=spec.frames,
+        fates=sem.fates(),
+        seconds=watcher.seconds,
+        interrupted=watcher.interrupted,
+        stalled=watcher.stalled,
+        kills=kills,
+        writer_faults={str(fault): count for fault, count in sem.happened.items()},
+        link_faults={str(fault): count for fault, count in plan.happened.items()},
+        growth=growth_of(watcher.samples, spec.frames),
+        samples=tuple(watcher.samples),
+    )
 
 
 class _Watcher:
-    """Waits for the frames to end, samples and kills meanwhile."""
+    """Wait for the frames to end; sample and kill the processes meanwhile."""
 
     def __init__(self, spec: SoakSpec, sem: SoakSem, children: SoakProcesses, ledger: Path) -> None:
         self._spec = spec
@@ -124,7 +128,7 @@ class _Watcher:
         self.stalled = ""
 
     def watch(self, progress: Callable[[int], None]) -> None:
-        """Return when every frame has ended, Ctrl+C came, or nothing ends any more."""
+        """Return when every frame has ended, after Ctrl+C, or when no frame has ended for `patience_s`."""
         try:
             self._watch(progress)
         except KeyboardInterrupt:
@@ -142,7 +146,7 @@ class _Watcher:
             self._children.check()
             now_s = time.monotonic()
             if sem.ended > ended:
-                # The processes load libraries before the first; that is no part of the rate.
+                # Measure the rate from the first ended frame, since the processes load libraries before it.
                 began_s = began_s if began_s is not None else now_s
                 ended, moved_s = sem.ended, now_s
                 self.seconds = now_s - began_s

@@ -16,20 +16,20 @@ from semd.reporting.saving import save_report
 from semd.service.storage import write_atomically
 
 _WARM_UP = 0.2
-"""Share of the frames that caches and pools may take to fill."""
-_LEAST_SAMPLES = 8
-_MOST_GROWTH = 0.05
+"""Share of the frames counted as warm-up, in which caches and pools fill; chosen."""
+_MIN_SAMPLES = 8
+_MAX_GROWTH = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """One quantity after the warm-up.
+    """Growth of one quantity after the warm-up.
 
     Attributes:
-        process: whose.
+        process: name of the process, or `ledger`.
         what: `resident_mb`, `handles`, `threads`, or `ledger_bytes` for each frame.
         before, after: medians of the first and of the last quarter.
-        share: by how much it grew; 0.01 is a hundredth.
+        share: relative growth; 0.01 is one per cent.
     """
 
     process: str
@@ -40,24 +40,24 @@ class Growth:
 
     @property
     def is_flat(self) -> bool:
-        """True where it grew by less than a twentieth; less than one handle or thread is none."""
-        return self.share < _MOST_GROWTH or (self.what in ("handles", "threads") and self.after - self.before < 1.0)
+        """True if the quantity grew by less than 5 %, or by less than one handle or thread."""
+        return self.share < _MAX_GROWTH or (self.what in ("handles", "threads") and self.after - self.before < 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class SoakReport:
-    """All of it.
+    """Result of a soak.
 
     Attributes:
-        frames: asked for.
-        fates: of those that were written.
-        seconds: from the first to the end of the last.
-        interrupted: True where Ctrl+C ended it.
-        stalled: why it was given up; empty when it was not.
-        kills: processes killed on purpose.
-        writer_faults, link_faults: how often each was played.
-        growth: empty where there were too few samples to tell.
-        samples: of both processes.
+        frames: number of frames requested.
+        fates: fates of the frames written.
+        seconds: time from the first to the last ended frame.
+        interrupted: True if Ctrl+C ended the soak.
+        stalled: reason why the soak stopped early; empty if it did not.
+        kills: number of processes killed on purpose.
+        writer_faults, link_faults: number of injections of each fault.
+        growth: growth of each quantity; empty if there were too few samples.
+        samples: samples of both processes.
     """
 
     frames: int
@@ -73,22 +73,22 @@ class SoakReport:
 
     @property
     def lossless(self) -> bool:
-        """True where all frames were written and each ended once."""
+        """True if all frames were written and each ended exactly once."""
         fates = self.fates
         return fates.written == self.frames and not (fates.lost or fates.duplicated or self.interrupted)
 
     @property
     def flat(self) -> bool:
-        """True where it can be told that nothing grew."""
+        """True if there were enough samples and no quantity grew."""
         return bool(self.growth) and all(growth.is_flat for growth in self.growth)
 
     @property
     def passed(self) -> bool:
-        """The verdict."""
+        """True if the soak was lossless and no quantity grew."""
         return self.lossless and self.flat
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json` and the file; without the samples, which have a file of their own."""
+        """Return the values for `--json` and the file; the samples have their own file."""
         return {
             "passed": self.passed,
             "frames": self.frames,
@@ -111,7 +111,7 @@ class SoakReport:
         }
 
     def as_text(self) -> str:
-        """As a table."""
+        """Format the report for a terminal."""
         found = self.as_json()
         faults = sum(self.writer_faults.values()), sum(self.link_faults.values())
         lines = [
@@ -149,7 +149,7 @@ class SoakReport:
 
 
 def growth_of(samples: Sequence[ProcessSample], frames: int) -> tuple[Growth, ...]:
-    """Growth after the warm-up, in the longest life of each process; empty where there are too few samples."""
+    """Compute the growth after the warm-up in the longest life of each process; empty if there are too few samples."""
     found: list[Growth] = []
     warm = [sample for sample in samples if sample.ended >= _WARM_UP * frames]
     for process in dict.fromkeys(sample.process for sample in warm):
@@ -158,9 +158,9 @@ def growth_of(samples: Sequence[ProcessSample], frames: int) -> tuple[Growth, ..
             if sample.process == process:
                 lives.setdefault(sample.pid, []).append(sample)
         life = max(lives.values(), key=len)
-        if len(lives) > 1:  # it had a warm-up of its own
+        if len(lives) > 1:  # a restarted process has its own warm-up
             life = life[int(_WARM_UP * len(life)) :]
-        if len(life) < _LEAST_SAMPLES:
+        if len(life) < _MIN_SAMPLES:
             return ()
         for what in ("resident_mb", "handles", "threads"):
             values = [float(getattr(sample, what)) for sample in life]
@@ -171,7 +171,7 @@ def growth_of(samples: Sequence[ProcessSample], frames: int) -> tuple[Growth, ..
 
 
 def _ledger_growth(warm: Sequence[ProcessSample]) -> Growth | None:
-    """Bytes for each frame, in the first and in the second half."""
+    """Compare the ledger's bytes for each frame in the first and the second half."""
     if not warm:
         return None
     first, middle, last = warm[0], warm[len(warm) // 2], warm[-1]

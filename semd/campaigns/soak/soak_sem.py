@@ -1,4 +1,4 @@
-"""The SEM of the soak: saves frames as fast as they are answered, and counts what became of each."""
+"""SEM of the soak: saves frames as fast as they are answered, and counts the fates of the frames."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from semd.simulator.faulty_writer import FaultyWriter, WriterFault
 WIDTH_PX, HEIGHT_PX = 320, 240
 _PICTURES = 16
 _FRAMES_OF_A_SAMPLE = 20
-"""So that runs end and begin, and none is given up for want of progress each time."""
+"""Frames of a run: few enough that not every run ends for lack of progress."""
 _KEPT_FRAMES = 200
-"""Ended frames whose files stay in the watch directory for a while; then the lab clears them away."""
+"""Ended frames whose files stay in the watch directory before they are removed, as a lab does."""
 _LOOK_S = 0.002
 _REST_S = 0.02
 _QUARANTINE_S = 0.25
@@ -36,11 +36,12 @@ class SoakFates:
     """SoakFates of the frames.
 
     Attributes:
-        written: saved so far.
-        ended: of them answered or quarantined.
-        lost: numbers of those that have not ended.
-        duplicated: numbers of those that were answered twice, or answered though they had to be quarantined alone.
-        otherwise: how many ended otherwise than their fault should end; a writer that is stopped for long makes some.
+        written: number of frames saved.
+        ended: number of frames answered or quarantined.
+        lost: numbers of the frames that have not ended.
+        duplicated: numbers of the frames with more than one action.
+        otherwise: number of frames that ended in another way than their fault implies, for example after a long
+            interruption of the writer.
     """
 
     written: int
@@ -52,15 +53,15 @@ class SoakFates:
 
 @dataclass(slots=True)
 class SoakSem:
-    """Writes frames, and is what the commands of a `SemLink` act on.
+    """SEM that writes frames and receives the commands of a `SemLink`.
 
     Attributes:
         watch: the watch directory.
-        quarantine: of the daemon.
-        seed: of pictures and faults.
-        writer_faults: share of the pairs that are saved in a wrong way.
-        window: frames that may be under way at once.
-        answers: ids of the actions that each frame got, by its number.
+        quarantine: quarantine directory of the daemon.
+        seed: seed of images and faults.
+        writer_faults: share of the pairs that are saved with a fault.
+        window: largest number of frames in flight.
+        answers: ids of the actions of each frame, by frame number.
         quarantined: numbers of the frames with a record in quarantine.
         stopping: set to end `write`.
     """
@@ -91,11 +92,11 @@ class SoakSem:
 
     @property
     def ended(self) -> int:
-        """Frames that were answered or quarantined, as far as was looked."""
+        """Number of frames answered or quarantined, as of the last `look`."""
         return len(self._ended)
 
     def write(self, frames: int) -> None:
-        """Save so many frames, never more under way than the window."""
+        """Save `frames` frames, with at most `window` of them in flight."""
         pictures = _pictures(self.seed)
         while self.written < frames and not self.stopping.is_set():
             while self.written - len(self._ended) >= self.window:
@@ -107,18 +108,18 @@ class SoakSem:
             self._clear()
 
     def on_action(self, action: Action) -> Callable[[], None]:
-        """Note which frame was answered; the knobs of this SEM are stuck, as the stand-in never turns them."""
+        """Record the answered frame; the settings never change, since the stand-in policy never moves."""
         number = number_of(action.frame)
         self.answers.setdefault(number, []).append(action.id)
         self._ended.add(number)
         return _nothing
 
     def on_working_distance(self, wd_mm: float) -> Callable[[], None]:
-        """There is none: the soak speaks the text dialect."""
+        """Raise an error: the soak uses the text dialect, which has no such command."""
         raise NotImplementedError(f"WDMAG,{wd_mm:g}")
 
     def look(self) -> None:
-        """Look into quarantine, now and then; what was counted is removed, for a year's worth goes through it."""
+        """Count and remove the records in quarantine, at most every `_QUARANTINE_S`; kept, they would fill the disk."""
         now_s = time.monotonic()
         if now_s - self._looked_s < _QUARANTINE_S or not self.quarantine.is_dir():
             return
@@ -150,7 +151,7 @@ class SoakSem:
         )
 
     def _clear(self) -> None:
-        """Remove files of frames that ended long ago, as a lab does: the directory must not grow for ever."""
+        """Remove the files of frames that ended long ago, as a lab does, so that the directory stays small."""
         while self._cleared < self.written - _KEPT_FRAMES and self._cleared in self._ended:
             for suffix in (".jpg", ".txt"):
                 (self.watch / f"frame-{self._cleared:06d}{suffix}").unlink(missing_ok=True)
@@ -158,13 +159,13 @@ class SoakSem:
 
 
 def number_of(stem: str) -> int:
-    """Number of the frame with this stem; -1 for a name that is none of ours."""
+    """Parse the frame number from a stem; -1 for any other name."""
     digits = stem.removeprefix("frame-")
     return int(digits) if digits.isdecimal() else -1
 
 
 def _nothing() -> None:
-    """After an answer nothing is to be done: the writer goes on by itself."""
+    """Do nothing after an answer; the writer continues by itself."""
 
 
 def _text(number: int) -> str:
@@ -174,7 +175,7 @@ def _text(number: int) -> str:
 
 
 def _pictures(seed: int) -> list[NDArray[np.uint8]]:
-    """Soft random pictures, uint8 (240, 320)."""
+    """Make smooth random images, uint8 (240, 320)."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(60, 190, (_PICTURES, 12, 16), dtype=np.uint8)
     return [np.asarray(cv2.resize(picture, (WIDTH_PX, HEIGHT_PX)), np.uint8) for picture in coarse]
