@@ -42,12 +42,10 @@ from semd.outbox.rows import LedgerRow, Move
 from semd.outbox.spool import Spool
 from semd.pipeline import load_pipeline
 from semd.protocol.pairing import Layout
-from semd.service.failpoints import arm
-from semd.service.hang_guard import HangGuard
 from semd.service.logs import configure_logs
 from semd.service.notify import ServiceManager
-from semd.service.stop_signals import stopping_on_signals
-from semd.service.storage import InstanceLock, storage_error
+from semd.service.process_host import hosted_process
+from semd.service.storage import storage_error
 
 LEDGER_FILE = "ledger.sqlite"
 LOCK_FILE = "daemon.lock"
@@ -72,25 +70,30 @@ def run_daemon(config: Config, stop: threading.Event | None = None, *, source: A
     if not config.watch.directory.is_dir():
         raise ConfigError(f"[watch] directory {config.watch.directory} is not there; make it or correct the path")
     stop = stop or threading.Event()
-    with InstanceLock(state / LOCK_FILE):
-        arm(os.environ, state)
+    watch = make_watch(config)
+    log = structlog.get_logger()
+
+    def configure() -> None:
         configure_logs(
             config.log_directory / "daemon.log", level=config.log.level, max_bytes=int(config.log.max_mb * 1e6)
         )
-        log = structlog.get_logger()
         log.info("daemon.starting", version=__version__, watch=str(config.watch.directory))
-        watch = make_watch(config)
-        manager = ServiceManager.of_environment()
-        guard = HangGuard(lambda: manager.progress_s, config.health.end_hung_s, state / HUNG_FILE)
 
-        def end() -> None:
-            """End the loop after the frame in hand."""
-            stop.set()
-            watch.wake()
+    def end() -> None:
+        """End the loop after the frame in hand."""
+        stop.set()
+        watch.wake()
 
-        with stopping_on_signals(end), guard:
-            answered = _serve(config, source, watch, manager, stop)
-        log.info("daemon.stopped", answered=answered)
+    with hosted_process(
+        state,
+        lock_file=LOCK_FILE,
+        hung_file=HUNG_FILE,
+        end_hung_s=config.health.end_hung_s,
+        stop=end,
+        configure=configure,
+    ) as manager:
+        answered = _serve(config, source, watch, manager, stop)
+    log.info("daemon.stopped", answered=answered)
     return 0
 
 

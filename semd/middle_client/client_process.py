@@ -26,12 +26,11 @@ from semd.middle_client.journal import Journal
 from semd.middle_client.link import TcpLink
 from semd.middle_client.settings import MiddleClientSettings
 from semd.middle_client.text_forwarder import TextForwarder
-from semd.service.failpoints import Failpoint, arm
-from semd.service.hang_guard import HangGuard
+from semd.service.failpoints import Failpoint
 from semd.service.metrics import CLIENT_METRICS_FILE, render
 from semd.service.notify import ServiceManager
-from semd.service.stop_signals import stopping_on_signals
-from semd.service.storage import InstanceLock, WritePoints, write_atomically
+from semd.service.process_host import hosted_process
+from semd.service.storage import WritePoints, write_atomically
 
 JOURNAL_FILE = "middle-client.json"
 HEALTH_FILE = "middle-client-health.json"
@@ -65,13 +64,17 @@ def run_middle_client(
         ConfigError: the environment arms a failpoint, and this is no test bench.
     """
     stop = stop if stop is not None else threading.Event()
-    manager = manager if manager is not None else ServiceManager.of_environment()
     clock = Clock()
     rng = random.Random()  # noqa: S311 - spreads attempts in time, keeps no secret
     is_aisem = settings.dialect == "aisem"
-    guard = HangGuard(lambda: manager.progress_s, settings.end_hung_s, settings.state_directory / HUNG_FILE)
-    with InstanceLock(settings.state_directory / LOCK_FILE), stopping_on_signals(stop.set), guard:
-        arm(os.environ, settings.state_directory)
+    with hosted_process(
+        settings.state_directory,
+        lock_file=LOCK_FILE,
+        hung_file=HUNG_FILE,
+        end_hung_s=settings.end_hung_s,
+        stop=stop.set,
+        manager=manager,
+    ) as reported:
         log = structlog.get_logger()
         log.info("middle-client.started", pid=os.getpid(), dialect=settings.dialect, dry_run=settings.dry_run)
         rate = RateLimit(settings.most_commands_per_minute, clock)
@@ -101,7 +104,7 @@ def run_middle_client(
             )
             forwarder = _forwarder(settings, desk, link, gate, clock, rng)
         try:
-            _loop(settings, stop, clock, link, desk, gate, forwarder, manager)
+            _loop(settings, stop, clock, link, desk, gate, forwarder, reported)
         finally:
             link.close(AISEM_GOODBYE if is_aisem else b"")
             _close(desk)
