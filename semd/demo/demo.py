@@ -35,11 +35,11 @@ class DemoSpec:
     """Settings of the demo.
 
     Attributes:
-        sample, magnification, seed: of the virtual microscope.
+        sample, magnification, seed: field of the virtual microscope.
         layout: `series` or `single`.
-        dialect: `text`, or `aisem` which moves the working distance alone.
-        models: folder of the weights; None for those that came with semd.
-        timeout_s: give up after this long without a frame.
+        dialect: `text`, or `aisem`, which moves the working distance only.
+        models: folder of the weights; None for the weights that came with semd.
+        timeout_s: timeout of every wait for an answer.
     """
 
     sample: Sample
@@ -62,7 +62,7 @@ class DemoStep:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """All frames and how it ended; `final` is a scan with the settings the run ended with."""
+    """Frames of the run and its duration; `final` is a scan at the final settings."""
 
     spec: DemoSpec
     steps: tuple[DemoStep, ...]
@@ -70,7 +70,7 @@ class DemoResult:
     seconds: float
 
     def as_json(self) -> dict[str, object]:
-        """The fields that the protocol promises on the last line."""
+        """Return the fields of the last line of output, as specified in the protocol."""
         last = self.steps[-1].action
         truth = self.final.truth
         return {
@@ -86,15 +86,15 @@ class DemoResult:
 
 
 def run_demo(spec: DemoSpec, directory: Path, on_step: Callable[[DemoStep], None]) -> DemoResult:
-    """Run the whole loop in `directory`; returns when the run has ended.
+    """Run the whole loop in `directory` until the run has ended.
 
     Raises:
-        StorageError: no answer came within the spec's timeout; names the log to read.
+        StorageError: no answer came within the timeout; the message names the log.
     """
     begun = time.monotonic()
     microscope = VirtualMicroscope(spec.sample, spec.magnification, spec.seed)
     if spec.dialect == "aisem":
-        # The link has no command for them: the operator has set them well before leaving.
+        # The dialect has no command for brightness and contrast: the operator sets them beforehand.
         microscope.apply(
             brightness=microscope.detector.brightness_optimum, contrast=microscope.detector.contrast_optimum
         )
@@ -108,7 +108,7 @@ def run_demo(spec: DemoSpec, directory: Path, on_step: Callable[[DemoStep], None
             _wait_until_applied(spec, steps[-1].action, station)
             station.stopping.set()
             thread.join(spec.timeout_s)
-    # DONE asks for no scan: its own frame is the final one.
+    # DONE requests no scan: its own frame is the final one.
     done = steps[-1].action.status is Status.DONE
     final = steps[-1].scan if done else microscope.scan()
     return DemoResult(spec, tuple(steps), final, time.monotonic() - begun)
@@ -150,7 +150,7 @@ contrast = [0.0, 100.0]
 
 @contextmanager
 def _processes(config: Path, directory: Path) -> Iterator[None]:
-    """The daemon and the Middle Client; stopped politely in the end."""
+    """Run the daemon and the Middle Client; stop them by SIGTERM on exit."""
     children = []
     with (directory / "processes.log").open("wb") as log:
         for command in ("run", "middle-client"):
@@ -172,7 +172,7 @@ def _processes(config: Path, directory: Path) -> Iterator[None]:
 def _follow(
     spec: DemoSpec, directory: Path, station: NanoStation, on_step: Callable[[DemoStep], None]
 ) -> list[DemoStep]:
-    """Read the answers as they appear, the n-th action to the n-th frame, until one ends the run."""
+    """Read the actions as they appear until one ends the run; the n-th action answers the n-th frame."""
     steps: list[DemoStep] = []
     seen: set[str] = set()
     deadline = time.monotonic() + spec.timeout_s
@@ -190,7 +190,7 @@ def _follow(
 
 
 def _wait_until_applied(spec: DemoSpec, last: Action, station: NanoStation) -> None:
-    """GIVE-UP goes back to the best frame: let the microscope get there before the truth is asked for."""
+    """Wait until the microscope has applied the last action: GIVE-UP moves back to the best frame."""
     if spec.dialect == "text":
         station.ended.wait(spec.timeout_s)
         return

@@ -45,7 +45,7 @@ figcaption {{ padding: 8px 12px; font-size: 13px; color: #52606d }}
 
 
 def render_report(result: DemoResult) -> str:
-    """Render the run as one HTML page that needs nothing beside itself."""
+    """Render the run as a self-contained HTML page."""
     spec, first, last = result.spec, result.steps[0], result.steps[-1]
     truth = result.final.truth
     sharp = truth.true_score >= 9.0

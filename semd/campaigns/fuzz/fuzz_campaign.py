@@ -1,4 +1,4 @@
-"""A fuzzing campaign: blocks of inputs dealt out to worker processes that may die, kept as it goes."""
+"""Fuzzing campaign: blocks of inputs are distributed to worker processes that may die; progress is stored."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class FuzzSpec:
     """Settings of the campaign.
 
     Attributes:
-        inputs: at least so many in all, dealt out by the targets' shares.
-        seed: of the inputs.
-        corpus: folder of the seeds, a folder for each target.
-        workers: processes.
+        inputs: smallest number of inputs in all, distributed by the shares of the targets.
+        seed: seed of the inputs.
+        corpus: folder of the corpus, with a subfolder for each target.
+        workers: number of processes.
         only: names of targets; empty for all.
-        out: folder that is gone on from, and where findings go; None keeps nothing.
-        memory_mb: what a process may take beyond its libraries.
-        limit_s: CPU time that an input may take.
-        table: the targets, as `module:name`.
+        out: folder of the stored progress, which is continued, and of the findings; None to store nothing.
+        memory_mb: memory cap of a process beyond its libraries.
+        limit_s: limit of the CPU time of an input.
+        table: table of the targets, as `module:name`.
     """
 
     inputs: int
@@ -66,14 +66,15 @@ class _Progress:
 
 
 def run_campaign(spec: FuzzSpec, advance: Callable[[int], None]) -> FuzzReport:
-    """Feed what has not been fed in an earlier sitting. Ctrl+C ends it early; what is known is kept and returned.
+    """Run the blocks that no earlier sitting has run; after Ctrl+C the progress is stored and returned.
 
     Args:
-        spec: see there.
-        advance: told how many more inputs have been fed.
+        spec: settings of the campaign.
+        advance: called with the number of further inputs that have been run.
 
     Raises:
-        ConfigError: no such target or corpus, the folder holds another campaign, or this system has no memory caps.
+        ConfigError: a target or the corpus is missing, the folder holds another campaign, or the system has no memory
+            caps.
         StorageError: the folder cannot be written.
     """
     if sys.platform == "win32":
@@ -81,13 +82,37 @@ def run_campaign(spec: FuzzSpec, advance: Callable[[int], None]) -> FuzzReport:
     targets = find_targets(spec.table)
     unknown = [name for name in spec.only if name not in targets]
     if unknown:
-        raise ConfigError(f"target {unknown[0]!r} is not known; there are {', '.join(targets)}")
+        raise ConfigError(f"unknown target {unknown[0]!r}; known targets: {', '.join(targets)}")
     chosen = [target for name, target in targets.items() if not spec.only or name in spec.only]
     corpora = {target.name: read_corpus(spec.corpus, target) for target in chosen}
     digest = _digest(corpora)
     progress = _load(spec, digest)
     jobs = deque(_plan(spec, chosen, progress))
     advance(sum(figures.inputs for figures in progress.figures.values()))
+    interrupted = _run_jobs(spec, jobs, progress, digest, advance)
+    order = [target.name for target in chosen if target.name in progress.figures]
+    report = FuzzReport(
+        seed=spec.seed,
+        corpus_sha256=digest,
+        seconds=progress.seconds,
+        interrupted=interrupted,
+        memory_mb=spec.memory_mb,
+        limit_s=spec.limit_s,
+        figures={name: progress.figures[name] for name in order},
+        findings=tuple(progress.findings.values()),
+        counts=progress.counts,
+    )
+    if spec.out is not None:
+        _save(spec, digest, progress)
+        ours = [finding for finding in report.findings if finding.target in corpora]
+        report.save(spec.out, {finding: _input_of(finding, targets, corpora, spec.seed) for finding in ours})
+    return report
+
+
+def _run_jobs(
+    spec: FuzzSpec, jobs: deque[Job], progress: _Progress, digest: str, advance: Callable[[int], None]
+) -> bool:
+    """Run jobs in worker processes, add their results to the progress and store it; return True after Ctrl+C."""
     begun_s, before_s = time.monotonic(), progress.seconds
     interrupted = False
     with tempfile.TemporaryDirectory(prefix="semd-fuzz-") as scratch:
@@ -109,23 +134,7 @@ def run_campaign(spec: FuzzSpec, advance: Callable[[int], None]) -> FuzzReport:
         finally:
             pool.stop()
     progress.seconds = before_s + time.monotonic() - begun_s
-    order = [target.name for target in chosen if target.name in progress.figures]
-    report = FuzzReport(
-        seed=spec.seed,
-        corpus_sha256=digest,
-        seconds=progress.seconds,
-        interrupted=interrupted,
-        memory_mb=spec.memory_mb,
-        limit_s=spec.limit_s,
-        figures={name: progress.figures[name] for name in order},
-        findings=tuple(progress.findings.values()),
-        counts=progress.counts,
-    )
-    if spec.out is not None:
-        _save(spec, digest, progress)
-        ours = [finding for finding in report.findings if finding.target in corpora]
-        report.save(spec.out, {finding: _input_of(finding, targets, corpora, spec.seed) for finding in ours})
-    return report
+    return interrupted
 
 
 def _input_of(finding: Finding, targets: dict[str, Target], corpora: dict[str, list[bytes]], seed: int) -> bytes:
@@ -143,7 +152,7 @@ def _digest(corpora: dict[str, list[bytes]]) -> str:
 
 
 def _plan(spec: FuzzSpec, targets: Sequence[Target], progress: _Progress) -> list[Job]:
-    """Whole blocks, so that a campaign can be made longer; all targets advance together."""
+    """List the remaining blocks, interleaved over the targets; blocks are whole, so that a campaign can be extended."""
     shares = sum(target.share for target in targets)
     jobs: list[tuple[float, Job]] = []
     for target in targets:

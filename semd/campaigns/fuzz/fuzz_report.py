@@ -16,16 +16,16 @@ REPORT_FILE, TABLE_FILE, FINDINGS_FOLDER = "fuzz.json", "fuzz.txt", "findings"
 
 @dataclass(slots=True)
 class Figures:
-    """One target's sums.
+    """Totals of one target.
 
     Attributes:
-        inputs: fed.
-        accepted: of them read without an error.
-        cpu_s: taken by all.
-        slowest_s: CPU time of the slowest.
-        slowest_index: which that was.
-        peak_mb: largest resident memory of a process that fed them.
-        findings: inputs that did what none may do.
+        inputs: number of inputs run.
+        accepted: number of inputs read without an error.
+        cpu_s: total CPU time.
+        slowest_s: CPU time of the slowest input.
+        slowest_index: index of the slowest input.
+        peak_mb: largest resident memory of a worker process.
+        findings: number of inputs that broke the promise of the reader.
     """
 
     inputs: int = 0
@@ -39,16 +39,16 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class FuzzReport:
-    """A campaign, finished or not.
+    """Result of a campaign, complete or not.
 
     Attributes:
-        seed, corpus_sha256: make the inputs again.
-        seconds: wall-clock time, over all sittings.
-        interrupted: True where there is more to do.
-        memory_mb, limit_s: what an input may take.
-        figures: by target.
-        findings: one of each fault.
-        counts: findings of each fault.
+        seed, corpus_sha256: reproduce the inputs.
+        seconds: wall-clock time over all sittings.
+        interrupted: True if blocks remain.
+        memory_mb, limit_s: limits of an input.
+        figures: totals by target.
+        findings: one finding of each fault.
+        counts: number of findings of each fault.
     """
 
     seed: int
@@ -63,16 +63,16 @@ class FuzzReport:
 
     @property
     def inputs(self) -> int:
-        """Fed in all."""
+        """Number of inputs run in all."""
         return sum(figures.inputs for figures in self.figures.values())
 
     @property
     def clean(self) -> bool:
-        """True where nothing was found."""
+        """True if there are no findings."""
         return not self.findings
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json` and the file."""
+        """Return the values for `--json` and the file."""
         return {
             "inputs": self.inputs,
             "faults": len(self.findings),
@@ -88,7 +88,7 @@ class FuzzReport:
         }
 
     def as_text(self) -> str:
-        """As a table; inputs/s is of CPU time, for other programs share the machine."""
+        """Format the report for a terminal; inputs/s refers to CPU time, since other programs share the machine."""
         lines = [
             f"{'target':14}{'inputs':>10}{'accepted':>10}{'findings':>10}"
             f"{'inputs/s':>10}{'slowest ms':>12}{'peak MB':>9}"
@@ -110,10 +110,10 @@ class FuzzReport:
         return "\n".join(lines)
 
     def save(self, directory: Path, inputs: Mapping[Finding, bytes]) -> None:
-        """Write `fuzz.json`, `fuzz.txt`, and each finding's input with what is known of it.
+        """Write `fuzz.json`, `fuzz.txt`, and the input and traceback of each finding.
 
         Raises:
-            StorageError: they cannot be written.
+            StorageError: the files cannot be written.
         """
         folder = directory / FINDINGS_FOLDER
         try:
@@ -128,5 +128,5 @@ class FuzzReport:
 
 
 def fault_of(finding: Finding) -> str:
-    """Identity of a fault: two findings with the same one are the same fault."""
+    """Return the key of a finding's fault; findings with the same key have the same fault."""
     return f"{finding.target}: {finding.kind}: {finding.where}"

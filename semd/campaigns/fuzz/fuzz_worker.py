@@ -1,8 +1,9 @@
-"""A process that feeds inputs to targets and dies of a bad one in the campaign's place.
+"""Worker process of the fuzzing campaign, which a bad input may kill without ending the campaign.
 
-Arguments: the table of targets as `module:name`, the corpus, the seed, a folder of its own, its memory in MB and its
-seconds of CPU for an input. It takes orders on standard input and answers on standard output, a JSON object a line.
-How many inputs it has begun and the number of the present one lie in the file `at` of its folder, which outlives it.
+Arguments: the table of targets as `module:name`, the corpus, the seed, a working folder, the memory cap in MB and the
+CPU limit of an input in seconds. It reads jobs from standard input and writes results to standard output, one JSON
+object on a line. The file `at` in the working folder holds the number of inputs begun and the index of the present one,
+and outlives the process.
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ from semd.service.memory import peak_memory_mb
 
 AT_FILE, DEATH_FILE = "at", "death.txt"
 _OUT_OF_MEMORY = -4
-"""OpenCV's word for it."""
+"""OpenCV's error code `StsNoMem`."""
 _LONGEST_TEXT = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An input that did what none may do.
+    """Input that broke the promise of a reader.
 
     Attributes:
-        target: which reader.
-        index: of the input; with target, seed and corpus it makes the input again.
-        kind: `escaped` (an error that is not ours), `broken-promise`, `memory`, `slow`, `hung` or `died`.
-        where: the line it came from, or what ended the process; findings of one `where` are one fault.
-        text: the traceback, or what else is known.
+        target: name of the target.
+        index: index of the input; with target, seed and corpus it reproduces the input.
+        kind: `escaped` (an exception other than `SemdError`), `broken-promise`, `memory`, `slow`, `hung` or `died`.
+        where: line that raised the error, or the cause of the process's end; findings with one `where` are one fault.
+        text: traceback or other details.
     """
 
     target: str
@@ -59,12 +60,12 @@ class Block:
     """Result of a block of inputs for one target.
 
     Attributes:
-        inputs: fed.
-        accepted: read without an error.
-        cpu_s: taken by all of them.
-        slowest_s: CPU time of the slowest.
-        slowest_index: which that was.
-        findings: see there.
+        inputs: number of inputs run.
+        accepted: number of inputs read without an error.
+        cpu_s: total CPU time.
+        slowest_s: CPU time of the slowest input.
+        slowest_index: index of the slowest input.
+        findings: the findings.
         peak_mb: largest resident memory of the process so far.
     """
 
@@ -87,47 +88,52 @@ def run_block(
     limit_s: float,
     at: Callable[[int], None] = lambda _: None,
 ) -> Block:
-    """Feed these inputs to a reader.
+    """Run a block of inputs through a reader.
 
     Args:
-        target: the reader's.
-        reader: `target.open` made it.
-        corpus: of the target.
-        seed: of the campaign.
-        numbers: which inputs.
-        limit_s: CPU time that an input may take.
-        at: told of each input before it is fed.
+        target: target of the reader.
+        reader: reader made by `target.open`.
+        corpus: corpus of the target.
+        seed: seed of the campaign.
+        numbers: indices of the inputs.
+        limit_s: limit of the CPU time of an input.
+        at: called with the index of each input before it is run.
     """
     block = Block()
     for index in numbers:
         at(index)
         data = target.finish(make_input(target.name, corpus, seed, index, is_text=target.is_text))
         begun_s = time.process_time()
-        found: tuple[str, BaseException] | None = None
-        try:
-            reader(data)
-            block.accepted += 1
-        except SemdError as error:
-            found = ("memory", error) if _ran_out(error) else None
-        except BrokenPromiseError as error:
-            found = ("broken-promise", error)
-        except MemoryError as error:
-            found = ("memory", error)
-        except Exception as error:  # noqa: BLE001 - to find these is what this is for
-            found = ("memory" if _ran_out(error) else "escaped", error)
+        accepted, found = _read(reader, data)
+        block.accepted += accepted
         took_s = time.process_time() - begun_s
         block.inputs += 1
         block.cpu_s += took_s
         if took_s > block.slowest_s:
             block.slowest_s, block.slowest_index = took_s, index
         if found is not None:
-            kind, escaped = found
-            text = "".join(traceback.format_exception(escaped))[-_LONGEST_TEXT:]
-            block.findings.append(Finding(target.name, index, kind, _where(escaped), text))
+            kind, error = found
+            text = "".join(traceback.format_exception(error))[-_LONGEST_TEXT:]
+            block.findings.append(Finding(target.name, index, kind, _where(error), text))
         elif took_s > limit_s:
             block.findings.append(Finding(target.name, index, "slow", "time", f"{took_s:.3f} s of CPU"))
     block.peak_mb = peak_memory_mb()
     return block
+
+
+def _read(reader: Reader, data: bytes) -> tuple[bool, tuple[str, BaseException] | None]:
+    """Run one input; return whether it was read without an error, and the kind and error of a finding."""
+    try:
+        reader(data)
+    except SemdError as error:
+        return False, ("memory", error) if _ran_out(error) else None
+    except BrokenPromiseError as error:
+        return False, ("broken-promise", error)
+    except MemoryError as error:
+        return False, ("memory", error)
+    except Exception as error:  # noqa: BLE001 - the campaign looks for such errors
+        return False, ("memory" if _ran_out(error) else "escaped", error)
+    return True, None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -138,12 +144,12 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _ran_out(error: BaseException) -> bool:
-    """Return True if the memory cap is behind it, also where it was taken for a damaged file."""
+    """Return True if the memory cap caused the error, even if it was reported as a damaged file."""
     return any(isinstance(link, MemoryError) or getattr(link, "code", 0) == _OUT_OF_MEMORY for link in _chain(error))
 
 
 def _where(error: BaseException) -> str:
-    """The innermost line of our own that the error came through, and its kind."""
+    """Describe the error by its type and the innermost line of semd in its traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "/semd/" in frame.filename and "/fuzz/" not in frame.filename]
     frame = (ours or frames)[-1]
@@ -151,14 +157,14 @@ def _where(error: BaseException) -> str:
 
 
 def find_targets(table: str) -> dict[str, Target]:
-    """The targets of a table named as `module:name`, by their names."""
+    """Load the targets of a table given as `module:name`, by their names."""
     module, _, name = table.partition(":")
     targets: Sequence[Target] = getattr(importlib.import_module(module), name)
     return {target.name: target for target in targets}
 
 
 class _At:
-    """Number of inputs begun and the number of the present one, kept where they outlive the process."""
+    """Shared file with the number of inputs begun and the index of the present one, which outlives the process."""
 
     def __init__(self, path: Path) -> None:
         path.write_bytes(bytes(16))
@@ -172,7 +178,7 @@ class _At:
 
 
 def _cap_memory(megabytes: int) -> None:
-    """Let this process have so much beyond what its libraries have taken already."""
+    """Limit the memory of this process to `megabytes` beyond its present size."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[0]) if Path("/proc/self/statm").exists() else 0
     cap = pages * os.sysconf("SC_PAGE_SIZE") + megabytes * (1 << 20)
     resource.setrlimit(resource.RLIMIT_AS, (cap, cap))
@@ -180,11 +186,11 @@ def _cap_memory(megabytes: int) -> None:
 
 
 def main(table: str, corpus: str, seed: str, folder: str, memory_mb: str, limit_s: str) -> None:
-    """Obey orders until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the process that started this one
+    """Run jobs until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is handled by the parent process
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print is no answer
-    logging.disable()  # nor is what they log about damaged files of any use here
+    os.dup2(2, 1)  # keep the output of libraries apart from the results
+    logging.disable()  # libraries log every damaged file
     scratch = Path(folder)
     with (scratch / DEATH_FILE).open("w") as death:
         faulthandler.enable(death)

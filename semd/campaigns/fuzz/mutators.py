@@ -1,4 +1,4 @@
-"""Damaged and twisted inputs, each a function of corpus, seed, target and its number alone."""
+"""Mutated inputs, each determined by corpus, seed, target and index alone."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Sequence
 
 Mutation = Callable[[random.Random, bytearray, Sequence[bytes]], bytearray]
-"""Changes `data`, given the corpus to take parts from; may change it in place."""
+"""Mutates `data`, possibly in place; may take parts from the corpus."""
 
 _HEADER_BYTES = 400
-"""Most damage goes here: that is where the lies of binary formats are."""
+"""Most mutations hit the header, where binary formats store lengths and offsets."""
 _MOST_BYTES = 1 << 18
 _NUMBER = re.compile(rb"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
 _INTEGERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -25,14 +25,14 @@ _PIECES = (
 
 
 def make_input(target: str, corpus: Sequence[bytes], seed: int, index: int, *, is_text: bool) -> bytes:
-    """The input of this number: first the corpus as it is, then its descendants without end.
+    """Make the input with an index: first the corpus itself, then mutations of it without end.
 
     Args:
         target: name of the target; two targets with one corpus get different inputs.
-        corpus: at least one file.
-        seed: of the campaign.
-        index: 0..
-        is_text: True where lines and numbers are twisted besides bytes.
+        corpus: files of the corpus, at least one.
+        seed: seed of the campaign.
+        index: index of the input, from 0.
+        is_text: True to mutate lines and numbers as well as bytes.
     """
     if index < len(corpus):
         return corpus[index]
@@ -63,7 +63,7 @@ def _overwrite(rng: random.Random, data: bytearray, _: Sequence[bytes]) -> bytea
 
 
 def _lie(rng: random.Random, data: bytearray, _: Sequence[bytes]) -> bytearray:
-    """Put a number in that lengths and offsets do not expect."""
+    """Insert a number that lengths and offsets do not expect."""
     place, width = _place(rng, data), rng.choice((1, 2, 4))
     value = rng.choice(_INTEGERS) & ((1 << 8 * width) - 1)
     data[place : place + width] = value.to_bytes(width, rng.choice(("little", "big")))
@@ -100,7 +100,7 @@ def _truncate(rng: random.Random, data: bytearray, _: Sequence[bytes]) -> bytear
 
 
 def _blank_tail(rng: random.Random, data: bytearray, _: Sequence[bytes]) -> bytearray:
-    """As a pre-allocated file looks that is not written to its end."""
+    """Zero the tail, as in a pre-allocated file that was not written to its end."""
     place = rng.randrange(len(data))
     data[place:] = bytes(len(data) - place)
     return data
@@ -121,7 +121,7 @@ def _piece(rng: random.Random, data: bytearray, _: Sequence[bytes]) -> bytearray
 
 
 def _lines(rng: random.Random, data: bytearray, corpus: Sequence[bytes]) -> bytearray:
-    """Drop, double, swap or borrow a line."""
+    """Drop, duplicate, swap or borrow a line."""
     lines = bytes(data).splitlines(keepends=True)
     first, second = rng.randrange(len(lines)), rng.randrange(len(lines))
     match rng.randrange(4):
@@ -137,7 +137,7 @@ def _lines(rng: random.Random, data: bytearray, corpus: Sequence[bytes]) -> byte
 
 
 def _value(rng: random.Random, data: bytearray, corpus: Sequence[bytes]) -> bytearray:
-    """Give one line's key another line's value."""
+    """Combine the key of one line with the value of another."""
     lines = bytes(data).splitlines(keepends=True)
     other = (rng.choice(corpus).splitlines(keepends=True) or [b"\n"])[-1]
     first, source = rng.randrange(len(lines)), rng.choice([*lines, other])

@@ -43,7 +43,7 @@ _ZEISS_TAG, _FEI_TAG, _TESCAN_TAG = 34118, 34682, 50431
 
 
 class BrokenPromiseError(Exception):
-    """A reader gave a result that it must not give."""
+    """A reader returned a result that breaks its promise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class Target:
     """One reader.
 
     Attributes:
-        name: of it, and of its folder in the corpus unless `corpus` names another.
-        share: of all inputs, in parts.
-        is_text: True where lines and numbers are twisted besides bytes.
-        open: makes the reader; given a folder of its own, for those that read files.
-        finish: the last touch of an input, so that it gets past a checksum, or into a file around it.
-        corpus: folder in the corpus.
+        name: name of the target, and of its folder in the corpus unless `corpus` names another.
+        share: weight in the distribution of the inputs.
+        is_text: True to mutate lines and numbers as well as bytes.
+        open: makes the reader, given a working folder for readers of files.
+        finish: final step of an input, which mends a checksum or wraps the input into a file.
+        corpus: name of the folder in the corpus, if not `name`.
     """
 
     name: str
@@ -68,15 +68,15 @@ class Target:
 
     @property
     def folder(self) -> str:
-        """Its folder in the corpus."""
+        """Name of the target's folder in the corpus."""
         return self.corpus or self.name
 
 
 def read_corpus(directory: Path, target: Target) -> list[bytes]:
-    """Files of a target's folder, in the order of their names.
+    """Read the files of a target's folder, in the order of their names.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: the folder has no files.
     """
     folder = directory / target.folder
     try:
@@ -136,7 +136,7 @@ def _action(data: bytes) -> None:
     try:
         again = decode_action(encode_action(action))
     except ActionTextError as error:
-        # What was read from one line can be too long, or not printable, to be written.
+        # A value that was read may be too long or not printable, and is then refused when written.
         _promise("bytes; at most" in error.message or "cannot" in error.message, str(error))
         return
     _promise((again.id, again.seq, again.frame) == (action.id, action.seq, action.frame), "it does not survive a trip")
@@ -144,7 +144,7 @@ def _action(data: bytes) -> None:
 
 
 def _with_crc(data: bytes) -> bytes:
-    """Mend the checksum of three in four, or nothing behind it would be reached."""
+    """Mend the checksum of three inputs in four, so that the code behind the check is reached."""
     head, mark, _ = data.rpartition(b"CRC32=")
     if not mark or zlib.adler32(data) % 4 == 0:
         return data
@@ -152,7 +152,7 @@ def _with_crc(data: bytes) -> bytes:
 
 
 def _with_chunk_crcs(data: bytes) -> bytes:
-    """The same for the chunks of a PNG."""
+    """Mend the checksums of the PNG chunks of three inputs in four."""
     if zlib.adler32(data) % 4 == 0:
         return data
     mended, place = bytearray(data), 8
@@ -166,7 +166,7 @@ def _with_chunk_crcs(data: bytes) -> bytes:
 
 
 def _wire(data: bytes) -> None:
-    """The text dialect's answers in slices that the bytes themselves say; then the other dialect's."""
+    """Read answers of both dialects; for the text dialect, in slices whose sizes follow from the bytes."""
     aisem_reply(data)
     reader, place = AnswerReader(), 0
     whole: list[object] = []
@@ -180,7 +180,7 @@ def _wire(data: bytes) -> None:
 
 
 def _file(name: str, read: Callable[[Path], object]) -> Callable[[Path], Reader]:
-    """A reader of a file, which is written to the reader's own folder first."""
+    """Make a reader of files: each input is written to the working folder first."""
 
     def open_(scratch: Path) -> Reader:
         path = scratch / name
@@ -213,7 +213,7 @@ def _ledger(scratch: Path) -> Reader:
 
 
 def _records(_: Path) -> Reader:
-    """Columns of the ledger: an observation, a form feed, a decision."""
+    """Read two columns of the ledger: an observation and a decision, separated by a form feed."""
     from semd.daemon.records import (  # noqa: PLC0415 - as above
         decision_from_json,
         observation_from_json,
@@ -242,7 +242,7 @@ _STAYS = re.compile(rb"/(dev|proc|sys)\b")
 
 
 def _confined(data: bytes) -> bytes:
-    """Let no path of an input lead to devices."""
+    """Replace paths to devices in an input."""
     return _STAYS.sub(b"/nowhere", data)
 
 

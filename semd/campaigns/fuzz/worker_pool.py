@@ -1,4 +1,4 @@
-"""The worker processes of a campaign: fed by threads that notice when one hangs or dies, and start another."""
+"""Pool of worker processes of a campaign; a thread for each detects a hung or dead process and starts another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from semd.campaigns.fuzz.fuzz_worker import AT_FILE, DEATH_FILE, Block, Finding
 
 _LOOK_S = 0.2
 _HANG_FACTOR = 10
-"""An input that takes so many times its limit by the clock on the wall hangs; the CPU may be busy with others."""
+"""An input hangs after this multiple of its CPU limit in wall-clock time; other programs may share the CPU."""
 _LEAST_HANG_S = 20.0
 _START_S = 300.0
 _LAST_WORDS = 2000
@@ -28,12 +28,12 @@ _LAST_WORDS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Inputs of one target.
+    """Block of inputs of one target, or the rest of a block.
 
     Attributes:
-        target: its name.
-        number: of the block that these belong to.
-        first, count: of the inputs.
+        target: name of the target.
+        number: number of the block.
+        first, count: index of the first input and number of inputs.
     """
 
     target: str
@@ -48,8 +48,8 @@ class JobResult:
 
     Attributes:
         job: see there.
-        block: figures and findings.
-        rest: what is still to be done of it, since the worker did not survive an input.
+        block: totals and findings.
+        rest: remaining inputs of the job after one that killed the worker, otherwise None.
     """
 
     job: Job
@@ -69,17 +69,17 @@ class WorkerSettings:
 
 
 class WorkerError(Exception):
-    """A worker ended before its first input: nothing can be fed. Its last words are the message."""
+    """A worker ended before its first input; the message is its last output."""
 
 
 class WorkerPool:
-    """Threads with a worker process each.
+    """Pool of threads with one worker process each.
 
     Args:
-        settings: of the workers.
-        jobs: what to do; taken from the left.
-        workers: how many.
-        scratch: an empty folder for them.
+        settings: settings of the workers.
+        jobs: the jobs, taken from the left.
+        workers: number of workers.
+        scratch: empty folder for the working folders.
     """
 
     def __init__(self, settings: WorkerSettings, jobs: deque[Job], workers: int, scratch: Path) -> None:
@@ -91,10 +91,10 @@ class WorkerPool:
         self._threads = [threading.Thread(target=self._work, args=(number,)) for number in range(workers)]
 
     def results(self) -> Iterator[JobResult]:
-        """Start them; yield what is done until all is.
+        """Start the threads and yield the results until all jobs are done.
 
         Raises:
-            WorkerError: see there.
+            WorkerError: a worker ended before its first input.
         """
         for thread in self._threads:
             thread.start()
@@ -109,7 +109,7 @@ class WorkerPool:
                 yield found
 
     def stop(self) -> None:
-        """End them all; nothing that they were at is kept."""
+        """Stop all workers; the results of their present jobs are lost."""
         self._stop.set()
         for thread in self._threads:
             if thread.ident is not None:
@@ -145,7 +145,7 @@ class WorkerPool:
 
 
 class _FuzzWorker:
-    """One process."""
+    """Handle of one worker process."""
 
     def __init__(self, settings: WorkerSettings, folder: Path, stop: threading.Event) -> None:
         self._terms = settings
@@ -162,7 +162,7 @@ class _FuzzWorker:
         )
 
     def do(self, job: Job) -> JobResult | None:
-        """Let it do a job; None when told to stop meanwhile."""
+        """Run a job; return None if the pool was stopped meanwhile."""
         order = {"target": job.target, "first": job.first, "count": job.count}
         before = self._at()
         try:
@@ -185,7 +185,7 @@ class _FuzzWorker:
         return None
 
     def end(self) -> None:
-        """End it, if it has not ended itself."""
+        """Kill the process and close its pipes."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._input, self._output):
@@ -204,7 +204,7 @@ class _FuzzWorker:
         return self._process.stdout
 
     def _at(self) -> tuple[int, int]:
-        """Number of inputs begun in all, and the number of the present one; zeros before the first."""
+        """Read the number of inputs begun and the index of the present one; zeros before the first."""
         try:
             raw = (self._folder / AT_FILE).read_bytes()
         except FileNotFoundError:
@@ -218,7 +218,7 @@ class _FuzzWorker:
         return JobResult(job, Block(**found, findings=findings))
 
     def _lost(self, job: Job, kind: str, begun_before: int) -> JobResult:
-        """It did not survive an input of this job."""
+        """Make the result of a job with an input that killed the worker or hung."""
         status = self._process.wait()
         begun, index = self._at()
         if begun == begun_before:
