@@ -19,7 +19,7 @@ from semd.campaigns.soak.soak_sem import HEIGHT_PX, WIDTH_PX, SoakSem
 from semd.daemon.daemon_process import LEDGER_FILE
 from semd.errors import ConfigError, StorageError
 from semd.simulator.fault_plan import FaultPlan
-from semd.simulator.faulty_link import SURVIVED, FaultySemLink
+from semd.simulator.faulty_link import SURVIVED, FaultySemLink, LinkFault
 
 _LOOK_S = 0.02
 _MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
@@ -99,7 +99,7 @@ def run_soak(spec: SoakSpec, progress: Callable[[int], None]) -> SoakReport:
         return _report(spec, sem, plan, watcher, children.kills)
 
 
-def _report(spec: SoakSpec, sem: SoakSem, plan: FaultPlan, watcher: _Watcher, kills: int) -> SoakReport:
+def _report(spec: SoakSpec, sem: SoakSem, plan: FaultPlan[LinkFault], watcher: _Watcher, kills: int) -> SoakReport:
     return SoakReport(
         frames=spec.frames,
         fates=sem.fates(),
