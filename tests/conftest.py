@@ -17,13 +17,15 @@ settings.register_profile("semd", deadline=None)
 settings.load_profile("semd")
 
 TESTS = Path(__file__).parent
-WITH_PROCESSES = ("acceptance", "integration", "crash", "fuzz")
+TIERS_WITH_PROCESSES = ("acceptance", "integration", "crash", "fuzz")
 """Tiers that start processes and keep deadlines: one worker runs them, one test after the other."""
+BESIDE_THEM = ("acceptance/test_real_frames.py", "integration/test_calibrate.py")
+"""Files of these tiers whose tests keep no deadline shorter than several times what they take."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give the tests with processes to one worker, and keep the tests of each other file together."""
     for item in items:
         place = item.path.relative_to(TESTS)
-        group = "processes" if place.parts[0] in WITH_PROCESSES else str(place)
-        item.add_marker(pytest.mark.xdist_group(group))
+        alone = place.parts[0] in TIERS_WITH_PROCESSES and place.as_posix() not in BESIDE_THEM
+        item.add_marker(pytest.mark.xdist_group("processes" if alone else place.as_posix()))

@@ -24,6 +24,7 @@ Role = Literal["run", "middle-client"]
 _POLL_S: Final = 0.05
 _END_TIMEOUT_S: Final = 10.0
 _LOG_TAIL_LINES: Final = 25
+# A slow processor: start-up takes 25 times as long as the scoring of a frame.
 _SLOWLY: Final = """
 import sys, time
 from semd.scoring.scorer import Scorer

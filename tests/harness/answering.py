@@ -1,4 +1,4 @@
-"""A daemon without its process: inbox, answerer and ledger around a scorer that can be told to fail."""
+"""The daemon without its process: inbox, answerer and ledger around a scorer that fails on chosen frames."""
 
 from __future__ import annotations
 
@@ -60,6 +60,8 @@ class Scorer:
 
 
 class DaemonWithoutProcess:
+    """Directories, inbox, answerer and ledger; the test moves the clock and looks into the watch directory."""
+
     def __init__(self, root: Path, layout: str) -> None:
         self.root, self.layout = root, layout
         self.watch = root / "watch"
@@ -98,7 +100,7 @@ class DaemonWithoutProcess:
             (self.watch / f"{stem}.txt").write_bytes(text)
 
     def look(self) -> None:
-        """Long enough for everything that lies there."""
+        """Poll the watch directory until every timeout has passed, and answer or reject what is found."""
         for wait_s in (0.0, 1.0, 11.0, 61.0):
             self.now_s += wait_s
             for item in self.inbox.poll(Hints(), self.now_s, force_rescan=True):

@@ -56,7 +56,7 @@ def good_microscope(start_u: float, seed: int = 0) -> VirtualMicroscope:
 
 @dataclass
 class CalibrationHarness:
-    """What a test sees."""
+    """Directory, configuration, virtual SEM and microscope of one calibration."""
 
     directory: Path
     config: Path

@@ -47,7 +47,7 @@ def jpeg(seed: int) -> bytes:
 
 @dataclass
 class DaemonUnderTest:
-    """What a test sees of the daemon."""
+    """The daemon's loop on real directories, its answers and its log."""
 
     directory: Path
     config: Config

@@ -28,7 +28,7 @@ BRIGHTNESS_TOO = {Axis.BRIGHTNESS: (40.0, 3.0)}
 
 @dataclass
 class MiddleClientUnderTest:
-    """Middle Client in this process: desk, gate and forwarder on a directory of action files, a clock and a link in memory.
+    """Middle Client without a process of its own: desk, gate and forwarder, with a clock and a link in memory.
 
     Attributes:
         directory: action files; journal and audit trail lie beside it.

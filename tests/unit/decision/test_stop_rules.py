@@ -24,7 +24,7 @@ FINE = Exposure(0.0, 0.0, 120.0, 150.0)
 BLACK = Exposure(1.0, 0.0, 0.0, 0.0)
 FLAT_GREY = Exposure(0.0, 0.0, 120.0, 0.0)
 DARK = Exposure(0.2, 0.0, 50.0, 60.0)
-# The rules for scores that stand alone; `test_domain_insight.py` has those for frames judged together.
+# The rules for scores that stand alone; `test_assessment.py` has those for frames judged together.
 RULES = RunRules(fits_focus=False)
 UNIT_MM = Optics().focus_unit_mm(1000.0)
 
