@@ -19,7 +19,7 @@ from semd.campaigns.soak.soak_sem import HEIGHT_PX, WIDTH_PX, SoakSem
 from semd.daemon.daemon_process import LEDGER_FILE
 from semd.errors import ConfigError, StorageError
 from semd.simulator.fault_plan import FaultPlan
-from semd.simulator.faulty_link import SURVIVED, FaultySemLink, LinkFault
+from semd.simulator.faulty_link import SURVIVED, FaultySemLink, LinkFault, LinkFault
 
 _LOOK_S = 0.02
 _MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
@@ -83,8 +83,8 @@ def run_soak(spec: SoakSpec, progress: Callable[[int], None]) -> SoakReport:
             threading.Thread(target=link.serve, args=(listener, "text"), name="link"),
             threading.Thread(target=sem.write, args=(spec.frames,), name="writer"),
         ]
-        for process in (DAEMON, CLIENT):
-            children.start(process)
+        children.start(DAEMON)
+        children.start(CLIENT)
         watcher = _Watcher(spec, sem, children, directory / "state" / LEDGER_FILE)
         try:
             for thread in work:
