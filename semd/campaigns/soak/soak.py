@@ -19,7 +19,7 @@ from semd.campaigns.soak.soak_sem import HEIGHT_PX, WIDTH_PX, SoakSem
 from semd.daemon.daemon_process import LEDGER_FILE
 from semd.errors import ConfigError, StorageError
 from semd.simulator.fault_plan import FaultPlan
-from semd.simulator.faulty_link import SURVIVED, FaultySemLink, LinkFault, LinkFault
+from semd.simulator.faulty_link import SURVIVED, FaultySemLink, LinkFault
 
 _LOOK_S = 0.02
 _MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
