@@ -44,7 +44,7 @@ class AutofocusMethod:
 # the harness
 
 
-def test_the_bench_counts_frames_and_electrons_and_hides_the_truth() -> None:
+def test_the_harness_counts_frames_and_electrons_and_hides_the_truth() -> None:
     microscope = easy()
     harness = BaselineHarness(microscope)
     view = harness.scan_at(harness.wd_mm + 0.1)
@@ -253,7 +253,7 @@ class Knowing:
         return Pipeline(self, self.act, simulator_rules(5, 0.2), "0" * 64)
 
 
-def test_ours_runs_the_whole_pipeline_at_the_bench() -> None:
+def test_semd_runs_the_whole_pipeline_in_the_harness() -> None:
     microscope = easy(focus_only=False)
     knowing = Knowing(microscope)
     outcome = run_method(SemdMethod(knowing.pipeline), microscope)
