@@ -10,7 +10,22 @@ import sys
 
 import typer
 
-from semd.cli import config_commands, crashes, endure, evaluate, lab, learn, operate, play
+from semd.cli import (
+    calibrate_commands,
+    campaign_commands,
+    config_commands,
+    dataset_commands,
+    demo_commands,
+    evaluate_control_commands,
+    evaluate_score_commands,
+    evaluate_speed_commands,
+    evaluation_options,
+    instrument_commands,
+    model_commands,
+    replay_commands,
+    safety_commands,
+    train_commands,
+)
 from semd.cli.output import forgive_consoles
 from semd.errors import SemdError
 
@@ -21,14 +36,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-config_commands.register(app)
-operate.register(app)
-play.register(app)
-learn.register(app)
-lab.register(app)
-evaluate.register(app)
-endure.register(app)
-crashes.register(evaluate.evaluate_app)
+for group in (
+    config_commands,
+    instrument_commands,
+    safety_commands,
+    replay_commands,
+    demo_commands,
+    model_commands,
+    dataset_commands,
+    train_commands,
+    calibrate_commands,
+    evaluation_options,
+    evaluate_score_commands,
+    evaluate_control_commands,
+    evaluate_speed_commands,
+    campaign_commands,
+):
+    group.register(app)
 
 
 def main() -> None:

@@ -193,6 +193,6 @@ def parse_baselines(options: Sequence[str]) -> dict[str, Path]:
     for option in options:
         name, equals, path = option.partition("=")
         if not name or not equals or not Path(path).is_file() or name in found:
-            raise ConfigError(f"--rival {option!r}: give NAME=FILE with an existing file, each name once")
+            raise ConfigError(f"--baseline {option!r}: give NAME=FILE with an existing file, each name once")
         found[name] = Path(path)
     return found

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from semd.cli.learn import score as train_score_command
+from semd.cli.train_commands import score as train_score_command
 from semd.datasets.dataset import LabelledFrames
 from semd.datasets.faulty import EMPTY, FAULTS
 from semd.domain.frame_score import FrameScore, QualityFlag
@@ -24,8 +24,8 @@ from semd.evaluation.score.score_table import NOT_TRAINED, PUBLISHED, make_row, 
 from semd.scoring.network import Architecture, ScoringNetwork
 from semd.scoring.scorer import Scorer
 from semd.scoring.stored import network_from_bytes, network_to_bytes
-from semd.training.score.other_networks import shortened, slower, with_network
-from semd.training.score.training_config import Stage, TrainingConfig, preset
+from semd.training.score.config_variants import scale_epochs, scale_learning_rates, with_network
+from semd.training.score.score_settings import ScoreTrainingConfig, Stage, preset
 
 FORM = Architecture(height_px=240, width_px=320, replicas=2)
 
@@ -210,7 +210,7 @@ def test_rival_options(tmp_path: Path) -> None:
 
 
 def test_rivals_differ_in_one_thing_and_do_not_read_the_spectrum() -> None:
-    ours = TrainingConfig()
+    ours = ScoreTrainingConfig()
     assert with_network(ours, "ours") == ours
     resnet50, blind = with_network(ours, "resnet50"), with_network(ours, "no-magnification")
     # The papers' networks see pixels alone.
@@ -222,25 +222,25 @@ def test_rivals_differ_in_one_thing_and_do_not_read_the_spectrum() -> None:
 
 
 def test_passes_are_scaled_and_the_first_stage_keeps_one() -> None:
-    ours = TrainingConfig(stages=(Stage(240, 320, 16, 8), Stage(480, 640, 8, 2)))
-    assert [stage.epochs for stage in shortened(ours, 2.0).stages] == [16, 4]
-    assert [stage.epochs for stage in shortened(ours, 0.4).stages] == [3, 1]
+    ours = ScoreTrainingConfig(stages=(Stage(240, 320, 16, 8), Stage(480, 640, 8, 2)))
+    assert [stage.epochs for stage in scale_epochs(ours, 2.0).stages] == [16, 4]
+    assert [stage.epochs for stage in scale_epochs(ours, 0.4).stages] == [3, 1]
     # Half an epoch of whole frames costs more than the two of crops that are left beside it.
-    assert shortened(ours, 0.25).stages == (Stage(240, 320, 16, 2),)
-    assert shortened(ours, 0.01).stages == (Stage(240, 320, 16, 1),)
+    assert scale_epochs(ours, 0.25).stages == (Stage(240, 320, 16, 2),)
+    assert scale_epochs(ours, 0.01).stages == (Stage(240, 320, 16, 1),)
     heads = preset("heads")
-    assert shortened(heads, 0.5) == replace(heads, heads_passes=15)
-    assert shortened(heads, 0.001).heads_passes == 1
+    assert scale_epochs(heads, 0.5) == replace(heads, heads_passes=15)
+    assert scale_epochs(heads, 0.001).heads_passes == 1
     with pytest.raises(ConfigError, match="positive"):
-        shortened(ours, 0.0)
+        scale_epochs(ours, 0.0)
 
 
 def test_rates_are_scaled_together() -> None:
-    ours = TrainingConfig()
-    slow = slower(ours, 0.25)
+    ours = ScoreTrainingConfig()
+    slow = scale_learning_rates(ours, 0.25)
     assert slow == replace(ours, learning_rate=3e-4, heads_rate=5e-4)
     with pytest.raises(ConfigError, match="positive"):
-        slower(ours, 0.0)
+        scale_learning_rates(ours, 0.0)
 
 
 def test_a_network_without_magnification_ignores_it_and_survives_the_file() -> None:

@@ -1,8 +1,7 @@
-"""Commands that play: simulate, demo, record, replay."""
+"""`semd simulate` and `semd demo`: a virtual microscope."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -21,8 +20,6 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(simulate)
     app.command()(demo)
-    app.command()(record)
-    app.command()(replay)
 
 
 def simulate(
@@ -32,12 +29,12 @@ def simulate(
     seed: SeedOption = 0,
     manner: Annotated[str, typer.Option(help="image-first, text-first, slow, preallocated or rename.")] = "image-first",
     image_format: Annotated[str, typer.Option(help="jpg, png, bmp or tif.")] = "jpg",
-    encoding: Annotated[str, typer.Option(help="Of the text: utf-8, utf-8-sig, utf-16, cp949.")] = "utf-8",
+    encoding: Annotated[str, typer.Option(help="Encoding of the text: utf-8, utf-8-sig, utf-16, cp949.")] = "utf-8",
     pause_s: Annotated[float, typer.Option(help="Between the pieces a slow writer writes.")] = 0.02,
     link_faults: Annotated[float, typer.Option(help="Share of commands at which the link fails, 0 to 1.")] = 0.0,
     writer_faults: Annotated[float, typer.Option(help="Share of frames that are saved badly, 0 to 1.")] = 0.0,
 ) -> None:
-    """Be the microscope: write frames where the configuration says, listen on its link, obey."""
+    """Simulate the microscope: write frames to the watch directory, listen on the link, obey."""
     from semd.config import load_config
     from semd.simulator.serve import SimulateSpec, serve_microscope
 
@@ -63,7 +60,7 @@ def demo(
     layout: Annotated[str, typer.Option(help="series or single.")] = "series",
     link: Annotated[str, typer.Option(help="text, or aisem which moves the working distance alone.")] = "text",
     directory: Annotated[
-        Path | None, typer.Option(help="Where files and report go; default: a new temporary folder.")
+        Path | None, typer.Option(help="Directory of files and report; default: a new temporary folder.")
     ] = None,
     models: Annotated[Path | None, typer.Option(help="Default: the weights that came with semd.")] = None,
     filmstrip: Annotated[
@@ -107,40 +104,3 @@ def demo(
     else:
         print(", ".join(f"{key} {value}" for key, value in values.items()))
     raise typer.Exit(0 if values["status"] == Status.DONE else 1)
-
-
-def record(
-    config: ConfigOption,
-    out: Annotated[Path, typer.Argument(help="A new folder.")],
-    *,
-    as_json: JsonOption = False,
-) -> None:
-    """Copy the frames the daemon has answered, in their order, so that `semd replay` can play them."""
-    from semd.config import load_config
-    from semd.replay.record import record_frames
-
-    counts = record_frames(load_config(config), out)
-    if as_json:
-        print_json(counts)
-    else:
-        print(f"{counts['frames']} frames copied to {out}, {counts['missing']} no longer there")
-
-
-def replay(
-    directory: Annotated[Path, typer.Argument(help="A folder of recorded pairs.")],
-    config: ConfigOption,
-    out: Annotated[Path | None, typer.Option(help="Where the actions go; default: <DIR>-actions beside it.")] = None,
-    *,
-    as_json: JsonOption = False,
-) -> None:
-    """Play recorded pairs through the same pipeline; the same models give the same actions."""
-    from semd.config import load_config
-    from semd.replay.player import replay_frames
-
-    settings = load_config(config)
-    target = out or directory.resolve().with_name(directory.resolve().name + "-actions")
-    summary = replay_frames(directory, settings, target, progress=sys.stderr.isatty())
-    if as_json:
-        print_json(summary)
-    else:
-        print(", ".join(f"{key} {value}" for key, value in summary.items()))

@@ -1,4 +1,4 @@
-"""Commands for safety on the instrument: abort, audit."""
+"""`semd abort` and `semd audit`: safety on the instrument."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def abort(
 
 def audit(
     config: ConfigOption,
-    last: Annotated[int, typer.Option(min=1, max=100_000, help="How many, the newest.")] = 20,
+    last: Annotated[int, typer.Option(min=1, max=100_000, help="Number of commands, newest first.")] = 20,
     *,
     as_json: JsonOption = False,
 ) -> None:
