@@ -1,1 +1,1 @@
-"""Sends action files to the microscope over its socket: its own process, which loads no network."""
+"""The Middle Client: a separate process that sends action files over TCP and loads no neural network."""

@@ -1,8 +1,8 @@
-"""The abort file: while it lies in the action directory no command leaves the Middle Client.
+"""The abort file: while it is in the action directory, the Middle Client sends no command.
 
-Only its presence counts, not what it holds, so anybody who can write there can stop the instrument, with any tool and
-without semd running; it outlives restarts. The daemon goes on answering: its answers depend on the frames alone, so
-that a recorded sequence replays to the same actions (protocol, section 4).
+Only its presence counts, not its content. Anyone who can write to the directory can stop the instrument with any tool,
+even while semd is not running. The file outlives restarts. The daemon keeps answering: its answers depend on the frames
+alone, so that a recorded sequence replays to the same actions (protocol, section 4).
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from semd.service.storage import storage_error, write_atomically
 
 
 class AbortFile:
-    """One name in the action directory. `<name>.txt` counts as well: Windows' Explorer adds that unseen.
+    """The abort file in the action directory. `<name>.txt` counts as well, because Windows Explorer hides that suffix.
 
     Args:
         directory: the action directory.
-        name: of the file.
+        name: name of the file.
     """
 
     def __init__(self, directory: Path, name: str = default(ActionsConfig, "abort_file")) -> None:
         self._paths = (directory / name, directory / f"{name}.txt")
 
     def standing(self) -> str | None:
-        """Say why nothing may be sent, or None. When the look itself fails, that is a reason too."""
+        """Return the reason why nothing may be sent, or None. A failure to check for the file is a reason as well."""
         for path in self._paths:
             try:
                 os.lstat(path)
@@ -40,20 +40,20 @@ class AbortFile:
         return None
 
     def raise_it(self, moment: datetime) -> Path:
-        """Make the file, durably; one that is there is replaced.
+        """Create or replace the file, durably.
 
         Raises:
-            StorageError: it cannot be written, for example because the directory is not there.
+            StorageError: the file cannot be written, for example because the directory does not exist.
         """
         text = f"Made by `semd abort` at {moment.isoformat(timespec='seconds')}. No command is sent while it is here.\n"
         write_atomically(self._paths[0], text.encode())
         return self._paths[0]
 
     def clear(self) -> bool:
-        """Remove the file; returns whether there was one.
+        """Remove the file and return True if it existed.
 
         Raises:
-            StorageError: it cannot be removed.
+            StorageError: the file cannot be removed.
         """
         was_there = self.standing() is not None
         for path in self._paths:

@@ -1,4 +1,4 @@
-"""The action directory as the Middle Client sees it: pending files, and folders for those dealt with."""
+"""The action directory of the Middle Client: pending action files, and one folder for each outcome."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Listing:
     """Pending action files.
 
     Attributes:
-        names: action files, by rising SEQ.
-        misnamed: what looks like an action and is no regular file named as the protocol says. A pipe would never
-            end, a directory never open, and a link could lead anywhere.
+        names: names of action files, in ascending SEQ.
+        misnamed: names that resemble an action but are malformed or are not of a regular file. Pipes, directories and
+            symbolic links are never opened.
     """
 
     names: tuple[str, ...]
@@ -38,20 +38,20 @@ class Listing:
 
 
 class ActionFolder:
-    """The directory; nothing in it is ever deleted.
+    """Access to the action directory. No file is ever deleted.
 
     Args:
-        directory: where the daemon publishes.
+        directory: directory to which the daemon publishes.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def scan(self) -> Listing:
-        """List what is pending.
+        """List the pending actions.
 
         Raises:
-            StorageError: the directory cannot be read, or is gone.
+            StorageError: the directory is missing or cannot be read.
         """
         found: list[tuple[int, str]] = []
         misnamed: list[str] = []
@@ -68,11 +68,11 @@ class ActionFolder:
         return Listing(tuple(name for _, name in sorted(found)), tuple(sorted(misnamed)))
 
     def read(self, name: str) -> tuple[bytes, Action] | None:
-        """Read a pending action; None when it is not there any more.
+        """Read a pending action; None if the file no longer exists.
 
         Raises:
-            ActionTextError: it is malformed, or its name is that of another action.
-            StorageError: it cannot be read.
+            ActionTextError: the file is malformed, or its name belongs to another action.
+            StorageError: the file cannot be read.
         """
         path = self._directory / name
         try:
@@ -88,10 +88,10 @@ class ActionFolder:
         return data, action
 
     def move(self, name: str, outcome: Outcome) -> None:
-        """Move a file to the folder of its outcome, durably. Doing it twice is harmless.
+        """Move a file to the folder of its outcome, durably. Moving it again has no effect.
 
         Raises:
-            StorageError: it cannot be moved.
+            StorageError: the file cannot be moved.
         """
         source, folder = self._directory / name, self._directory / outcome
         try:
@@ -100,16 +100,16 @@ class ActionFolder:
             rename(source, _free(folder / name))
         except OSError as error:
             if isinstance(error, FileNotFoundError) and self._directory.is_dir():
-                return  # moved before, or taken away by hand
+                return  # already moved, or removed by hand
             raise storage_error(source, f"move to {outcome}/", error) from error
         self._sync(folder)
 
     def holds(self, name: str, outcome: Outcome) -> bool:
-        """Return True if a file lies in the folder of an outcome."""
+        """Return True if the folder of an outcome contains a file of this name."""
         return (self._directory / outcome / name).exists()
 
     def newest(self, outcome: Outcome) -> str | None:
-        """Name of the file with the highest SEQ in the folder of an outcome.
+        """Return the name of the file with the highest SEQ in the folder of an outcome, or None.
 
         Raises:
             StorageError: the folder cannot be read.
@@ -131,7 +131,7 @@ class ActionFolder:
 
 
 def _free(path: Path) -> Path:
-    """A name that is not taken: what lies there already stays."""
+    """Return an unused path, numbered if the name exists, so that no file is overwritten."""
     number = 0
     free = path
     while free.exists():

@@ -1,17 +1,17 @@
-"""The audit trail: every command that was sent to the microscope, for good, in `audit/commands-YYYY-MM.jsonl`.
+"""Permanent audit trail of all commands sent to the microscope, in `audit/commands-YYYY-MM.jsonl`.
 
-Two lines a command, each synced before what follows it:
+Each command has two lines. Every step is durable before the next one begins:
 
-1. the journal says that the action is being sent (`semd.middle_client.journal`),
-2. the line `sending` is in the trail,
-3. the bytes go to the socket,
-4. the answer comes, or nothing does,
-5. the line `answer` is in the trail,
-6. the action's file is moved and the journal forgets it: only now is the send done.
+1. The journal records that the action is being sent (`semd.middle_client.journal`).
+2. The line `sending` is appended to the trail.
+3. The bytes are written to the socket.
+4. The answer is received, or the timeout ends.
+5. The line `answer` is appended to the trail.
+6. The action file is moved and the journal is cleared.
 
-So nothing was ever sent that the trail lacks. A `sending` without `answer` is what a crash or a broken link left: it
-may or may not have arrived. The journal cannot serve in its place: it is the present state of one action, replaced at
-every step and read by the next process; this is history, only ever appended to and read by people.
+Every command that was sent is therefore in the trail. A `sending` line without an `answer` line is left by a crash or a
+broken link: it is unknown whether that command arrived. The trail is separate from the journal, because the journal
+holds only the present state for the next process, whereas the trail is an append-only history for people.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from semd.service.failpoints import Failpoint, reach
 from semd.service.storage import storage_error, sync_directory
 
 TRAIL_FOLDER = "audit"
-_LONGEST_TEXT = 300
+_MAX_TEXT_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class _Open:
-    """A command on its way: whose, and when it went."""
+class _OpenCommand:
+    """The command that awaits its answer, and the monotonic time at which it was announced."""
 
     id: str
     seq: int
@@ -43,29 +43,29 @@ class _Open:
 
 
 class AuditTrail:
-    """Appends to the month's file, by UTC. One process writes it.
+    """Writer of the audit trail; one file for each month in UTC, written by a single process.
 
     Args:
-        directory: `audit` in the state directory; made when first needed.
-        clock: both sides of it.
+        directory: `audit` in the state directory; created when first needed.
+        clock: time source of the time stamps and latencies.
     """
 
     def __init__(self, directory: Path, clock: Clock) -> None:
         self._directory = directory
         self._clock = clock
-        self._open: _Open | None = None
+        self._open: _OpenCommand | None = None
         self._due: dict[str, object] | None = None
 
     def sending(self, action: Action, data: bytes, command: str = "") -> None:
-        """Write down what is about to be sent; durable on return.
+        """Append the line `sending` for a command; durable on return.
 
         Args:
-            action: whose command it is.
+            action: the action that the command belongs to.
             data: the bytes for the socket.
             command: the command as text, where one action takes several.
 
         Raises:
-            StorageError: it cannot be written; the command must not be sent.
+            StorageError: the line cannot be written; the command must not be sent.
         """
         self.flush()
         self._append(
@@ -74,21 +74,21 @@ class AuditTrail:
                 "at": self._now(),
                 "id": action.id,
                 "seq": action.seq,
-                "frame": action.frame[:_LONGEST_TEXT],
+                "frame": action.frame[:_MAX_TEXT_CHARACTERS],
                 "status": str(action.status),
                 "targets": {str(axis): value for axis, value in action.targets.items()},
-                "command": command[:_LONGEST_TEXT],
+                "command": command[:_MAX_TEXT_CHARACTERS],
                 "bytes": len(data),
                 "sha256": hashlib.sha256(data).hexdigest(),
             }
         )
-        self._open = _Open(action.id, action.seq, self._clock.monotonic_s())
+        self._open = _OpenCommand(action.id, action.seq, self._clock.monotonic_s())
 
     def ended(self, answer: str) -> None:
-        """Note how the command on its way ended; `flush` writes it. Nothing when none is.
+        """Keep the answer to the open command until `flush` writes it. Without an open command, do nothing.
 
         Args:
-            answer: what the SEM said, or why nothing was heard.
+            answer: the answer of the SEM, or the reason why there is none.
         """
         if self._open is None:
             return
@@ -97,16 +97,16 @@ class AuditTrail:
             "at": self._now(),
             "id": self._open.id,
             "seq": self._open.seq,
-            "answer": answer[:_LONGEST_TEXT],
+            "answer": answer[:_MAX_TEXT_CHARACTERS],
             "latency_ms": round((self._clock.monotonic_s() - self._open.sent_at_s) * 1e3, 3),
         }
         self._open = None
 
     def flush(self) -> None:
-        """Write the answer that is due, if any; durable on return.
+        """Append the line `answer` if an answer is waiting to be written; durable on return.
 
         Raises:
-            StorageError: it cannot be written; call again.
+            StorageError: the line cannot be written; call again.
         """
         if self._due is not None:
             self._append(self._due)
@@ -128,7 +128,7 @@ class AuditTrail:
                 if end:
                     file.seek(end - 1)
                     if file.read(1) != b"\n":
-                        line = b"\n" + line  # half a line, which a full disk or a power cut left
+                        line = b"\n" + line  # ends a partial line left by a full disk or a power failure
                 reach(Failpoint.TRAIL_WRITING)
                 _write_whole(file, line)
                 os.fsync(file.fileno())
@@ -139,6 +139,6 @@ class AuditTrail:
 
 
 def _write_whole(file: BinaryIO, line: bytes) -> None:
-    """Write in one call, so that who reads meanwhile sees all of the line or nothing."""
+    """Write in one call, so that a concurrent reader never sees part of a line."""
     if file.write(line) != len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

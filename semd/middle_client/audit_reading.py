@@ -1,4 +1,4 @@
-"""Reading the audit trail back: the newest commands with their answers, in bounded memory."""
+"""Reader of the audit trail: the newest commands with their answers, in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _SENDING_KEYS = ("at", "id", "seq", "frame", "status", "targets", "command", "by
 
 @dataclass(frozen=True, slots=True)
 class SentCommand:
-    """One command of the trail.
+    """One command of the audit trail.
 
     Attributes:
-        at: when it was about to be sent, RFC 3339 UTC.
-        id, seq, frame, status, targets: of its action.
-        command: as text in the `aisem` dialect, else empty.
-        bytes, sha256: length and digest of what went to the socket.
-        answer: what the SEM said, or why nothing was heard; None when no answer was written down.
-        latency_ms: from sending to answer.
+        at: time just before it was sent, RFC 3339 in UTC.
+        id, seq, frame, status, targets: fields of its action.
+        command: the command as text in the `aisem` dialect, otherwise empty.
+        bytes, sha256: length and SHA-256 digest of the bytes for the socket.
+        answer: the answer of the SEM, or the reason why there is none; None if the trail has no answer line.
+        latency_ms: time from sending to answer in milliseconds.
     """
 
     at: str
@@ -46,8 +46,8 @@ class TrailReport:
     """Commands read from the audit trail.
 
     Attributes:
-        commands: oldest first.
-        damaged_lines: lines of the files read that are no record of ours.
+        commands: the commands, oldest first.
+        damaged_lines: number of lines that are not valid records.
     """
 
     commands: tuple[SentCommand, ...]
@@ -55,7 +55,7 @@ class TrailReport:
 
 
 def read_trail(directory: Path, last: int) -> TrailReport:
-    """Read the newest `last` commands; none when there is no trail.
+    """Read the newest `last` commands; none if there is no trail.
 
     Raises:
         StorageError: a file cannot be read.
@@ -75,7 +75,7 @@ def read_trail(directory: Path, last: int) -> TrailReport:
 
 
 def _tail(path: Path, most: int) -> tuple[list[dict[str, Any]], int]:
-    """The last records of a file, and how many of its lines are none."""
+    """Return the last `most` records of a file and the number of its damaged lines."""
     records: deque[dict[str, Any]] = deque(maxlen=most)
     damaged = 0
     for line in _lines(path):
@@ -88,7 +88,7 @@ def _tail(path: Path, most: int) -> tuple[list[dict[str, Any]], int]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """Lines, each cut where it is longer than any of ours."""
+    """Yield the lines of a file, each truncated to the longest length that the writer produces."""
     with path.open("rb") as file:
         while line := file.readline(_LONGEST_LINE_BYTES):
             rest = line
@@ -111,7 +111,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _pair(records: list[dict[str, Any]]) -> list[SentCommand]:
-    """Put answers to their commands: one is on its way at a time, so an answer belongs to the line before it."""
+    """Match answers to commands. One command is open at a time, so an answer belongs to the line before it."""
     commands: list[SentCommand] = []
     for index, record in enumerate(records):
         if record["event"] != "sending":

@@ -1,4 +1,4 @@
-"""Waiting time before the next attempt."""
+"""Exponential backoff with jitter."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import random
 
 
 class Backoff:
-    """Pauses that double up to a limit, each shortened at random by up to a half.
+    """Waiting times that double up to a limit, each reduced at random by up to half.
 
     Args:
-        first_s: the first pause.
-        limit_s: the longest.
-        rng: so that many clients do not come back at the same moment.
+        first_s: first waiting time in seconds.
+        limit_s: longest waiting time in seconds.
+        rng: source of the jitter, which keeps clients from reconnecting simultaneously.
     """
 
     def __init__(self, first_s: float, limit_s: float, rng: random.Random) -> None:
@@ -21,11 +21,11 @@ class Backoff:
         self._next_s = first_s
 
     def next_s(self) -> float:
-        """Return the next pause in seconds."""
+        """Return the next waiting time in seconds."""
         pause_s = self._next_s * self._rng.uniform(0.5, 1.0)
         self._next_s = min(2.0 * self._next_s, self._limit_s)
         return pause_s
 
     def reset(self) -> None:
-        """Begin again with the first pause: it worked."""
+        """Restart from the first waiting time, after a success."""
         self._next_s = self._first_s

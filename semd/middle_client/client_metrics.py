@@ -1,4 +1,4 @@
-"""The Middle Client's heartbeat as metrics: `semd-middle-client.prom` in the state directory."""
+"""Metrics of the Middle Client, written to `semd-middle-client.prom` in the state directory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def client_metrics(
     dry_run: bool,
     outcomes: Mapping[str, int],
 ) -> list[Metric]:
-    """Metrics of the heartbeat; times in seconds since the epoch."""
+    """Return the metrics of the heartbeat; times are in seconds since the epoch."""
     ended = tuple(({"outcome": str(outcome)}, float(outcomes.get(outcome, 0))) for outcome in Outcome)
     return [
         gauge("semd_middle_client_heartbeat_timestamp_seconds", written_at, "When it last said how it fares."),

@@ -18,12 +18,12 @@ from semd.middle_client.audit import TRAIL_FOLDER, AuditTrail
 from semd.middle_client.backoff import Backoff
 from semd.middle_client.client_metrics import client_metrics
 from semd.middle_client.clock import Clock
-from semd.middle_client.desk import Desk
 from semd.middle_client.dry_run import DryRunForwarder, NoLink
 from semd.middle_client.framing import AISEM_GOODBYE, AISEM_HELLO, Templates
 from semd.middle_client.gate import Gate, RateLimit
 from semd.middle_client.journal import Journal
 from semd.middle_client.link import TcpLink
+from semd.middle_client.pending import PendingActions
 from semd.middle_client.settings import MiddleClientSettings
 from semd.middle_client.text_forwarder import TextForwarder
 from semd.service.failpoints import Failpoint
@@ -52,20 +52,20 @@ def run_middle_client(
     """Forward actions until told to stop (SIGTERM, Ctrl+C, Ctrl+Break, or `stop`).
 
     Args:
-        settings: see there.
-        stop: set it to end the loop; for callers that have no signals.
-        manager: told how the loop fares; by default the one that the environment names.
+        settings: the settings.
+        stop: event that ends the loop, for callers that cannot send signals.
+        manager: service manager that is told the state of the loop; by default the one named in the environment.
 
     Returns:
         The exit status, 0.
 
     Raises:
-        StorageError: another Middle Client runs on this state directory, or it cannot be written.
-        ConfigError: the environment arms a failpoint, and this is no test bench.
+        StorageError: another Middle Client uses this state directory, or it cannot be written.
+        ConfigError: the environment arms a failpoint outside a test.
     """
     stop = stop if stop is not None else threading.Event()
     clock = Clock()
-    rng = random.Random()  # noqa: S311 - spreads attempts in time, keeps no secret
+    rng = random.Random()  # noqa: S311 - jitter of reconnections, not a secret
     is_aisem = settings.dialect == "aisem"
     with hosted_process(
         settings.state_directory,
@@ -78,7 +78,7 @@ def run_middle_client(
         log = structlog.get_logger()
         log.info("middle-client.started", pid=os.getpid(), dialect=settings.dialect, dry_run=settings.dry_run)
         rate = RateLimit(settings.most_commands_per_minute, clock)
-        desk = Desk(
+        pending = PendingActions(
             ActionFolder(settings.action_directory),
             Journal(settings.state_directory / JOURNAL_FILE),
             clock,
@@ -91,7 +91,7 @@ def run_middle_client(
         forwarder: _Forwarder
         if settings.dry_run:
             link = NoLink(stop.wait)
-            forwarder = DryRunForwarder(desk, gate, _templates(settings) if is_aisem else None)
+            forwarder = DryRunForwarder(pending, gate, _templates(settings) if is_aisem else None)
         else:
             link = TcpLink(
                 settings.host,
@@ -102,20 +102,20 @@ def run_middle_client(
                 backoff=Backoff(_RECONNECT_FIRST_S, _RECONNECT_LIMIT_S, rng),
                 clock=clock,
             )
-            forwarder = _forwarder(settings, desk, link, gate, clock, rng)
+            forwarder = _forwarder(settings, pending, link, gate, clock, rng)
         try:
-            _loop(settings, stop, clock, link, desk, gate, forwarder, reported)
+            _loop(settings, stop, clock, link, pending, gate, forwarder, reported)
         finally:
             link.close(AISEM_GOODBYE if is_aisem else b"")
-            _close(desk)
-            log.info("middle-client.stopped", **desk.outcomes)
+            _close(pending)
+            log.info("middle-client.stopped", **pending.outcomes)
     return 0
 
 
-def _close(desk: Desk) -> None:
-    """Write the last line of the trail; a full disk then must not hide why the process ends."""
+def _close(pending: PendingActions) -> None:
+    """Write the last line of the audit trail. An error is only logged and does not hide why the process ends."""
     try:
-        desk.close()
+        pending.close()
     except StorageError as error:
         structlog.get_logger().error("storage.failed", error=error.code, reason=error.message)
 
@@ -125,11 +125,11 @@ def _templates(settings: MiddleClientSettings) -> Templates:
 
 
 def _forwarder(
-    settings: MiddleClientSettings, desk: Desk, link: TcpLink, gate: Gate, clock: Clock, rng: random.Random
+    settings: MiddleClientSettings, pending: PendingActions, link: TcpLink, gate: Gate, clock: Clock, rng: random.Random
 ) -> TextForwarder | AisemForwarder:
     if settings.dialect == "text":
         return TextForwarder(
-            desk,
+            pending,
             link,
             clock,
             gate=gate,
@@ -137,7 +137,7 @@ def _forwarder(
             backoff=Backoff(_BUSY_FIRST_S, _BUSY_LIMIT_S, rng),
         )
     return AisemForwarder(
-        desk,
+        pending,
         link,
         clock,
         gate=gate,
@@ -157,7 +157,7 @@ def _loop(
     stop: threading.Event,
     clock: Clock,
     link: TcpLink | NoLink,
-    desk: Desk,
+    pending: PendingActions,
     gate: Gate,
     forwarder: _Forwarder,
     manager: ServiceManager,
@@ -167,11 +167,11 @@ def _loop(
     trouble = ""
     while not stop.is_set():
         link.poll()
-        gate.look()  # also when there is nothing to send: the heartbeat tells of it
+        gate.look()  # also while nothing is pending, because the heartbeat reports an abort
         try:
             forwarder.step()
         except StorageError as error:
-            if str(error) != trouble:  # said once, not at every attempt
+            if str(error) != trouble:  # logged once, not at every attempt
                 log.error(  # noqa: TRY400 - the traceback adds nothing
                     "storage.failed", error=error.code, reason=error.message
                 )
@@ -181,9 +181,9 @@ def _loop(
                 log.info("storage.recovered")
             trouble = ""
             manager.ready()  # the action directory has been read; the link may come later
-        manager.status(trouble or gate.aborted or _in_words(settings, link))
-        heartbeat.beat(link, desk, gate.aborted, trouble)
-        # A failure that is known and tried again is a round too: a restart would not empty a full disk.
+        manager.status(trouble or gate.aborted or _status_line(settings, link))
+        heartbeat.beat(link, pending, gate.aborted, trouble)
+        # A storage error that is retried counts as progress: a restart would not remove it.
         manager.progress()
         if trouble:
             stop.wait(_STORAGE_PAUSE_S)
@@ -192,13 +192,13 @@ def _loop(
     manager.stopping()
 
 
-def _in_words(settings: MiddleClientSettings, link: TcpLink | NoLink) -> str:
-    """The line of `systemctl status`; without counts, which would be a datagram for every action."""
+def _status_line(settings: MiddleClientSettings, link: TcpLink | NoLink) -> str:
+    """Return the status line of `systemctl status`. It has no counts, which would need a datagram for each action."""
     return "dry run: nothing is sent" if settings.dry_run else f"the link is {'up' if link.is_up else 'down'}"
 
 
 class _Heartbeat:
-    """Tells those who watch the process how it fares, once a second and at once when link or abort change."""
+    """Writer of the heartbeat file and the metrics, each second and on a change of the link or the abort."""
 
     def __init__(self, settings: MiddleClientSettings, clock: Clock) -> None:
         self._path = settings.state_directory / HEALTH_FILE
@@ -211,8 +211,8 @@ class _Heartbeat:
         self._last_seen: tuple[bool, bool] | None = None
         self._failed = False
 
-    def beat(self, link: TcpLink | NoLink, desk: Desk, aborted: str | None, trouble: str) -> None:
-        """Write the heartbeat file when it is due. A full disk must not stop the loop."""
+    def beat(self, link: TcpLink | NoLink, pending: PendingActions, aborted: str | None, trouble: str) -> None:
+        """Write the heartbeat file and the metrics when they are due. A storage error does not stop the loop."""
         now_s = self._clock.monotonic_s()
         seen = (link.is_up, aborted is not None)
         if now_s < self._due_s and seen == self._last_seen:
@@ -228,10 +228,10 @@ class _Heartbeat:
             "aborted": aborted,
             "link_up": link.is_up,
             "connections": link.connection,
-            "pending": desk.pending_count,
-            "in_flight": desk.flight.name if desk.flight is not None else None,
-            "newest_acknowledged_seq": desk.newest_acknowledged_seq,
-            "outcomes": dict(desk.outcomes),
+            "pending": pending.count,
+            "in_flight": pending.in_flight.name if pending.in_flight is not None else None,
+            "newest_acknowledged_seq": pending.newest_acknowledged_seq,
+            "outcomes": dict(pending.outcomes),
             "trouble": trouble,
         }
         metrics = client_metrics(
@@ -239,11 +239,11 @@ class _Heartbeat:
             started_at=self._started_at,
             link_up=link.is_up,
             connections=link.connection,
-            pending=desk.pending_count,
+            pending=pending.count,
             storage_ok=not trouble,
             aborted=aborted is not None,
             dry_run=self._dry_run,
-            outcomes=desk.outcomes,
+            outcomes=pending.outcomes,
         )
         try:
             write_atomically(self._path, json.dumps(record).encode(), durable=False, points=_HEALTH_POINTS)

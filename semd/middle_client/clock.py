@@ -1,4 +1,4 @@
-"""The time as the Middle Client sees it; passed in, so that tests can move it."""
+"""Clock of the Middle Client, injected so that tests can set the time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Two clocks.
+    """Wall clock and monotonic clock.
 
     Attributes:
-        now: UTC, to be held against EXPIRES.
-        monotonic_s: for waiting; never set back.
+        now: function that returns the time in UTC, compared with EXPIRES.
+        monotonic_s: function that returns the monotonic time in seconds, for timeouts.
     """
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)

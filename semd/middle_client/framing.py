@@ -1,4 +1,4 @@
-"""Bytes on the wire in both dialects; pure (protocol, section 3)."""
+"""Wire format of both dialects, without I/O (protocol, section 3)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from semd.errors import LinkError
 from semd.protocol.action import Action, Status
 
 MAX_LINE_BYTES = 1024
-"""Longest reply line that is believed; the SEM's reasons are short."""
+"""Longest accepted reply line. A longer one is not a reply of this protocol."""
 
 AISEM_HELLO = (b"Connected.", b"COMM.START.", b"READY")
-"""Written on connecting, apart from one another."""
+"""Messages written on connecting, each in a separate write."""
 
 AISEM_GOODBYE = b"FINISH"
 
@@ -34,9 +34,9 @@ class Answer:
     """One reply line of the `text` dialect.
 
     Attributes:
-        verdict: taken, try again later, or refused for good.
-        id: of the action, lower case.
-        reason: of a NAK, else empty.
+        verdict: accepted (ACK), to be sent again later (BUSY), or refused (NAK).
+        id: id of the action, in lower case.
+        reason: reason of a NAK, otherwise empty.
     """
 
     verdict: Verdict
@@ -46,13 +46,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """Commands of the `aisem` dialect that are not publicly known; each holds `{value}`, or is None."""
+    """Templates of the `aisem` commands that are not publicly documented; each contains `{value}` or is None."""
 
     brightness: str | None = None
     contrast: str | None = None
 
     def of(self, axis: Axis) -> str | None:
-        """The template of an axis; the working distance needs none."""
+        """Return the template of an axis; None for the working distance, which needs none."""
         return {Axis.BRIGHTNESS: self.brightness, Axis.CONTRAST: self.contrast}.get(axis)
 
 
@@ -62,16 +62,16 @@ def text_message(file_bytes: bytes) -> bytes:
 
 
 class AnswerReader:
-    """Cuts what a socket delivers into reply lines; one for each connection."""
+    """Parser of the byte stream of one connection into reply lines."""
 
     def __init__(self) -> None:
         self._pending = b""
 
     def feed(self, data: bytes) -> list[Answer]:
-        """Take the bytes that came; returns the answers that are complete.
+        """Add received bytes and return the answers that are complete.
 
         Raises:
-            LinkError: a line is too long or is no answer; the peer does not speak this dialect.
+            LinkError: a line is too long or is not an answer, so the peer does not speak this dialect.
         """
         *lines, self._pending = (self._pending + data).split(b"\n")
         if len(self._pending) > MAX_LINE_BYTES:
@@ -80,10 +80,10 @@ class AnswerReader:
 
 
 def parse_answer(line: bytes) -> Answer:
-    """Read one reply line: `ACK <ID>`, `BUSY <ID>` or `NAK <ID> <reason>`; CR and outer blanks are ignored.
+    """Read one reply line: `ACK <ID>`, `BUSY <ID>` or `NAK <ID> <reason>`; CR and surrounding blanks are ignored.
 
     Raises:
-        LinkError: it is none of these.
+        LinkError: the line is none of these.
     """
     text = line.strip().decode("utf-8", "replace") if len(line) <= MAX_LINE_BYTES else ""
     match = _ANSWER.fullmatch(text)
@@ -93,16 +93,16 @@ def parse_answer(line: bytes) -> Answer:
 
 
 def aisem_moved_axes(action: Action, templates: Templates) -> tuple[Axis, ...]:
-    """The axes that an action moves and that a command is known for."""
+    """Return the axes that an action moves and for which a command is known."""
     known = (axis for axis in action.targets if axis is Axis.WD or templates.of(axis) is not None)
     return tuple(axis for axis in known if action.deltas[axis] != 0.0)
 
 
 def aisem_commands(action: Action, templates: Templates) -> tuple[bytes, ...]:
-    """Translate an action into `aisem` commands, to be sent one after the other's reply.
+    """Translate an action into `aisem` commands, each to be sent after the reply to the one before.
 
-    `WDMAG` comes last, for it is what makes the SEM scan. DONE and a GIVE-UP that moves nothing ask for no
-    scan, so nothing is sent.
+    `WDMAG` comes last because it starts the scan. DONE, and a GIVE-UP that moves no axis, need no scan and give no
+    commands.
 
     Raises:
         LinkError: the action has no working distance, without which this dialect cannot ask for a scan.
@@ -122,10 +122,10 @@ def aisem_commands(action: Action, templates: Templates) -> tuple[bytes, ...]:
 
 
 def aisem_reply(data: bytes) -> str:
-    """Decode the beginning of a reply of the `aisem` dialect, for the log."""
+    """Decode the beginning of an `aisem` reply for the log."""
     return data[:MAX_LINE_BYTES].decode("euc-kr", "replace").strip()
 
 
 def _plain(magnification: float) -> str:
-    """Without exponent and without needless zeros."""
+    """Format a number without exponent and trailing zeros."""
     return f"{magnification:.3f}".rstrip("0").rstrip(".")

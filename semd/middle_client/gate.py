@@ -1,4 +1,4 @@
-"""The gate before the socket: shut while the abort file is there, and while too many commands went out lately."""
+"""Gate in front of the socket: closed by the abort file and by the rate limit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _MINUTE_S = 60.0
 
 
 class RateLimit:
-    """At most so many commands in any 60 s of the monotonic clock. The journal remembers them for the next process.
+    """Maximum number of commands in any 60 s of the monotonic clock. The journal keeps the count across restarts.
 
     Args:
-        most_per_minute: at least 1.
-        clock: its monotonic side.
+        most_per_minute: the maximum, at least 1.
+        clock: source of the monotonic time.
     """
 
     def __init__(self, most_per_minute: int, clock: Clock) -> None:
@@ -27,34 +27,34 @@ class RateLimit:
         self._times_s: deque[float] = deque(maxlen=most_per_minute)
 
     def wait_s(self) -> float:
-        """Seconds until the next command may go; 0 when it may go now."""
+        """Return the seconds until the next command may be sent; 0 if it may be sent now."""
         if len(self._times_s) < (self._times_s.maxlen or 0):
             return 0.0
         return max(0.0, self._times_s[0] + _MINUTE_S - self._clock.monotonic_s())
 
     def count(self) -> None:
-        """A command goes now."""
+        """Count a command that is being sent now."""
         now_s = self._clock.monotonic_s()
         while self._times_s and now_s - self._times_s[0] >= _MINUTE_S:
             self._times_s.popleft()
         self._times_s.append(now_s)
 
     def memory(self, *, with_one_more: bool) -> tuple[tuple[int, int], ...]:
-        """The commands of the last minute for the journal: (second at whose end they count as sent, how many).
+        """Return the commands of the last minute for the journal, as (second, number sent); seconds are rounded up.
 
         Args:
-            with_one_more: another is about to go.
+            with_one_more: True to include a command that is about to be sent.
         """
         now_s = self._clock.monotonic_s()
         times_s = [time_s for time_s in self._times_s if now_s - time_s < _MINUTE_S]
         return tuple(sorted(Counter(map(ceil, [*times_s, now_s] if with_one_more else times_s)).items()))
 
     def remember(self, commands: Iterable[tuple[int, int]]) -> None:
-        """Take up what another process has left in the journal.
+        """Restore the commands that an earlier process left in the journal.
 
-        The monotonic clock goes on across processes and begins anew with the computer. A time ahead of it is from
-        before that, so at least as old as the computer has been up. No clock on the wall is asked, which anybody may
-        set.
+        The monotonic clock continues across processes and restarts with the computer. A time ahead of it is from
+        before the restart, so that command is at least as old as the uptime. The wall clock is not used because it
+        can be set.
         """
         now_s = self._clock.monotonic_s()
         for second, count in commands:
@@ -64,11 +64,11 @@ class RateLimit:
 
 
 class Gate:
-    """Asked twice for each command: before anything is written for it, and right before the socket.
+    """Check before each command, once before anything is recorded and again just before the socket.
 
     Args:
-        abort: the file that shuts it.
-        rate: the limit that shuts it for a while.
+        abort: the abort file, which closes the gate.
+        rate: the rate limit, which closes the gate temporarily.
     """
 
     def __init__(self, abort: AbortFile, rate: RateLimit) -> None:
@@ -79,7 +79,7 @@ class Gate:
         self.aborted: str | None = None
 
     def look(self) -> None:
-        """Look for the abort file; `aborted` says why nothing may be sent, or is None."""
+        """Check for the abort file and set `aborted` to the reason why nothing may be sent, or to None."""
         found = self._abort.standing()
         if found is not None and self.aborted is None:
             self._log.error("abort.stands", reason=found, consequence="nothing is sent until `semd abort --clear`")
@@ -88,7 +88,7 @@ class Gate:
         self.aborted = found
 
     def is_open(self) -> bool:
-        """Return True if a command may go."""
+        """Return True if a command may be sent."""
         self.look()
         if self.aborted is not None:
             return False
@@ -99,7 +99,7 @@ class Gate:
         return not self._is_waiting
 
     def passes(self) -> bool:
-        """Look a last time, right before the socket; when it is open the command is counted."""
+        """Check the abort file again just before the socket, and count the command if it may be sent."""
         self.look()
         if self.aborted is None:
             self._rate.count()

@@ -1,4 +1,4 @@
-"""Memory of the Middle Client across restarts: the action in flight, and the newest acknowledged one."""
+"""Journal of the Middle Client: the action in flight and the newest acknowledged one, kept across restarts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ _MAX_BYTES = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """The client's memory.
+    """State of the Middle Client that survives a restart.
 
     Attributes:
-        in_flight: name of the action file being dealt with, or None.
-        was_sent: True where any of it may have reached the SEM without an answer.
-        baseline_seq: `aisem`: highest SEQ seen when it was sent; only a later one can confirm it.
+        in_flight: name of the file of the action in flight, or None.
+        was_sent: True where part of it may have reached the SEM and no answer was received.
+        baseline_seq: `aisem`: highest pending SEQ when the command was sent; only an action with a higher one can
+            confirm it.
         newest_acknowledged: name of the newest action file that the SEM acknowledged, or None.
-        turnaround_s: `aisem`: longest time seen from a command to its frame's answer; 0 while none is known.
-        commands: of the last minute, for the rate limit: (second of the monotonic clock, how many went by then).
+        turnaround_s: `aisem`: longest measured time from a command to the answer of its frame; 0 if unknown.
+        commands: commands of the last minute for the rate limit, as (second of the monotonic clock, number sent).
     """
 
     in_flight: str | None = None
@@ -37,30 +38,29 @@ class JournalEntry:
 
     @property
     def newest_acknowledged_seq(self) -> int:
-        """Its SEQ; 0 when nothing was acknowledged yet."""
+        """SEQ of the newest acknowledged action; 0 if there is none."""
         named = parse_file_name(self.newest_acknowledged or "")
         return named[0] if named is not None else 0
 
 
 class Journal:
-    """One small JSON file, replaced in one step and synced: it is written before anything is sent.
+    """JSON file that is replaced atomically and synced before anything is sent.
 
     Args:
-        path: the file.
+        path: path of the file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def load(self) -> tuple[JournalEntry | None, bool]:
-        """Read it.
+        """Read the journal. A damaged file is renamed with the suffix `.damaged`.
 
         Returns:
-            The entry, or None; and whether the file was there but damaged. A damaged one is set aside under
-            the suffix `.damaged`.
+            The entry, or None if there is none or it is damaged; and True where the file is damaged.
 
         Raises:
-            StorageError: it cannot be read.
+            StorageError: the file cannot be read or renamed.
         """
         try:
             with self._path.open("rb") as file:
@@ -78,10 +78,10 @@ class Journal:
         return entry, entry is None
 
     def save(self, entry: JournalEntry) -> None:
-        """Write it; durable on return.
+        """Write the journal; durable on return.
 
         Raises:
-            StorageError: it cannot be written. Then nothing may be sent.
+            StorageError: the file cannot be written; nothing may be sent.
         """
         write_atomically(self._path, json.dumps(asdict(entry)).encode(), points=_POINTS)
 

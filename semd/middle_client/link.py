@@ -1,4 +1,4 @@
-"""The TCP client: connects without blocking, comes back after a loss, hands on bytes."""
+"""TCP client with non-blocking connection and automatic reconnection."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _KEEPALIVE_IDLE_S, _KEEPALIVE_INTERVAL_S, _KEEPALIVE_PROBES = 10, 5, 3
 
 
 class Link(Protocol):
-    """Interface of a link, as the forwarders use it."""
+    """Interface of the link that the forwarders use."""
 
     @property
     def is_up(self) -> bool:
-        """True where there is a connection."""
+        """True while there is a connection."""
 
     @property
     def connection(self) -> int:
@@ -35,32 +35,32 @@ class Link(Protocol):
         """Send all of `data`.
 
         Raises:
-            LinkError: the connection broke; how much arrived is not known.
+            LinkError: the connection broke; it is unknown how much of `data` arrived.
         """
 
     def receive(self) -> bytes:
-        """Return what has come; empty when nothing has or there is no connection.
+        """Return the received bytes; empty if there are none or there is no connection.
 
         Raises:
             LinkError: the connection broke or the other side closed it.
         """
 
     def drop(self, reason: str) -> None:
-        """Give the connection up; the link comes back by itself."""
+        """Close the connection; the link reconnects by itself."""
 
 
 class TcpLink:
-    """One client connection.
+    """TCP connection to the SEM.
 
     Args:
-        host: where the SEM side listens.
-        port: likewise.
-        allow_remote: True where it may be another computer than this one.
-        connect_timeout_s: patience with one attempt, and with a send.
-        hello: written on connecting, apart from one another.
-        backoff: pauses between attempts.
-        clock: for those pauses.
-        pause: waits some milliseconds between the writes of `hello`.
+        host: host on which the SEM listens.
+        port: its TCP port.
+        allow_remote: True if the host may be another computer.
+        connect_timeout_s: timeout of one connection attempt and of a send, in seconds.
+        hello: messages written on connecting, each in a separate write.
+        backoff: waiting times between attempts.
+        clock: time source of the timeouts.
+        pause: function that sleeps for the given number of seconds.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class TcpLink:
 
     @property
     def is_up(self) -> bool:
-        """True where there is a connection."""
+        """True while there is a connection."""
         return self._socket is not None and self._connecting_until_s is None
 
     @property
@@ -102,7 +102,7 @@ class TcpLink:
         return self._connection
 
     def poll(self) -> None:
-        """Begin or finish connecting, as far as that goes without waiting."""
+        """Start or continue connecting without blocking."""
         if self.is_up:
             return
         try:
@@ -110,15 +110,15 @@ class TcpLink:
                 self._begin()
             else:
                 self._finish(self._socket)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+        except (OSError, UnicodeError) as error:  # UnicodeError: an invalid host name
             self._fail(str(error))
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until bytes come or the time is up."""
+        """Wait until bytes arrive or the timeout ends."""
         if self._socket is None:
             self._pause(timeout_s)
         elif self._connecting_until_s is not None:
-            # Windows tells of a refused connection in the third set only.
+            # Windows reports a refused connection in the third set only.
             select.select([], [self._socket], [self._socket], timeout_s)
         else:
             select.select([self._socket], [], [], timeout_s)
@@ -133,7 +133,7 @@ class TcpLink:
             raise LinkError(f"sending failed: {error}") from error
 
     def receive(self) -> bytes:
-        """Return what has come; see `Link`."""
+        """Return the received bytes; see `Link`."""
         if self._socket is None or not self.is_up:
             return b""
         try:
@@ -145,11 +145,11 @@ class TcpLink:
             raise LinkError(f"receiving failed: {error}") from error
         if not data:
             raise LinkError("the SEM closed the connection")
-        self._backoff.reset()  # a peer that answers is worth coming back to soon
+        self._backoff.reset()  # the peer answers, so reconnect quickly after a loss
         return data
 
     def drop(self, reason: str) -> None:
-        """Give the connection up; it is tried again after a pause."""
+        """Close the connection and reconnect after the backoff."""
         was_up = self.is_up
         self._discard()
         pause_s = self._backoff.next_s()
@@ -158,7 +158,7 @@ class TcpLink:
             self._log.warning("link.lost", reason=reason, again_in_s=round(pause_s, 3))
 
     def close(self, goodbye: bytes) -> None:
-        """Leave for good, with a last word."""
+        """Close the connection for good, after writing `goodbye`."""
         if self._socket is not None and self.is_up and goodbye:
             try:
                 self._pause(_GAP_S)
@@ -173,7 +173,7 @@ class TcpLink:
         if self._clock.monotonic_s() < self._next_attempt_s:
             return
         addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        if not self._allow_remote:  # a name may come to mean another computer while the process runs
+        if not self._allow_remote:  # the host name may resolve to another computer while the process runs
             addresses = [found for found in addresses if is_loopback(str(found[4][0]))]
             if not addresses:
                 raise OSError(f"{self._host} is not this computer, and [link] allow_remote is not set")
@@ -182,7 +182,7 @@ class TcpLink:
         self._socket = socket.socket(family, kind, protocol)
         self._socket.setblocking(False)
         self._connecting_until_s = self._clock.monotonic_s() + self._connect_timeout_s
-        self._socket.connect_ex(address)  # how it went shows in SO_ERROR
+        self._socket.connect_ex(address)  # the result is read from SO_ERROR
         self._finish(self._socket)
 
     def _finish(self, connecting: socket.socket) -> None:
@@ -211,7 +211,7 @@ class TcpLink:
         self._discard()
         pause_s = self._backoff.next_s()
         self._next_attempt_s = self._clock.monotonic_s() + pause_s
-        if reason != self._last_failure:  # said once, not at every attempt
+        if reason != self._last_failure:  # logged once, not at every attempt
             self._log.warning("link.unreachable", host=self._host, port=self._port, reason=reason)
         self._last_failure = reason
 
@@ -223,7 +223,7 @@ class TcpLink:
 
 
 def _tune(connected: socket.socket) -> None:
-    """Send small messages at once, and notice a peer that vanished without a word."""
+    """Disable Nagle's algorithm, and enable keepalive to detect a peer that vanished without closing."""
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (

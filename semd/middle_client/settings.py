@@ -1,4 +1,4 @@
-"""Settings of the Middle Client, which runs without a configuration file as well. Defaults are the configuration's."""
+"""Settings of the Middle Client, with the defaults of the configuration; no configuration file is needed."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ class MiddleClientSettings:
     """Settings of the Middle Client.
 
     Attributes:
-        action_directory: where the daemon publishes.
-        state_directory: where journal, heartbeat and lock are kept.
-        host: where the SEM side listens.
-        port: likewise.
-        allow_remote: True where that may be another computer.
-        dialect: of the link.
-        connect_timeout_s: patience with one attempt to connect.
-        answer_timeout_s: silence after a send that counts as a broken link.
-        confirm_timeout_s: `aisem`: how long the frame that confirms a command may take.
+        action_directory: directory to which the daemon publishes.
+        state_directory: directory of journal, heartbeat and lock.
+        host: host on which the SEM listens.
+        port: its TCP port.
+        allow_remote: True if the host may be another computer.
+        dialect: dialect of the link.
+        connect_timeout_s: timeout of one connection attempt, in seconds.
+        answer_timeout_s: time without an answer after which the link counts as broken, in seconds.
+        confirm_timeout_s: `aisem`: longest wait for the frame that confirms a command, in seconds.
         brightness_command: `aisem`: template with `{value}`, or None.
-        contrast_command: likewise.
-        readback_wd_mm: `aisem`: largest difference of commanded and read working distance.
-        readback_scale: `aisem`: the same for brightness and contrast, on the instrument's scale.
-        poll_s: period of the look into the action directory.
-        profile: what the instrument's knobs can do; an action beyond it is refused.
-        most_commands_per_minute: more of them wait.
-        abort_file: name in the action directory; nothing is sent while it is there.
-        dry_run: file every action in `dry-run` and open no link.
-        end_hung_s: the process ends itself when its loop completes no round for so long; 0 never.
+        contrast_command: `aisem`: template with `{value}`, or None.
+        readback_wd_mm: `aisem`: largest accepted difference of commanded and read working distance, in mm.
+        readback_scale: `aisem`: the same for brightness and contrast, on the scale of the instrument.
+        poll_s: interval at which the action directory is read, in seconds.
+        profile: range of each setting of the instrument; an action outside it is refused.
+        most_commands_per_minute: rate limit; commands beyond it wait.
+        abort_file: name of the abort file in the action directory; nothing is sent while it exists.
+        dry_run: True to file every action in `dry-run` and open no connection.
+        end_hung_s: time without a completed round of the loop after which the process ends itself, in seconds; 0 for
+            never.
     """
 
     action_directory: Path

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.outbox import drop_file, make_desk, places
+from harness.outbox import drop_file, make_pending, places
 from semd.domain.axes import Axis
 from semd.middle_client.abort import AbortFile
 from semd.middle_client.aisem_forwarder import AisemForwarder
@@ -28,7 +28,7 @@ BRIGHTNESS_TOO = {Axis.BRIGHTNESS: (40.0, 3.0)}
 
 @dataclass
 class MiddleClientUnderTest:
-    """Middle Client without a process of its own: desk, gate and forwarder, with a clock and a link in memory.
+    """Middle Client without a process of its own, with a clock and a link in memory.
 
     Attributes:
         directory: action files; journal and audit trail lie beside it.
@@ -57,22 +57,22 @@ class MiddleClientUnderTest:
         """Start anew with nothing in memory but what the journal keeps."""
         clock = self.clock.as_clock()
         rate = RateLimit(self.most_per_minute, clock)
-        self.desk = make_desk(self.directory, clock, self.profile, rate)
+        self.pending = make_pending(self.directory, clock, self.profile, rate)
         self.gate = Gate(AbortFile(self.directory), rate)
         self.forwarder: TextForwarder | AisemForwarder | DryRunForwarder
         if self.dialect == "text":
             self.forwarder = TextForwarder(
-                self.desk, self.link, clock, gate=self.gate, answer_timeout_s=ANSWER_TIMEOUT_S["text"],
+                self.pending, self.link, clock, gate=self.gate, answer_timeout_s=ANSWER_TIMEOUT_S["text"],
                 backoff=Backoff(1.0, 8.0, random.Random(0)),
             )  # fmt: skip
         elif self.dialect == "aisem":
             self.forwarder = AisemForwarder(
-                self.desk, self.link, clock, gate=self.gate, templates=self.templates, tolerances=TOLERANCES,
+                self.pending, self.link, clock, gate=self.gate, templates=self.templates, tolerances=TOLERANCES,
                 answer_timeout_s=ANSWER_TIMEOUT_S["aisem"], confirm_timeout_s=CONFIRM_TIMEOUT_S,
             )  # fmt: skip
         else:
             self.forwarder = DryRunForwarder(
-                self.desk, self.gate, self.templates if self.dialect == "dry-aisem" else None
+                self.pending, self.gate, self.templates if self.dialect == "dry-aisem" else None
             )
 
     def step(self, *answers: bytes | str, after_s: float = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""Actions, action files, desks and gates for the tests of the outbox and the Middle Client."""
+"""Actions, action files, pending actions and gates for the tests of the outbox and the Middle Client."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from semd.middle_client.abort import AbortFile
 from semd.middle_client.action_folder import ActionFolder
 from semd.middle_client.audit import AuditTrail
 from semd.middle_client.clock import Clock
-from semd.middle_client.desk import Desk
 from semd.middle_client.gate import Gate, RateLimit
 from semd.middle_client.journal import Journal
+from semd.middle_client.pending import PendingActions
 from semd.protocol.action import Action, Status, encode_action
 from semd.protocol.instrument_profile import GENERIC, InstrumentProfile
 
@@ -66,15 +66,15 @@ def places(directory: Path) -> dict[str, list[int]]:
     return found
 
 
-def make_desk(
+def make_pending(
     directory: Path, clock: Clock, profile: InstrumentProfile = GENERIC, rate: RateLimit | None = None
-) -> Desk:
-    """The desk of a new process; journal and trail lie beside the action directory."""
+) -> PendingActions:
+    """The pending actions of a new process; journal and trail lie beside the action directory."""
     beside = directory.parent
     journal = Journal(beside / "middle-client.json")
     trail = AuditTrail(beside / "audit", clock)
     rate = rate or RateLimit(600, clock)
-    return Desk(ActionFolder(directory), journal, clock, trail=trail, profile=profile, rate=rate)
+    return PendingActions(ActionFolder(directory), journal, clock, trail=trail, profile=profile, rate=rate)
 
 
 def make_gate(directory: Path, clock: Clock, most_per_minute: int = 600) -> Gate:

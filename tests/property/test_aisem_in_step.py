@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness.outbox import START, drop_file, make_action, make_desk, make_gate, places
+from harness.outbox import START, drop_file, make_action, make_gate, make_pending, places
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,7 +72,7 @@ class World:
     def start_client(self) -> None:
         clock = Clock(self.clock.now, self.clock.monotonic_s)
         self.client = AisemForwarder(
-            make_desk(self.directory, clock),
+            make_pending(self.directory, clock),
             self.link,
             clock,
             gate=make_gate(self.directory, clock),

@@ -31,9 +31,9 @@ from semd.inbox.watch import Hints
 from semd.middle_client.action_folder import ActionFolder, Outcome
 from semd.middle_client.audit import AuditTrail
 from semd.middle_client.clock import Clock
-from semd.middle_client.desk import Desk
 from semd.middle_client.gate import RateLimit
 from semd.middle_client.journal import Journal
+from semd.middle_client.pending import PendingActions
 from semd.outbox.ledger import Ledger
 from semd.outbox.spool import Spool
 from semd.pipeline import Pipeline
@@ -209,12 +209,12 @@ def test_no_action_leads_the_middle_client_out(frame: str, outcome: Outcome) -> 
         (root / "state").mkdir()
         journal = Journal(root / "state" / "journal.json")
         rate = RateLimit(600, clock)
-        desk = Desk(ActionFolder(actions), journal, clock, trail=trail, profile=GENERIC, rate=rate)
-        flight = desk.take()
-        assert flight is not None
-        assert flight.action.frame == frame
-        desk.note_sending(data)
-        desk.settle(outcome)
+        pending = PendingActions(ActionFolder(actions), journal, clock, trail=trail, profile=GENERIC, rate=rate)
+        in_flight = pending.take()
+        assert in_flight is not None
+        assert in_flight.action.frame == frame
+        pending.note_sending(data)
+        pending.settle(outcome)
         assert outside(root) == before
         assert [path.relative_to(actions).as_posix() for path in actions.rglob("*.txt")] == [
             f"{outcome}/{action.file_name}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from harness.outbox import drop_file, make_action, make_desk, make_gate
+from harness.outbox import drop_file, make_action, make_gate, make_pending
 
 from semd.campaigns.constant_daemon import stand_in_pipeline
 from semd.config import Config, load_config
@@ -215,9 +215,9 @@ def test_the_middle_client_knows_before_it_sends_and_files_before_it_forgets(
     action = make_action(1)
     (tmp_path / "audit").mkdir()
     (tmp_path / "actions" / "sent").mkdir(parents=True)
-    desk = make_desk(tmp_path / "actions", clock)
+    pending = make_pending(tmp_path / "actions", clock)
     forwarder = TextForwarder(
-        desk, link, clock, gate=make_gate(tmp_path / "actions", clock), answer_timeout_s=30.0,
+        pending, link, clock, gate=make_gate(tmp_path / "actions", clock), answer_timeout_s=30.0,
         backoff=Backoff(0.1, 1.0, random.Random(0)),
     )  # fmt: skip
     forwarder.step()

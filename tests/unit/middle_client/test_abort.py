@@ -77,13 +77,13 @@ def test_the_last_look_is_right_before_the_socket(
     """The abort comes while the disk is still writing down what is about to be sent."""
     client = MiddleClientUnderTest(tmp_path / "actions", dialect)
     client.drop(make_action(1, lifetime_s=30.0))
-    note = client.desk.note_sending
+    note = client.pending.note_sending
 
     def note_and_abort(*arguments: object, **named: object) -> None:
         note(*arguments, **named)  # type: ignore[arg-type]
         client.raise_abort()
 
-    monkeypatch.setattr(client.desk, "note_sending", note_and_abort)
+    monkeypatch.setattr(client.pending, "note_sending", note_and_abort)
     client.step()
     assert client.link.sent == []
     client.step()

@@ -145,7 +145,7 @@ def test_actions_from_before_the_command_prove_nothing(client: AisemClient) -> N
     send_first(client)
     client.answer_frame(2, wd_read_mm=9.0)
     # As if it had lain there when the command was sent.
-    client.forwarder._desk.note_sending(COMMAND_1, baseline_seq=2)
+    client.forwarder._pending.note_sending(COMMAND_1, baseline_seq=2)
     client.step(REPLY)
     assert client.places() == {"": [1, 2]}
     client.answer_frame(3, wd_read_mm=9.0)
@@ -198,7 +198,7 @@ def test_a_command_in_flight_at_the_start_is_in_doubt(client: AisemClient, shows
 def test_after_a_restart_the_evidence_must_still_be_younger_than_the_command(client: AisemClient) -> None:
     send_first(client)
     client.answer_frame(2, wd_read_mm=9.0)
-    client.forwarder._desk.note_sending(COMMAND_1, baseline_seq=2)
+    client.forwarder._pending.note_sending(COMMAND_1, baseline_seq=2)
     client.start_process()
     client.step()
     assert client.places() == {"": [1, 2]}

@@ -92,7 +92,7 @@ def test_the_order_journal_trail_socket_trail_file(
         events = [str(line["event"]) for line in client.lines()]
         seen.append((moment, json.loads(journal.read_bytes())["was_sent"], events, places(client.directory)))
 
-    send, move = client.link.send, client.desk._folder.move
+    send, move = client.link.send, client.pending._folder.move
 
     def send_and_look(data: bytes) -> None:
         look("socket")
@@ -103,7 +103,7 @@ def test_the_order_journal_trail_socket_trail_file(
         move(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(client.link, "send", send_and_look)
-    monkeypatch.setattr(type(client.desk._folder), "move", lambda _self, *arguments: move_and_look(*arguments))
+    monkeypatch.setattr(type(client.pending._folder), "move", lambda _self, *arguments: move_and_look(*arguments))
     if Path("/proc/self/fd").is_dir():
         monkeypatch.setattr("semd.middle_client.audit.os.fsync", note_fsync)
     client.step()
@@ -163,7 +163,7 @@ def test_what_is_due_when_the_process_ends_is_written(
     client.step()
     monkeypatch.setattr(client.link, "receive", reset)
     client.step()
-    client.desk.close()
+    client.pending.close()
     assert client.lines()[-1]["answer"] == "none: reset"
 
 

@@ -33,7 +33,7 @@ def test_a_dry_run_files_every_action_and_says_what_it_would_send(tmp_path: Path
         "would send nothing: no scan is asked for",
     ]
     assert client.trail() == []
-    assert client.desk.newest_acknowledged_seq == 0
+    assert client.pending.newest_acknowledged_seq == 0
 
 
 def test_a_dry_run_knows_the_abort_and_what_was_sent_before_it(client: MiddleClientUnderTest) -> None:

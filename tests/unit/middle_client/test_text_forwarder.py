@@ -38,7 +38,7 @@ def test_actions_go_one_by_one_in_the_order_of_seq(client: MiddleClientUnderTest
     client.step(ack(actions[11]))
     assert client.sent_seqs == [9, 10, 11]
     assert client.places() == {"sent": [9, 10, 11]}
-    assert client.desk.newest_acknowledged_seq == 11
+    assert client.pending.newest_acknowledged_seq == 11
 
 
 def test_a_refusal_is_final(client: MiddleClientUnderTest) -> None:
@@ -245,7 +245,7 @@ def test_a_crash_between_the_move_and_the_journal_is_made_good(client: MiddleCli
     client.start_process()
     drop_file(client.directory, make_action(6))
     client.step()
-    assert client.desk.newest_acknowledged_seq == 7
+    assert client.pending.newest_acknowledged_seq == 7
     assert client.places() == {"sent": [7], "expired": [6]}
 
 

@@ -1,7 +1,7 @@
-"""The desk: which action is next, which one is in flight, and where each goes when it is dealt with.
+"""Pending actions: selection of the next one, the action in flight, and the filing of completed ones.
 
-Both dialects work at it. Whatever fails to be written here is done again at the next call, before anything
-else: an action that was answered is never sent again because a folder could not be written.
+Both dialects use it. A write that fails is repeated at the next call before anything else. An acknowledged action is
+therefore never sent again because a folder could not be written.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from semd.protocol.instrument_profile import InstrumentProfile
 from semd.service.failpoints import Failpoint, reach
 
 _SEND_MARGIN = timedelta(milliseconds=50)
-"""A message sent this short before EXPIRES could arrive after it."""
+"""Safety margin before EXPIRES. A message sent later than this could arrive after its action has expired."""
 
-_CLEARED_AT_ONCE = 200
-"""Stale files cleared in one call; the rest follows, and the heartbeat comes in between."""
+_MAX_FILED_PER_CALL = 200
+"""Maximum number of stale files filed in one call, so that a long backlog does not delay the heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
-    """The action being dealt with.
+class InFlightAction:
+    """The action that is being sent or awaits its answer.
 
     Attributes:
-        name: of its file.
+        name: name of its file.
         data: the file's bytes.
-        action: what they say.
-        was_sent: True where any of it may have reached the SEM without an answer.
+        action: the decoded action.
+        was_sent: True where part of it may have reached the SEM and no answer was received.
         baseline_seq: see `JournalEntry`.
     """
 
@@ -56,16 +56,16 @@ class _Settlement:
     acknowledged: bool
 
 
-class Desk:
-    """Pending files, the journal, the audit trail and the action in flight.
+class PendingActions:
+    """The pending action files and the action in flight, with the journal and the audit trail that record it.
 
     Args:
         folder: the action directory.
         journal: the memory across restarts.
-        clock: for EXPIRES.
-        trail: every command goes into it, before it is sent and when it is answered.
-        profile: what the instrument's knobs can do; what goes beyond it is refused, whoever wrote it.
-        rate: the limit of commands, whose memory is kept in the journal.
+        clock: compared with EXPIRES.
+        trail: records each command before it is sent and when it is answered.
+        profile: range of each setting of the instrument; an action outside it is refused.
+        rate: the rate limit; its recent commands are kept in the journal.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class Desk:
         self._is_damaged = False
         self._has_remembered = False
         self._log = structlog.get_logger()
-        self.flight: Flight | None = None
-        self.pending_count = 0
+        self.in_flight: InFlightAction | None = None
+        self.count = 0
         self.turnaround_s = 0.0
         self.outcomes: Counter[str] = Counter()
 
@@ -101,8 +101,8 @@ class Desk:
         """SEQ of the newest acknowledged action; 0 when there is none."""
         return self._entry.newest_acknowledged_seq if self._entry is not None else 0
 
-    def take(self, *, newest_only: bool = False) -> Flight | None:
-        """Return the action in flight, or take the next one that may be sent, clearing those that may not.
+    def take(self, *, newest_only: bool = False) -> InFlightAction | None:
+        """Return the action in flight, or select the next one that may be sent; actions that may not be sent are filed.
 
         Args:
             newest_only: take the newest pending action and file the older ones as superseded, instead of taking one
@@ -117,15 +117,17 @@ class Desk:
         self._trail.flush()
         listing = self.scan()
         for name in listing.misnamed:
-            self._settle(_Settlement(name, Outcome.REFUSED, "it is no file with the name of an action", False))
-        if self.flight is None and newest_only:
-            self.flight = self._take_newest(listing.names)
-        elif self.flight is None:
-            for name in listing.names[:_CLEARED_AT_ONCE]:
-                self.flight = self._judge(name)
-                if self.flight is not None:
+            self._settle(
+                _Settlement(name, Outcome.REFUSED, "not a regular file, or its name is not that of an action", False)
+            )
+        if self.in_flight is None and newest_only:
+            self.in_flight = self._take_newest(listing.names)
+        elif self.in_flight is None:
+            for name in listing.names[:_MAX_FILED_PER_CALL]:
+                self.in_flight = self._check(name)
+                if self.in_flight is not None:
                     break
-        return self.flight
+        return self.in_flight
 
     def scan(self) -> Listing:
         """List what is pending.
@@ -134,7 +136,7 @@ class Desk:
             StorageError: the directory cannot be read.
         """
         listing = self._folder.scan()
-        self.pending_count = len(listing.names)
+        self.count = len(listing.names)
         now_s = self._clock.monotonic_s()
         self._first_seen_s = {name: self._first_seen_s.get(name, now_s) for name in listing.names}
         return listing
@@ -151,13 +153,13 @@ class Desk:
                 try:
                     read = self._folder.read(name)
                 except ActionTextError:
-                    continue  # refused when its turn comes
+                    continue  # malformed; refused when it is selected
                 if read is not None:
                     found.append(read[1])
         return tuple(found)
 
-    def pending_s(self, action: Action) -> float:
-        """Seconds since a pending action was first seen; 0 for one that was not."""
+    def age_s(self, action: Action) -> float:
+        """Return the seconds since a pending action was first seen; 0 for an unknown action."""
         now_s = self._clock.monotonic_s()
         return now_s - self._first_seen_s.get(action.file_name, now_s)
 
@@ -172,54 +174,54 @@ class Desk:
                 self._settle(_Settlement(name, Outcome.EXPIRED, f"superseded: {reason}", False))
 
     def is_expired(self, action: Action) -> bool:
-        """Return True if it is too late to send it.
+        """Return True if an action is too old to be sent.
 
-        EXPIRES is a time on the wall, and that clock may be set back. An action that has lain here for as long as it
-        was to live has expired whatever it shows.
+        EXPIRES is wall-clock time, and that clock may be set back. An action that has been pending for its whole
+        lifetime (EXPIRES - ISSUED) has therefore expired whatever the wall clock shows.
         """
-        lain_s = self.pending_s(action)
+        pending_for_s = self.age_s(action)
         return (
             self._clock.now() + _SEND_MARGIN >= action.expires
-            or timedelta(seconds=lain_s) + _SEND_MARGIN >= action.expires - action.issued
+            or timedelta(seconds=pending_for_s) + _SEND_MARGIN >= action.expires - action.issued
         )
 
     def note_sending(self, data: bytes, *, command: str = "", baseline_seq: int = 0) -> None:
-        """Write down, in journal and trail, that `data` is about to be sent; durable on return.
+        """Record in journal and audit trail that `data` is about to be sent; durable on return.
 
         Args:
-            data: what goes to the socket for the action in flight.
-            command: it as text, where an action takes several.
+            data: the bytes to be written to the socket for the action in flight.
+            command: the command as text, where an action takes several.
             baseline_seq: see `JournalEntry`.
 
         Raises:
-            StorageError: it cannot be written; it must not be sent.
+            StorageError: the record cannot be written; nothing may be sent.
         """
-        if self.flight is None:
+        if self.in_flight is None:
             return
-        self._before_sending = (self.flight.was_sent, self.flight.baseline_seq)
+        self._before_sending = (self.in_flight.was_sent, self.in_flight.baseline_seq)
         self._note(was_sent=True, baseline_seq=baseline_seq, is_command=True)
         try:
-            self._trail.sending(self.flight.action, data, command)
+            self._trail.sending(self.in_flight.action, data, command)
         except StorageError:
             self._take_back()
             raise
         reach(Failpoint.TRAIL_WRITTEN)
 
     def note_unsent(self, reason: str) -> None:
-        """Write down that what was announced last has not been sent after all.
+        """Record that the command announced last was not sent.
 
         Raises:
-            StorageError: it cannot be written; the action counts as sent then.
+            StorageError: the record cannot be written; the action counts as sent.
         """
         self.note_answer(f"not sent: {reason}")
         self._take_back()
 
     def note_answer(self, answer: str) -> None:
-        """Note for the trail how the last command ended. Written before the action is settled or another is sent."""
+        """Keep the result of the last command for the audit trail, to be written before the next step."""
         self._trail.ended(answer)
 
     def close(self) -> None:
-        """Write what is still due.
+        """Write the answer that is not yet in the audit trail.
 
         Raises:
             StorageError: it cannot be written.
@@ -231,7 +233,7 @@ class Desk:
         self._note(was_sent=was_sent, baseline_seq=baseline_seq)
 
     def note_not_taken(self) -> None:
-        """Write down that the SEM has not taken the action in flight (BUSY): it is not in doubt.
+        """Record that the SEM did not accept the action in flight (BUSY), so that it counts as not sent.
 
         Raises:
             StorageError: it cannot be written.
@@ -239,33 +241,33 @@ class Desk:
         self._note(was_sent=False, baseline_seq=0)
 
     def settle(self, outcome: Outcome, reason: str = "") -> None:
-        """End the action in flight.
+        """File the action in flight under its outcome.
 
         Raises:
-            StorageError: its file cannot be moved yet; `take` tries again.
+            StorageError: its file cannot be moved; the next `take` tries again.
         """
-        if self.flight is not None:
-            self._settle(_Settlement(self.flight.name, outcome, reason, outcome is Outcome.SENT))
+        if self.in_flight is not None:
+            self._settle(_Settlement(self.in_flight.name, outcome, reason, outcome is Outcome.SENT))
 
     def _note(self, *, was_sent: bool, baseline_seq: int, is_command: bool = False) -> None:
-        if self.flight is None or self._entry is None:
+        if self.in_flight is None or self._entry is None:
             return
         entry = replace(
             self._entry,
-            in_flight=self.flight.name,
+            in_flight=self.in_flight.name,
             was_sent=was_sent,
             baseline_seq=baseline_seq,
             commands=self._rate.memory(with_one_more=is_command),
         )
         self._save(entry)
-        self.flight = replace(self.flight, was_sent=was_sent, baseline_seq=baseline_seq)
+        self.in_flight = replace(self.in_flight, was_sent=was_sent, baseline_seq=baseline_seq)
 
     def _settle(self, settlement: _Settlement) -> None:
         self._unsettled = settlement
         self._finish_settlement()
 
     def _finish_settlement(self) -> None:
-        """Move the file, then forget the flight: after a crash in between the file's place tells the rest."""
+        """Move the file, then clear the journal; after a crash in between, the file's folder shows the outcome."""
         settlement = self._unsettled
         if settlement is None or self._entry is None:
             return
@@ -281,15 +283,15 @@ class Desk:
         reach(Failpoint.FLIGHT_CLOSED)
         self._unsettled = None
         self._report(settlement)
-        if self.flight is not None and self.flight.name == settlement.name:
-            self.flight = None
+        if self.in_flight is not None and self.in_flight.name == settlement.name:
+            self.in_flight = None
 
     def _report(self, settlement: _Settlement) -> None:
         self.outcomes[settlement.outcome] += 1
         named = parse_file_name(settlement.name)
         event = {"file": settlement.name, "seq": named[0] if named else None}
-        if self.flight is not None and self.flight.name == settlement.name:
-            action = self.flight.action
+        if self.in_flight is not None and self.in_flight.name == settlement.name:
+            action = self.in_flight.action
             event |= {"id": action.id, "frame": action.frame, "status": str(action.status)}
         if settlement.reason:
             event["reason"] = settlement.reason
@@ -297,28 +299,28 @@ class Desk:
         log = self._log.info if is_usual else self._log.warning
         log(f"action.{settlement.outcome}", **event)
 
-    def _take_newest(self, names: tuple[str, ...]) -> Flight | None:
-        """Take the newest action if it may be sent; every older one answers an older frame, and is superseded."""
+    def _take_newest(self, names: tuple[str, ...]) -> InFlightAction | None:
+        """Take the newest action if it may be sent. Older ones answer older frames and are filed as superseded."""
         for place, name in reversed(list(enumerate(names))):
             if not self._is_readable(name):
-                self._judge(name)
+                self._check(name)
                 continue
-            # From the oldest on: what is left after a fault is still older than the newest.
-            for older in names[:place][:_CLEARED_AT_ONCE]:
+            # Oldest first, so that files left over after an error are still older than the newest.
+            for older in names[:place][:_MAX_FILED_PER_CALL]:
                 self._settle(_Settlement(older, Outcome.EXPIRED, "superseded: a newer frame was answered", False))
-            return self._judge(name) if place <= _CLEARED_AT_ONCE else None
+            return self._check(name) if place <= _MAX_FILED_PER_CALL else None
         return None
 
     def _is_readable(self, name: str) -> bool:
-        """Return False for a malformed file, which `_judge` refuses."""
+        """Return False for a malformed file, which `_check` refuses."""
         try:
             self._folder.read(name)
         except ActionTextError:
             return False
         return True
 
-    def _judge(self, name: str) -> Flight | None:
-        """Read a pending file; None when it is not to be sent, and then it is moved away."""
+    def _check(self, name: str) -> InFlightAction | None:
+        """Read a pending file and file it if it may not be sent; None in that case."""
         seq = _seq_of(name)
         try:
             read = self._folder.read(name)
@@ -334,20 +336,20 @@ class Desk:
             reason = f"superseded: SEQ {self.newest_acknowledged_seq} is acknowledged"
             self._settle(_Settlement(name, Outcome.EXPIRED, reason, False))
             return None
-        flight = Flight(name, *read)
-        faults = self._profile.faults(flight.action.targets)
-        if faults or self.is_expired(flight.action):
-            self.flight = flight  # for the log line
+        in_flight = InFlightAction(name, *read)
+        faults = self._profile.faults(in_flight.action.targets)
+        if faults or self.is_expired(in_flight.action):
+            self.in_flight = in_flight  # for the log event
             if faults:
                 self.settle(Outcome.REFUSED, "; ".join(faults))
             else:
-                self.settle(Outcome.EXPIRED, f"not sent before {flight.action.expires.isoformat()}")
+                self.settle(Outcome.EXPIRED, f"not sent before {in_flight.action.expires.isoformat()}")
             return None
         reach(Failpoint.ACTION_SEEN)
-        return flight
+        return in_flight
 
     def _restore(self) -> None:
-        """Take up what the last process left."""
+        """Restore the state that the previous process left in the journal."""
         entry, damaged = self._journal.load()
         self._is_damaged = self._is_damaged or damaged
         if entry is not None and not self._has_remembered:
@@ -363,27 +365,27 @@ class Desk:
             if self._folder.holds(entry.in_flight, Outcome.SENT):
                 entry = _acknowledge(entry, entry.in_flight)
             entry = replace(entry, in_flight=None, was_sent=False, baseline_seq=0)
-        flight = None
+        in_flight = None
         if entry.in_flight is not None and entry.was_sent:
-            flight = self._resume(entry.in_flight, entry)
+            in_flight = self._resume(entry.in_flight, entry)
         self._save(entry)
-        self.flight = flight
+        self.in_flight = in_flight
         if self._is_damaged:
             self._log.error("journal.damaged", consequence="the oldest pending action counts as sent")
-        if flight is not None:
-            self._log.warning("action.in-doubt", file=flight.name, frame=flight.action.frame)
-            faults = self._profile.faults(flight.action.targets)
-            if faults:  # the profile was narrowed meanwhile
+        if in_flight is not None:
+            self._log.warning("action.in-doubt", file=in_flight.name, frame=in_flight.action.frame)
+            faults = self._profile.faults(in_flight.action.targets)
+            if faults:  # the profile was narrowed since
                 self.settle(Outcome.UNCERTAIN, "; ".join([*faults, "sent before, and not answered"]))
 
-    def _resume(self, name: str, entry: JournalEntry) -> Flight | None:
+    def _resume(self, name: str, entry: JournalEntry) -> InFlightAction | None:
         try:
             read = self._folder.read(name)
         except ActionTextError:
-            return None  # `_judge` refuses it with its reason
+            return None  # `_check` refuses it with its reason
         if read is None:
             return None
-        return Flight(name, *read, was_sent=True, baseline_seq=entry.baseline_seq)
+        return InFlightAction(name, *read, was_sent=True, baseline_seq=entry.baseline_seq)
 
     def _save(self, entry: JournalEntry) -> None:
         if entry != self._entry:
