@@ -16,10 +16,10 @@ from semd.scoring.network import ScoringNetwork
 from semd.scoring.scorer import BEST_SCORE
 from semd.scoring.stored import network_from_bytes, network_to_bytes
 from semd.training.score.finetune import FineTuning, HeadFrames, fine_tune
-from semd.training.score.validation import Judged, judge_rows
+from semd.training.score.validation import NetworkOutputs, forward_rows
 
 MAX_RMSE_RISE = 0.05
-"""Points by which the dataset's test RMSE may rise."""
+"""Largest accepted rise of the RMSE on the dataset's test frames, in points; chosen."""
 _CHUNK = 32
 
 
@@ -28,10 +28,10 @@ class LearningPlan:
     """Settings of the learning from sweeps.
 
     Attributes:
-        tuning: of the heads.
-        replay: training frames of the dataset that are gone through again, so that nothing is forgotten; they weigh
+        tuning: settings of the fine-tuning.
+        replay: number of training frames of the dataset that are replayed to prevent forgetting; together they weigh
             as much as the sweeps.
-        tested: test frames of the dataset that are looked at.
+        tested: number of test frames of the dataset.
     """
 
     tuning: FineTuning
@@ -41,15 +41,15 @@ class LearningPlan:
 
 @dataclass(frozen=True, slots=True)
 class FineTuningResult:
-    """Before and after.
+    """Result of the fine-tuning, with errors before and after.
 
     Attributes:
-        weights: the fine-tuned network as a file.
-        learned: frames of sweeps that were learned from.
-        held_out: frames of sweeps that were not.
-        sweep_before, sweep_after: RMSE on these, against the continuous score.
+        weights: the fine-tuned network as bytes of a file.
+        learned: number of sweep frames in the training set.
+        held_out: number of sweep frames in the hold-out set.
+        sweep_before, sweep_after: RMSE on the hold-out set against the continuous score.
         data_before, data_after: RMSE on the dataset's test frames against their labels; None without a dataset.
-        unfamiliar: share of the sweeps' frames that the network calls unlike its training.
+        unfamiliar: share of the sweep frames that are out of distribution.
     """
 
     weights: bytes
@@ -63,7 +63,7 @@ class FineTuningResult:
 
     @property
     def helped(self) -> bool:
-        """True where the new weights are better on the instrument's frames and about as good on the dataset's."""
+        """True if the new weights are better on the hold-out set and at most `MAX_RMSE_RISE` worse on the dataset."""
         if not self.sweep_after < self.sweep_before:
             return False
         return (
@@ -82,60 +82,73 @@ def learn_from_sweeps(
     """Fine-tune a network's heads on the `train` rows of sweeps and measure on their `image_test` rows.
 
     Args:
-        network: is left as it is.
-        sweeps: frames with labels of the instrument.
-        data: frames that must not be forgotten, or None.
-        plan: how.
-        progress: True where to show a progress bar.
+        network: the network; it is not changed.
+        sweeps: labelled frames of the instrument.
+        data: dataset whose accuracy must be kept, or None.
+        plan: settings.
+        progress: True to show progress bars.
 
     Raises:
-        TrainingError: nothing to learn from, or nothing kept aside.
+        TrainingError: the training set or the hold-out set is empty.
     """
     learned, held_out = sweeps.rows("train"), sweeps.rows("image_test")
     if not len(learned) or not len(held_out):
         raise TrainingError(
-            f"{len(learned)} frames to learn from and {len(held_out)} kept aside: both are needed; sweep more finely"
+            f"{len(learned)} training frames and {len(held_out)} hold-out frames: both are needed; sweep more finely"
         )
-    own = _judge(network, sweeps, learned, "features of the sweep", progress)
-    aside = _judge(network, sweeps, held_out, "features kept aside", progress)
+    own = _forward(network, sweeps, learned, "features of the sweep", progress)
+    held_out_outputs = _forward(network, sweeps, held_out, "features of the hold-out set", progress)
     parts = [_head_frames(own, sweeps, learned, 1.0)]
     tested: NDArray[np.int64] | None = None
-    seen: Judged | None = None
+    data_outputs: NetworkOutputs | None = None
     if data is not None:
-        replayed, tested = _thinned(data.rows("train"), plan.replay), _thinned(data.rows("test"), plan.tested)
-        if not len(replayed) or not len(tested):
-            raise TrainingError("the dataset has no frames on one side of its split")
-        again = _judge(network, data, replayed, "features of the dataset", progress)
-        parts.append(_head_frames(again, data, replayed, len(learned) / len(replayed)))
-        seen = _judge(network, data, tested, "test of the dataset", progress)
+        replay, data_outputs, tested = _replay(network, data, plan, len(learned), progress)
+        parts.append(replay)
     weights = network_to_bytes(fine_tune(network, _joined(parts), plan.tuning))
-    # Measured is what is stored: its numbers are rounded to half precision.
+    # Measure the network as stored, with weights rounded to half precision.
     tuned = network_from_bytes(weights)
-    strange = torch.cat([network.is_strange(part.seen) for part in (own, aside)])
+    magnification, truth = sweeps.magnification[held_out], sweeps.score[held_out]
+    is_out = torch.cat([network.is_out_of_distribution(part.features) for part in (own, held_out_outputs)])
     return FineTuningResult(
         weights=weights,
         learned=len(learned),
         held_out=len(held_out),
-        sweep_before=_rmse(network, aside, sweeps.magnification[held_out], sweeps.score[held_out]),
-        sweep_after=_rmse(tuned, aside, sweeps.magnification[held_out], sweeps.score[held_out]),
-        data_before=_data_rmse(network, seen, data, tested),
-        data_after=_data_rmse(tuned, seen, data, tested),
-        unfamiliar=float(strange.float().mean()),
+        sweep_before=_rmse(network, held_out_outputs, magnification, truth),
+        sweep_after=_rmse(tuned, held_out_outputs, magnification, truth),
+        data_before=_data_rmse(network, data_outputs, data, tested),
+        data_after=_data_rmse(tuned, data_outputs, data, tested),
+        unfamiliar=float(is_out.float().mean()),
     )
 
 
-def _judge(
-    network: ScoringNetwork, frames: LabelledFrames, rows: NDArray[np.int64], what: str, progress: bool
-) -> Judged:
+def _replay(
+    network: ScoringNetwork, data: LabelledFrames, plan: LearningPlan, sweep_frames: int, progress: bool
+) -> tuple[HeadFrames, NetworkOutputs, NDArray[np.int64]]:
+    """Prepare the dataset's part of the fine-tuning.
+
+    Returns:
+        Replayed training frames with the total weight of the sweep frames, features of the test frames, and their rows.
+    """
+    replayed, tested = _thinned(data.rows("train"), plan.replay), _thinned(data.rows("test"), plan.tested)
+    if not len(replayed) or not len(tested):
+        raise TrainingError("the training or the test split of the dataset is empty")
+    again = _forward(network, data, replayed, "features of the dataset", progress)
+    replay = _head_frames(again, data, replayed, sweep_frames / len(replayed))
+    return replay, _forward(network, data, tested, "test of the dataset", progress), tested
+
+
+def _forward(
+    network: ScoringNetwork, frames: LabelledFrames, rows: NDArray[np.int64], title: str, progress: bool
+) -> NetworkOutputs:
     chunks = [rows[k : k + _CHUNK] for k in range(0, len(rows), _CHUNK)]
-    shown = track(chunks, what, console=Console(stderr=True), disable=not progress)
-    judged = [judge_rows(network, frames, chunk) for chunk in shown]
-    return Judged(*(torch.cat(column) for column in zip(*judged, strict=True)))
+    shown = track(chunks, title, console=Console(stderr=True), disable=not progress)
+    outputs = [forward_rows(network, frames, chunk) for chunk in shown]
+    return NetworkOutputs(*(torch.cat(column) for column in zip(*outputs, strict=True)))
 
 
-def _head_frames(judged: Judged, frames: LabelledFrames, rows: NDArray[np.int64], weight: float) -> HeadFrames:
+def _head_frames(outputs: NetworkOutputs, frames: LabelledFrames, rows: NDArray[np.int64], weight: float) -> HeadFrames:
     return HeadFrames(
-        seen=judged.seen,
+        features=outputs.features,
         magnification=torch.from_numpy(frames.magnification[rows]),
         target=torch.from_numpy(frames.score[rows]),
         weight=torch.full((len(rows),), weight),
@@ -144,7 +157,7 @@ def _head_frames(judged: Judged, frames: LabelledFrames, rows: NDArray[np.int64]
 
 def _joined(parts: list[HeadFrames]) -> HeadFrames:
     return HeadFrames(
-        seen=torch.cat([part.seen for part in parts]),
+        features=torch.cat([part.features for part in parts]),
         magnification=torch.cat([part.magnification for part in parts]),
         target=torch.cat([part.target for part in parts]),
         weight=torch.cat([part.weight for part in parts]),
@@ -152,22 +165,26 @@ def _joined(parts: list[HeadFrames]) -> HeadFrames:
 
 
 def _data_rmse(
-    network: ScoringNetwork, seen: Judged | None, data: LabelledFrames | None, rows: NDArray[np.int64] | None
+    network: ScoringNetwork,
+    data_outputs: NetworkOutputs | None,
+    data: LabelledFrames | None,
+    rows: NDArray[np.int64] | None,
 ) -> float | None:
-    if seen is None or data is None or rows is None:
+    if data_outputs is None or data is None or rows is None:
         return None
-    return _rmse(network, seen, data.magnification[rows], data.label[rows].astype(np.float32))
+    return _rmse(network, data_outputs, data.magnification[rows], data.label[rows].astype(np.float32))
 
 
 @torch.no_grad()
 def _rmse(
-    network: ScoringNetwork, judged: Judged, magnification: NDArray[np.float32], truth: NDArray[np.float32]
+    network: ScoringNetwork, outputs: NetworkOutputs, magnification: NDArray[np.float32], truth: NDArray[np.float32]
 ) -> float:
-    """RMSE of a network's heads on features; those of the old network are the new one's, too."""
-    scores = network.judge(judged.seen, torch.from_numpy(magnification)).scores.mean(dim=1).clamp(0.0, BEST_SCORE)
+    """RMSE of a network's heads on features, which are the same for the old and the new network."""
+    answer = network.score_features(outputs.features, torch.from_numpy(magnification))
+    scores = answer.scores.mean(dim=1).clamp(0.0, BEST_SCORE)
     return float((scores - torch.from_numpy(truth)).square().mean().sqrt())
 
 
 def _thinned(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """At most `most` rows, evenly spread."""
+    """Select at most `most` rows, evenly spaced."""
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]

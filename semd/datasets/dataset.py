@@ -160,7 +160,7 @@ def read_datasets(directories: Sequence[Path]) -> LabelledFrames:
     first = np.cumsum([0, *(int(part.field_id.max(initial=-1)) + 1 for part in parts[:-1])])
     return LabelledFrames(
         # Indexed like one array, which is all that is done with images.
-        images=cast("NDArray[np.uint8]", _Shelf([part.images for part in parts])),
+        images=cast("NDArray[np.uint8]", _ConcatenatedImages([part.images for part in parts])),
         field_id=np.concatenate([part.field_id + start for part, start in zip(parts, first, strict=True)]),
         split=np.concatenate([part.split for part in parts]),
         image_split=np.concatenate([part.image_split for part in parts]),
@@ -174,7 +174,7 @@ def read_datasets(directories: Sequence[Path]) -> LabelledFrames:
     )
 
 
-class _Shelf:
+class _ConcatenatedImages:
     """Arrays of equal frames that are left where they are, indexed by one running number."""
 
     def __init__(self, parts: list[NDArray[np.uint8]]) -> None:

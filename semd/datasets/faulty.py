@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from semd.datasets.labelled import (
-    Nothing,
+    EmptyFrameKind,
     Variant,
     exposure_settings,
     maybe_jpeg,
@@ -33,7 +33,7 @@ FAULTS: tuple[Fault, ...] = get_args(Fault)
 EMPTY: tuple[Fault, ...] = ("noise", "white", "black", "saturated")
 """Frames that an expert gives 0."""
 
-_NOTHING: dict[Fault, Nothing] = {"noise": "noise", "white": "white", "black": "black"}
+_NOTHING: dict[Fault, EmptyFrameKind] = {"noise": "noise", "white": "white", "black": "black"}
 _KNOWN: tuple[Sample, ...] = ("tinball", "grid")
 _EXPOSURES: tuple[Variant, ...] = ("normal", "dark", "bright")
 _MAGNIFICATIONS = (500.0, 1000.0, 2000.0, 5000.0, 10000.0)

@@ -22,8 +22,8 @@ from semd.simulator.optics import Blur, ElectronOptics
 from semd.simulator.texture import Picture
 from semd.simulator.truth import Truth, judge
 
-Nothing = Literal["noise", "white", "black"]
-Variant = Literal["normal", "dark", "bright", "flat", "wide"] | Nothing
+EmptyFrameKind = Literal["noise", "white", "black"]
+Variant = Literal["normal", "dark", "bright", "flat", "wide"] | EmptyFrameKind
 _ORDINARY: tuple[Variant, ...] = ("normal", "dark", "bright", "flat", "wide")
 _ORDINARY_SHARES = (0.44, 0.16, 0.16, 0.09, 0.15)
 _STAGE_WD_MM = (6.0, 16.0)
@@ -31,7 +31,7 @@ _STAGE_WD_MM = (6.0, 16.0)
 _FARTHEST = 4.0
 # A smoothed frame is often one of a slow scan, or the mean of many: up to so many times the electrons.
 _MOST_AVERAGED = 20.0
-_ZERO: tuple[Nothing, ...] = ("noise", "white", "black")
+_ZERO: tuple[EmptyFrameKind, ...] = ("noise", "white", "black")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +87,13 @@ def far_blur(rng: np.random.Generator, magnification: float) -> Blur:
 
 
 @dataclass(frozen=True, slots=True)
-class Rarities:
+class RareFrameShares:
     """Shares of unusual frames.
 
     Attributes:
         zero_share: share of frames replaced by noise, white or black.
         far_share: share of the blurs that lie beyond the scale's end, whatever label was wanted: a run may begin
-            where nothing can be told any more.
+            where scores no longer differ.
         smoothed_share: share of the other blurs that befall the finished frame, wholly or in part, and smooth its noise
             with it, as an instrument's filter or a picture scaled down does.
     """
@@ -154,7 +154,7 @@ def labelled_frames(
     seed: int,
     labels: list[int],
     hollow: HollowPolicy = "avoid",
-    rarities: Rarities = Rarities(),
+    rare_shares: RareFrameShares = RareFrameShares(),
 ) -> list[LabelledFrame]:
     """Make frames of one field, one for each wanted label (1..10); the same arguments give the same frames.
 
@@ -167,7 +167,7 @@ def labelled_frames(
         seed: stands for the field, its detector and its frames.
         labels: wanted labels; an unrecognisable frame gets 0 instead.
         hollow: what to do about a grid's hollows.
-        rarities: how often something out of the ordinary.
+        rare_shares: how often something out of the ordinary.
     """
     rng = np.random.default_rng([seed, round(magnification), 9001])
     field = make_field(sample, magnification, seed, hollow)
@@ -178,9 +178,9 @@ def labelled_frames(
     previous, look = 0, _Look(focused, None, focused, 0.0, 0.0)
     for label in labels:
         if label != previous:
-            look = _random_look(rng, field, focus_wd_mm, label, rarities)
+            look = _random_look(rng, field, focus_wd_mm, label, rare_shares)
             previous = label
-        if rng.uniform() < rarities.zero_share:
+        if rng.uniform() < rare_shares.zero_share:
             frames.append(zero_frame(rng, detector, focused, magnification, focus_wd_mm))
             continue
         variant = _ORDINARY[int(rng.choice(len(_ORDINARY), p=_ORDINARY_SHARES))]
@@ -188,27 +188,29 @@ def labelled_frames(
             # What clips is another matter before smoothing than behind it: such frames are well exposed.
             variant = "normal"
         brightness, contrast = exposure_settings(rng, detector, variant)
-        seen = partial(judge, look.signal, focused, detector, magnification)
-        truth = seen(brightness, contrast, look.blur_px, look.wd_error_mm)
+        judge_at = partial(judge, look.signal, focused, detector, magnification)
+        truth = judge_at(brightness, contrast, look.blur_px, look.wd_error_mm)
         if truth.recognisability < 1.0 and rng.uniform() < 0.7:
             # Mostly a second try nearer the optimum: the unrecognisable stay rare.
             variant = "normal"
             brightness, contrast = exposure_settings(rng, detector, variant)
-            truth = seen(brightness, contrast, look.blur_px, look.wd_error_mm)
+            truth = judge_at(brightness, contrast, look.blur_px, look.wd_error_mm)
         image = maybe_jpeg(rng, look.digitise(detector, brightness, contrast, rng))
         frames.append(LabelledFrame(image, truth, variant, focus_wd_mm))
     return frames
 
 
-def _random_look(rng: np.random.Generator, field: Field, focus_wd_mm: float, label: int, rarities: Rarities) -> _Look:
+def _random_look(
+    rng: np.random.Generator, field: Field, focus_wd_mm: float, label: int, rare_shares: RareFrameShares
+) -> _Look:
     """The field through a blur that is worth a label."""
     quality = min(max(float(rng.uniform(label - 0.5, label + 0.5)), 1.0), 10.0)
     blur_px, magnification = blur_for_quality(quality, field.magnification), field.magnification
     smoothing, averaged = None, 1.0
-    # Without rarities nothing is drawn for them: datasets made before come out as they did.
-    if rarities.far_share > 0.0 and rng.uniform() < rarities.far_share:
+    # Without rare_shares nothing is drawn for them: datasets made before come out as they did.
+    if rare_shares.far_share > 0.0 and rng.uniform() < rare_shares.far_share:
         blur = far_blur(rng, magnification)
-    elif rarities.smoothed_share > 0.0 and rng.uniform() < rarities.smoothed_share:
+    elif rare_shares.smoothed_share > 0.0 and rng.uniform() < rare_shares.smoothed_share:
         # Often nearly all of the blur, as when a frame in focus is smoothed. Squares of the parts add.
         share = 1.0 - float(rng.uniform()) ** 3
         blur = random_blur(rng, math.sqrt(1.0 - share) * blur_px, magnification)
@@ -253,7 +255,7 @@ def zero_frame(
     focused: Picture,
     magnification: float,
     focus_wd_mm: float,
-    variant: Nothing | None = None,
+    variant: EmptyFrameKind | None = None,
 ) -> LabelledFrame:
     """A frame with nothing in it: noise about a random level, all white, or all black; by chance if not said."""
     if variant is None:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from semd.datasets.dataset import IMAGES_NAME, SPEC_NAME, TABLE_NAME
 from semd.datasets.dataset_writer import Row, write_table
-from semd.datasets.labelled import LabelledFrame, Rarities, labelled_frames
+from semd.datasets.labelled import LabelledFrame, RareFrameShares, labelled_frames
 from semd.errors import ConfigError
 from semd.simulator.field import Sample
 from semd.simulator.grid import HollowPolicy
@@ -39,7 +39,7 @@ class DatasetSpec:
         test_share: share of the fields, and of the frames, kept for the two tests; the papers' 3,037.
         zero_share: share of frames that are noise, white or black.
         hollow_share: share of grid fields taken at any place, hollow or not.
-        empty_share: share of the others in the middle of a hollow: above about x3000 next to nothing is seen.
+        empty_share: share of the others in the middle of a hollow: above about x3000 almost nothing is visible.
         far_share: share of the blurs beyond the scale's end; label 1 is then more frequent than the others.
         smoothed_share: share of the other blurs that befall the finished frame, its noise included.
         label_noise: standard deviation in points of the expert who writes the labels.
@@ -231,7 +231,7 @@ def _build_fields(spec: DatasetSpec, field_ids: list[int], images_path: Path) ->
             plan.seed,
             list(plan.labels),
             plan.hollow,
-            Rarities(spec.zero_share, spec.far_share, spec.smoothed_share),
+            RareFrameShares(spec.zero_share, spec.far_share, spec.smoothed_share),
         )
         expert = np.random.default_rng([spec.seed, field_id, 7])
         for index, frame in zip(spec.frames_of(field_id), frames, strict=True):

@@ -9,8 +9,8 @@ between them -> one score. Ours differs in four points; `PAPER` is the published
    x5000 and x10000.
 3. The head exists in several replicas that learn from resampled fields; their mean is the score, and what they
    expect to be wrong by, together with how far they disagree, its standard deviation.
-4. Beside the ResNet's features the heads are told what the frame's power spectrum shows, in which blur leaves rings:
-   the two err on different frames.
+4. The heads also take features of the frame's power spectrum, in which blur leaves rings: their errors are largely
+   independent of the ResNet's.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
-from semd.scoring.certainty import Certainty
 from semd.scoring.spectrum import log_spectrum, mirrored
-from semd.scoring.spectrum_reader import TOLD, SpectrumReader
+from semd.scoring.spectrum_reader import SPECTRUM_FEATURES, SpectrumReader
 from semd.scoring.torchvision_ops import import_torchvision_models
+from semd.scoring.uncertainty import UncertaintyCalibration
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,9 +52,9 @@ class Architecture:
         height_px: height of what is looked at in the middle of a frame; less where the frame is smaller.
         width_px: width of the same.
         fold: side of the square of pixels folded into channels; 1 leaves the picture alone.
-        magnification: how the head is told the magnification, or `none`.
+        magnification: encoding of the magnification for the heads, or `none`.
         replicas: number of heads.
-        spectrum: True where the heads are told of the power spectrum.
+        spectrum: True where the heads also take features of the power spectrum.
     """
 
     backbone: Backbone = "resnet18"
@@ -70,7 +70,7 @@ OURS = Architecture(spectrum=True)
 PAPER = Architecture(height_px=240, width_px=320, fold=1, magnification="linear", replicas=1)
 
 
-class Replicas(NamedTuple):
+class HeadOutputs(NamedTuple):
     """Outputs of the replica heads for a batch.
 
     Attributes:
@@ -123,16 +123,16 @@ class ScoringNetwork(nn.Module):
         resnet.fc = nn.Identity()
         self.backbone: nn.Module = resnet
         self.spectrum = SpectrumReader() if form.spectrum else None
-        told = self.features + 1 + (TOLD if form.spectrum else 0)
+        n_inputs = self.features + 1 + (SPECTRUM_FEATURES if form.spectrum else 0)
         self.layers = nn.ModuleList(
             [
-                _ReplicaLayer(form.replicas, told, HIDDEN[0]),
+                _ReplicaLayer(form.replicas, n_inputs, HIDDEN[0]),
                 _ReplicaLayer(form.replicas, HIDDEN[0], HIDDEN[1]),
                 _ReplicaLayer(form.replicas, HIDDEN[1], 1),
             ]
         )
         self.expected_error = _ReplicaLayer(form.replicas, HIDDEN[1], 1)
-        self.certainty = Certainty(self.features)
+        self.certainty = UncertaintyCalibration(self.features)
         # Start from the middle of the scale instead of spending the first steps on getting there.
         nn.init.constant_(cast("_ReplicaLayer", self.layers[-1]).bias, _MIDDLE_SCORE)
 
@@ -140,8 +140,8 @@ class ScoringNetwork(nn.Module):
         """Features of standardised images, float (B, 1, H, W), H and W even: float32 (B, 512)."""
         return cast("Tensor", self.backbone(self.fold(images))).float()
 
-    def see(self, images: Tensor, engine: FeatureEngine | None = None) -> Tensor:
-        """All that the heads judge by: the convolutions' features and, behind them, the spectrum.
+    def extract_features(self, images: Tensor, engine: FeatureEngine | None = None) -> Tensor:
+        """Extract the inputs of the heads: the features of the convolutions, followed by the log power spectrum.
 
         Args:
             images: standardised images, float32 (B, 1, H, W), H and W even; from 128 up where the spectrum is read.
@@ -153,39 +153,39 @@ class ScoringNetwork(nn.Module):
         features = self.extract(images) if engine is None else engine.extract(images)
         return features if self.spectrum is None else torch.cat([features, log_spectrum(images)], dim=1)
 
-    def mirrored(self, seen: Tensor) -> Tensor:
-        """The same frames with the spectrum that they have in a mirror; the convolutions' features stay."""
-        return torch.cat([seen[:, : self.features], mirrored(seen[:, self.features :])], dim=1)
+    def mirrored(self, features: Tensor) -> Tensor:
+        """Return features with the spectrum of the mirrored frame; those of the convolutions stay."""
+        return torch.cat([features[:, : self.features], mirrored(features[:, self.features :])], dim=1)
 
-    def is_strange(self, seen: Tensor) -> Tensor:
-        """Return True if frames are unlike those of the training, by the convolutions' features: bool (B,)."""
-        return self.certainty.is_strange(seen[:, : self.features])
+    def is_out_of_distribution(self, features: Tensor) -> Tensor:
+        """True where a frame is out of distribution, by the convolutions' features: bool (B,)."""
+        return self.certainty.is_out_of_distribution(features[:, : self.features])
 
-    def judge(self, seen: Tensor, magnification: Tensor) -> Replicas:
+    def score_features(self, features: Tensor, magnification: Tensor) -> HeadOutputs:
         """Map features, as `extract_features` gives them, and magnification in x, float (B,), to the heads' outputs."""
         # The small heads gain nothing from half precision, and scores near the threshold must not be rounded.
-        with torch.autocast(seen.device.type, enabled=False):
-            shares = torch.softmax(seen[:, : self.features], dim=1) * self.features
-            told = [shares, _MAGNIFICATION_GAIN * self._normalised(magnification.float()).unsqueeze(1)]
+        with torch.autocast(features.device.type, enabled=False):
+            shares = torch.softmax(features[:, : self.features], dim=1) * self.features
+            inputs = [shares, _MAGNIFICATION_GAIN * self._normalised(magnification.float()).unsqueeze(1)]
             if self.spectrum is not None:
-                told.append(self.spectrum(seen[:, self.features :]))
-            joined = torch.cat(told, dim=1).unsqueeze(1).expand(-1, self.architecture.replicas, -1)
+                inputs.append(self.spectrum(features[:, self.features :]))
+            joined = torch.cat(inputs, dim=1).unsqueeze(1).expand(-1, self.architecture.replicas, -1)
             hidden = joined
             for layer in self.layers[:-1]:
                 hidden = relu(layer(hidden))
             scores = self.layers[-1](hidden)
-            # Guessing its error must not change what the network sees: no gradient goes back from here.
+            # The error estimate must not influence the features: stop the gradient here.
             log_sigma = self.expected_error(hidden.detach()).clamp(*_LOG_SIGMA_RANGE)
-            return Replicas(scores.squeeze(-1), log_sigma.squeeze(-1))
+            return HeadOutputs(scores.squeeze(-1), log_sigma.squeeze(-1))
 
-    def forward(self, images: Tensor, magnification: Tensor) -> Replicas:
-        """Judge a batch.
+    def forward(self, images: Tensor, magnification: Tensor) -> HeadOutputs:
+        """Score a batch of images.
 
         Args:
             images: standardised images, float (B, 1, H, W); any even H and W.
             magnification: magnification in x, float (B,).
         """
-        return self.judge(self.see(images), magnification)
+        return self.score_features(self.extract_features(images), magnification)
 
     def _normalised(self, magnification: Tensor) -> Tensor:
         """Magnification as a number in 0..1."""
@@ -198,14 +198,14 @@ class ScoringNetwork(nn.Module):
 
 
 def with_spectrum(network: ScoringNetwork) -> ScoringNetwork:
-    """A network that reads the spectrum as well, and at first says what the given one says.
+    """Return a network that also reads the spectrum and initially gives the same outputs.
 
-    The heads' weights for what they are told of the spectrum begin at nothing.
+    The heads' weights for the spectrum features start at 0.
     """
     grown = ScoringNetwork(replace(network.architecture, spectrum=True))
     kept = network.state_dict()
     first = "layers.0.weight"
-    kept[first] = nn.functional.pad(kept[first], (0, 0, 0, TOLD))
+    kept[first] = nn.functional.pad(kept[first], (0, 0, 0, SPECTRUM_FEATURES))
     new = {name: value for name, value in grown.state_dict().items() if name not in kept}
     grown.load_state_dict(kept | new)
     return grown

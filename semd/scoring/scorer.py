@@ -1,4 +1,4 @@
-"""The scoring machine as the loop uses it: one frame in, one score out (step (b) of Fig. 5)."""
+"""Scoring of single frames by a trained network (step (b) of Fig. 5)."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ class Scorer:
         form = self._network.architecture
         empty = torch.zeros((1, 1, form.height_px, form.width_px)).to(memory_format=torch.channels_last)
         with torch.inference_mode():
-            self._network.judge(self._network.see(empty, self._engine), torch.ones(1))
+            self._network.score_features(self._network.extract_features(empty, self._engine), torch.ones(1))
 
     def score(self, image: NDArray[np.uint8], magnification: float) -> float:
         """The score alone, 0..10, see `judge`."""
         return self.judge(image, magnification).score
 
     def judge(self, image: NDArray[np.uint8], magnification: float) -> FrameScore:
-        """Score one frame, and say how far to trust the score.
+        """Score one frame, with its uncertainty and quality flags.
 
         Args:
-            image: grey frame, uint8 (480, 640) or any size from 240x320 up; its middle is looked at.
+            image: grey frame, uint8 (480, 640) or any size from 240x320 up; its centre is used.
             magnification: magnification in x.
 
         Raises:
@@ -80,24 +80,24 @@ class Scorer:
         # The fresh array belongs to nobody else, so torch may share its memory.
         grey = torch.from_numpy(standardise(middle))[None, None]
         with torch.inference_mode():
-            seen = self._network.see(grey.contiguous(memory_format=torch.channels_last), self._engine)
-            answer = self._network.judge(seen, torch.tensor([magnification]))
+            features = self._network.extract_features(grey.contiguous(memory_format=torch.channels_last), self._engine)
+            answer = self._network.score_features(features, torch.tensor([magnification]))
             score = float(answer.scores.mean())
             sigma = float(self._network.certainty.sigma(*answer))
-            strange = bool(self._network.is_strange(seen))
+            out_of_distribution = bool(self._network.is_out_of_distribution(features))
         if not math.isfinite(score) or not math.isfinite(sigma):
             raise ModelError(f"the scoring network answered {score} +- {sigma} for a frame at x{magnification:g}")
         faults = find_faults(middle)
-        # Nothing is there when two of three say so: hardly anything stands out, it looks like no field ever seen, the
-        # score is below that of the worst field. Where most of the frame is clipped, the last is enough.
+        # The frame counts as blank when two of three criteria hold: little structure, features out of distribution, a
+        # score below 1. Where most of the frame is clipped, the low score alone is enough.
         is_below = score < _LEAST_SEEN
         is_lost = QualityFlag.SATURATED in faults.flags and is_below
-        if faults.is_empty or is_lost or (QualityFlag.BLANK in faults.flags) + strange + is_below >= 2:
+        if faults.is_empty or is_lost or (QualityFlag.BLANK in faults.flags) + out_of_distribution + is_below >= 2:
             score = 0.0
         flags = set(faults.flags)
         if score < _NOTHING_SEEN:
             flags.add(QualityFlag.BLANK)
-        if strange:
+        if out_of_distribution:
             flags.add(QualityFlag.UNFAMILIAR)
         drawn = stripes(middle) if QualityFlag.STRIPED in flags else ()
         return FrameScore(min(max(score, 0.0), BEST_SCORE), sigma, tuple(sorted(flags)), drawn)

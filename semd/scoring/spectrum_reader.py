@@ -12,8 +12,8 @@ from semd.scoring.spectrum import LEVELS, RADII, SECTORS, SPECTRUM_VALUES, TILE_
 if TYPE_CHECKING:
     from torch import Tensor
 
-TOLD = 64
-"""Numbers that the heads are told."""
+SPECTRUM_FEATURES = 64
+"""Number of features for the heads."""
 _CHANNELS = 64
 _HIDDEN = 256
 _WHOLE, _TILES = RADII * SECTORS, TILE_RADII * TILE_SECTORS
@@ -21,10 +21,10 @@ _LEAST_SPREAD = 1e-3
 
 
 class SpectrumReader(nn.Module):
-    """Spectra, float32 (B, SPECTRUM_VALUES), to what the heads are told of them, float32 (B, TOLD).
+    """Spectra, float32 (B, SPECTRUM_VALUES), to features for the heads, float32 (B, SPECTRUM_FEATURES).
 
-    Convolutions run along the logarithm of the radius: the rings that a disc of defocus leaves look alike at any
-    diameter, only moved. What of them is where, a fully connected layer tells.
+    Convolutions run along the logarithm of the radius: the rings of a defocus disc keep their shape at any diameter
+    and only shift. A fully connected layer reads their position.
     """
 
     def __init__(self) -> None:
@@ -36,11 +36,13 @@ class SpectrumReader(nn.Module):
         self.whole = _along_radius(SECTORS, 16)
         self.tiles = _along_radius(TILE_SECTORS, 8)
         joined = SPECTRUM_VALUES + RADII * 16 + TILE_RADII * 8
-        self.join = nn.Sequential(nn.Linear(joined, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, TOLD), nn.ReLU())
+        self.join = nn.Sequential(
+            nn.Linear(joined, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, SPECTRUM_FEATURES), nn.ReLU()
+        )
 
     @torch.no_grad()
     def fit(self, spectra: Tensor) -> None:
-        """Learn on which scale spectra lie, from some, float32 (B, SPECTRUM_VALUES)."""
+        """Fit the standardisation of the spectra to examples, float32 (B, SPECTRUM_VALUES)."""
         self.centre.copy_(spectra.mean(dim=0))
         self.spread.copy_(spectra.std(dim=0).clamp_min(_LEAST_SPREAD))
 

@@ -11,7 +11,7 @@ from torch import nn
 from semd.model_store import default_directory, load_model, store_model
 from semd.scoring.network import Architecture, ScoringNetwork
 from semd.scoring.stored import network_to_bytes
-from semd.training.export.agreement import SomeFrames
+from semd.training.export.agreement import FrameSubset
 
 SMALL = Architecture(height_px=240, width_px=320, replicas=2)
 
@@ -38,12 +38,12 @@ def make_touchy(network: ScoringNetwork, gain: float) -> ScoringNetwork:
     return network
 
 
-def some_frames(count: int, seed: int = 1) -> SomeFrames:
+def some_frames(count: int, seed: int = 1) -> FrameSubset:
     """Smooth random pictures of different contrast and brightness, 240x320."""
     rng = np.random.default_rng(seed)
     coarse = rng.uniform(0.0, 255.0, (count, 30, 40)).repeat(8, axis=1).repeat(8, axis=2)
     images = np.clip(coarse + rng.normal(0.0, 8.0, coarse.shape), 0.0, 255.0).astype(np.uint8)
-    return SomeFrames(images, np.linspace(500.0, 1e4, count).astype(np.float32), np.arange(count, dtype=np.int64))
+    return FrameSubset(images, np.linspace(500.0, 1e4, count).astype(np.float32), np.arange(count, dtype=np.int64))
 
 
 def models_folder(directory: Path, network: ScoringNetwork) -> Path:

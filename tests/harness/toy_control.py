@@ -12,7 +12,7 @@ from semd.domain.state import Actions, States
 from semd.simulator.vector_environment import VectorStep
 from semd.training.control.actor_evaluation import evaluate
 from semd.training.control.control_settings import DEFAULT
-from semd.training.control.control_training import TrainingResult, train_control
+from semd.training.control.control_training import ControlTrainingResult, train_control
 
 QUIET = Console(quiet=True)
 CONFIG = replace(
@@ -77,7 +77,7 @@ class Toy:
         )
 
 
-def train(run_dir: Path, *, resume: bool = False, **changes: object) -> TrainingResult:
+def train(run_dir: Path, *, resume: bool = False, **changes: object) -> ControlTrainingResult:
     config = replace(CONFIG, **changes)
     return train_control(
         config,

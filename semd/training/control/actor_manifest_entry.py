@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from semd.training.control.control_settings import TrainingConfig
-from semd.training.control.control_training import TrainingResult
+from semd.training.control.control_settings import ControlTrainingConfig
+from semd.training.control.control_training import ControlTrainingResult
 
 
-def actor_entry(config: TrainingConfig, result: TrainingResult, preset: str) -> dict[str, Any]:
+def actor_entry(config: ControlTrainingConfig, result: ControlTrainingResult, preset: str) -> dict[str, Any]:
     """The manifest's entry, but the SHA-256 that the store adds."""
     bound = 2.0 * config.rho
     return {

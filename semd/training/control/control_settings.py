@@ -17,7 +17,7 @@ AIM = ExposureRange(max_clipped=0.012, min_level=70.0, max_level=185.0, min_cont
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingConfig:
+class ControlTrainingConfig:
     """Settings of the training; the attributes carry the paper's letters where it has one.
 
     Attributes:
@@ -109,9 +109,9 @@ class TrainingConfig:
         )
 
 
-DEFAULT = TrainingConfig()
+DEFAULT = ControlTrainingConfig()
 
-PAPER = TrainingConfig(
+PAPER = ControlTrainingConfig(
     n_envs=1,
     max_frames=25_000,
     episodes=500,
@@ -141,4 +141,4 @@ PAPER = TrainingConfig(
 )
 """The published values. N, rho and the batch size are not published: the default's N and rho, and 64."""
 
-PRESETS: dict[Preset, TrainingConfig] = {"default": DEFAULT, "paper": PAPER}
+PRESETS: dict[Preset, ControlTrainingConfig] = {"default": DEFAULT, "paper": PAPER}

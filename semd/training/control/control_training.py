@@ -23,12 +23,12 @@ from semd.errors import TrainingError
 from semd.simulator.vector_environment import VectorEnvironment, VectorStep
 from semd.training.control.actor_evaluation import BatchPolicy, ControlFigures
 from semd.training.control.control_checkpoint import load_checkpoint, save_checkpoint
-from semd.training.control.control_settings import TrainingConfig
+from semd.training.control.control_settings import ControlTrainingConfig
 from semd.training.control.ddpg import Ddpg
 from semd.training.control.experience import Experience
 from semd.training.control.mixed_replay import MixedReplay
-from semd.training.control.pace import Pace
 from semd.training.control.replay_buffer import PrioritisedReplay, Replay
+from semd.training.control.stopwatch import Stopwatch
 
 Evaluation = Callable[[BatchPolicy], ControlFigures]
 
@@ -65,7 +65,7 @@ class _Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingResult:
+class ControlTrainingResult:
     """Result of a training.
 
     Attributes:
@@ -76,7 +76,7 @@ class TrainingResult:
         last: figures of the weights in `last_path`.
         best_path: weights with the most true successes in an evaluation.
         last_path: weights at the end.
-        pace: where the time went.
+        stopwatch: where the time went.
     """
 
     frames: int
@@ -86,11 +86,11 @@ class TrainingResult:
     last: ControlFigures
     best_path: Path
     last_path: Path
-    pace: Pace
+    stopwatch: Stopwatch
 
 
 def train_control(
-    config: TrainingConfig,
+    config: ControlTrainingConfig,
     environment: VectorEnvironment,
     evaluation: Evaluation,
     run_dir: Path,
@@ -99,7 +99,7 @@ def train_control(
     experience: Experience | None = None,
     resume: bool = False,
     console: Console | None = None,
-) -> TrainingResult:
+) -> ControlTrainingResult:
     """Train until the frames or the episodes are spent.
 
     Ctrl+C and a kill leave the last checkpoint; `resume` goes on from it with the same weights, optimisers,
@@ -130,40 +130,40 @@ def train_control(
     replay = _make_replay(config, experience)
     tally = _Tally()
     if resume:
-        _take_up(run_dir, config, learner, replay, tally, rng, environment)
+        _restore(run_dir, config, learner, replay, tally, rng, environment)
     curve = _Curve(run_dir / CURVE, tally.updates if resume else None)
 
     states = environment.reset()
     figures: ControlFigures | None = None
-    pace = Pace(frames=-tally.frames)
+    stopwatch = Stopwatch(frames=-tally.frames)
     with _progress(console) as progress:
         task = progress.add_task("training", total=config.max_frames, completed=tally.frames, figures="")
         while not _is_over(config, tally):
             share = _share(config, tally)
-            with pace.part("environment"):
+            with stopwatch.measure("environment"):
                 states = _one_step(config, learner, replay, environment, states, tally, rng, share)
             for _ in range(config.updates_per_step if tally.frames >= config.warmup_frames else 0):
-                with pace.part("learning"):
+                with stopwatch.measure("learning"):
                     _one_update(config, learner, replay, tally, rng, share)
                 if tally.updates % config.evaluate_every == 0 and tally.updates > config.critic_first_updates:
-                    with pace.part("evaluation"):
+                    with stopwatch.measure("evaluation"):
                         figures = _evaluate(evaluation, learner, tally, run_dir)
                     curve.add(tally, figures, _epsilon(config, share))
                 if tally.updates % config.checkpoint_every == 0:
-                    save_checkpoint(run_dir, learner, replay, _progress_of(config, tally, rng, environment))
+                    save_checkpoint(run_dir, learner, replay, _checkpoint_state(config, tally, rng, environment))
             progress.update(task, completed=tally.frames, figures=_shown(figures))
-    with pace.part("evaluation"):
+    with stopwatch.measure("evaluation"):
         figures = _evaluate(evaluation, learner, tally, run_dir)
-    pace.frames += tally.frames
+    stopwatch.frames += tally.frames
     curve.add(tally, figures, _epsilon(config, 1.0))
-    save_checkpoint(run_dir, learner, replay, _progress_of(config, tally, rng, environment))
+    save_checkpoint(run_dir, learner, replay, _checkpoint_state(config, tally, rng, environment))
     best = tally.best or figures
-    return TrainingResult(
-        tally.frames, tally.updates, tally.episodes, best, figures, run_dir / BEST, run_dir / LAST, pace
+    return ControlTrainingResult(
+        tally.frames, tally.updates, tally.episodes, best, figures, run_dir / BEST, run_dir / LAST, stopwatch
     )
 
 
-def _make_replay(config: TrainingConfig, experience: Experience | None) -> Replay:
+def _make_replay(config: ControlTrainingConfig, experience: Experience | None) -> Replay:
     """The replay buffer, with the recorded transitions in it if there are any."""
     state_size = FEATURES_PER_FRAME * config.n_frames
     replay = PrioritisedReplay(config.buffer_size, state_size, len(AXES), config.kappa, config.zeta)
@@ -179,13 +179,15 @@ def _make_replay(config: TrainingConfig, experience: Experience | None) -> Repla
     return MixedReplay(replay, recorded, config.records_share)
 
 
-def _learned_rewards(config: TrainingConfig, rewards: NDArray[np.float64], passed: BoolArray) -> NDArray[np.float64]:
+def _learned_rewards(
+    config: ControlTrainingConfig, rewards: NDArray[np.float64], passed: BoolArray
+) -> NDArray[np.float64]:
     """(6) on the critic's scale, with the bonus for frames that passed and are good."""
     return (rewards - config.reward_offset) / config.reward_scale + config.success_bonus * passed
 
 
 def _one_step(
-    config: TrainingConfig,
+    config: ControlTrainingConfig,
     learner: Ddpg,
     replay: Replay,
     environment: VectorEnvironment,
@@ -208,7 +210,7 @@ def _one_step(
 
 
 def _one_update(
-    config: TrainingConfig,
+    config: ControlTrainingConfig,
     learner: Ddpg,
     replay: Replay,
     tally: _Tally,
@@ -247,17 +249,17 @@ def _write(path: Path, data: bytes) -> None:
     temporary.replace(path)
 
 
-def _share(config: TrainingConfig, tally: _Tally) -> float:
+def _share(config: ControlTrainingConfig, tally: _Tally) -> float:
     """Share of the training that is done, 0..1."""
     by_episodes = tally.episodes / config.episodes if config.episodes else 0.0
     return min(1.0, max(tally.frames / config.max_frames, by_episodes))
 
 
-def _is_over(config: TrainingConfig, tally: _Tally) -> bool:
+def _is_over(config: ControlTrainingConfig, tally: _Tally) -> bool:
     return _share(config, tally) >= 1.0
 
 
-def _epsilon(config: TrainingConfig, share: float) -> float:
+def _epsilon(config: ControlTrainingConfig, share: float) -> float:
     """Probability of acting greedily: a straight rise, then level."""
     risen = min(1.0, share / config.epsilon_share)
     return config.epsilon_start + (config.epsilon_end - config.epsilon_start) * risen
@@ -281,8 +283,8 @@ def _progress(console: Console | None) -> Progress:
     )
 
 
-def _progress_of(
-    config: TrainingConfig, tally: _Tally, rng: np.random.Generator, environment: VectorEnvironment
+def _checkpoint_state(
+    config: ControlTrainingConfig, tally: _Tally, rng: np.random.Generator, environment: VectorEnvironment
 ) -> dict[str, Any]:
     return {
         "config": asdict(config),
@@ -299,9 +301,9 @@ def _progress_of(
     }
 
 
-def _take_up(
+def _restore(
     run_dir: Path,
-    config: TrainingConfig,
+    config: ControlTrainingConfig,
     learner: Ddpg,
     replay: Replay,
     tally: _Tally,

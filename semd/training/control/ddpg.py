@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from semd.control.networks import Actor, Critic
 from semd.domain.state import Actions, States
 from semd.errors import TrainingError
-from semd.training.control.control_settings import TrainingConfig
-from semd.training.control.replay_buffer import Batch
+from semd.training.control.control_settings import ControlTrainingConfig
+from semd.training.control.replay_buffer import ReplayBatch
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -52,7 +52,7 @@ class Update:
 class Ddpg:
     """Actor, critic and their targets."""
 
-    def __init__(self, config: TrainingConfig, generator: torch.Generator) -> None:
+    def __init__(self, config: ControlTrainingConfig, generator: torch.Generator) -> None:
         """Build the four networks; weights come from `generator` alone."""
         self._config = config
         self.actor = Actor(config.n_frames, config.rho, generator)
@@ -99,7 +99,7 @@ class Ddpg:
         self.actor_optimiser.param_groups[0]["lr"] = self._config.lr_actor * factor
         self.critic_optimiser.param_groups[0]["lr"] = self._config.lr_critic * factor
 
-    def update(self, batch: Batch, *, critic_only: bool = False) -> Update:
+    def update(self, batch: ReplayBatch, *, critic_only: bool = False) -> Update:
         """One update of all networks from one batch; with `critic_only` the actor stays as it is.
 
         Raises:
@@ -125,20 +125,20 @@ class Ddpg:
         value: Tensor = self.critic(states, own_actions).mean()
         if not critic_only:
             self.actor_optimiser.zero_grad()
-            torch.autograd.backward(self._strayed(states, own_actions) - value)  # (9)
+            torch.autograd.backward(self._anchor_penalty(states, own_actions) - value)  # (9)
             self.actor_optimiser.step()  # (14)
         self.critic.requires_grad_(True)
 
         with torch.no_grad():
-            _blend(self.target_critic, self.critic, self._config.tau)  # (15)
-            _blend(self.target_actor, self.actor, self._config.tau)
+            _polyak_update(self.target_critic, self.critic, self._config.tau)  # (15)
+            _polyak_update(self.target_actor, self.actor, self._config.tau)
 
         update = Update(td_errors.detach().numpy(), float(critic_loss.detach()), float(value.detach()))
         if not math.isfinite(update.critic_loss + update.value):
             raise TrainingError("the loss is not finite; lower the learning rates")
         return update
 
-    def _strayed(self, states: Tensor, own_actions: Tensor) -> Tensor:
+    def _anchor_penalty(self, states: Tensor, own_actions: Tensor) -> Tensor:
         """Penalty for leaving the actor that the training started from; 0 without one."""
         if self._start is None:
             return torch.zeros(())
@@ -151,5 +151,5 @@ def _frozen(network: _Network) -> _Network:
     return copy.deepcopy(network).requires_grad_(False)
 
 
-def _blend(target: nn.Module, online: nn.Module, tau: float) -> None:
+def _polyak_update(target: nn.Module, online: nn.Module, tau: float) -> None:
     torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), tau)

@@ -96,10 +96,10 @@ class SemEnvironment(gymnasium.Env[State, NDArray[np.float32]]):
         decision = decide(self._run, self._frame, self._rules, lambda _: action)
         self._run = advance(self._run, self._frame, decision)
         self._microscope.apply(decision.targets)
-        seen = self._look()
-        terminated = seen.status is Status.DONE
-        truncated = seen.status is Status.GIVE_UP
-        return self._state(), float(seen.reward or 0.0), terminated, truncated, self._info()
+        decision_after = self._look()
+        terminated = decision_after.status is Status.DONE
+        truncated = decision_after.status is Status.GIVE_UP
+        return self._state(), float(decision_after.reward or 0.0), terminated, truncated, self._info()
 
     def _look(self) -> Decision:
         """Scan until the rules want a move or an end; returns how they answer the frame."""
@@ -114,7 +114,7 @@ class SemEnvironment(gymnasium.Env[State, NDArray[np.float32]]):
 
     def _noisy_score(self, image: NDArray[np.uint8], magnification: float) -> float:
         score = self._score(image, magnification)
-        # A frame on which nothing is seen is none the better for a lucky draw.
+        # A blank frame stays at 0: noise must not raise it.
         if not self._score_sigma or score <= 0.0:
             return score
         return min(max(score + self._score_sigma * float(self.np_random.standard_normal()), 0.0), _BEST_SCORE)

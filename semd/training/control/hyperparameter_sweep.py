@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from semd.errors import SemdError, TrainingError
 from semd.training.control.control_checkpoint import has_checkpoint
-from semd.training.control.control_settings import TrainingConfig
+from semd.training.control.control_settings import ControlTrainingConfig
 from semd.training.control.control_training import CURVE, train_control
 from semd.training.control.ray_cluster import cluster
 from semd.training.control.sweep_plan import Trial
@@ -26,7 +26,7 @@ _POLL_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class TrialResult:
     """One training of a sweep, at its end.
 
     Attributes:
@@ -41,7 +41,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class SweepFindings:
+class SweepResult:
     """All trainings, the best first, those that failed last.
 
     Attributes:
@@ -49,7 +49,7 @@ class SweepFindings:
         skipped: how many of them had been finished before.
     """
 
-    ended: tuple[Ended, ...]
+    ended: tuple[TrialResult, ...]
     skipped: int
 
     @property
@@ -102,7 +102,7 @@ def train_sweep(
     workers: int,
     address: str | None = None,
     console: Console | None = None,
-) -> SweepFindings:
+) -> SweepResult:
     """Train them all, as many at a time as there are processors in the cluster, and write the table.
 
     Trainings that were finished before are not done again, one that broke off goes on from its checkpoint. Ctrl+C
@@ -121,7 +121,9 @@ def train_sweep(
     """
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
-    before = [Ended(trial, known) for trial in trials if (known := _finished(trial.config, directory / trial.name))]
+    before = [
+        TrialResult(trial, known) for trial in trials if (known := _finished(trial.config, directory / trial.name))
+    ]
     names = {each.trial.name for each in before}
     left = [trial for trial in trials if trial.name not in names]
     ended = list(before)
@@ -130,12 +132,12 @@ def train_sweep(
             with cluster(workers, address) as ray:
                 _train_all(ray, left, directory, ended, console or Console(stderr=True))
     finally:
-        findings = SweepFindings(tuple(sorted(ended, key=_merit)), len(before))
+        findings = SweepResult(tuple(sorted(ended, key=_sort_key)), len(before))
         findings.save(directory)
     return findings
 
 
-def train_trial(config: TrainingConfig, run_dir: Path) -> None:
+def train_trial(config: ControlTrainingConfig, run_dir: Path) -> None:
     """Train one combination to its end, from its checkpoint if there is one, and leave `result.json`.
 
     Raises:
@@ -155,7 +157,7 @@ def train_trial(config: TrainingConfig, run_dir: Path) -> None:
     temporary.replace(run_dir / RESULT)
 
 
-def _task(config: TrainingConfig, run_dir: str) -> str:
+def _task(config: ControlTrainingConfig, run_dir: str) -> str:
     """Train in a worker; returns the reason that the training failed, or nothing."""
     try:
         train_trial(config, Path(run_dir))
@@ -164,7 +166,7 @@ def _task(config: TrainingConfig, run_dir: str) -> str:
     return ""
 
 
-def _train_all(ray: Any, trials: Sequence[Trial], directory: Path, ended: list[Ended], console: Console) -> None:
+def _train_all(ray: Any, trials: Sequence[Trial], directory: Path, ended: list[TrialResult], console: Console) -> None:
     """Add every training to `ended` as it ends."""
     remote = ray.remote(_task)
     pending = {
@@ -192,24 +194,24 @@ def _train_all(ray: Any, trials: Sequence[Trial], directory: Path, ended: list[E
             progress.update(bar, completed=total - left)
 
 
-def _collect(ray: Any, reference: Any, trial: Trial, directory: Path) -> Ended:
+def _collect(ray: Any, reference: Any, trial: Trial, directory: Path) -> TrialResult:
     try:
         failure = ray.get(reference)
     except ray.exceptions.RayError as error:
         # One lost worker must not cost the others' results.
-        return Ended(trial, failure=f"the worker ended: {str(error).strip().splitlines()[-1]}")
+        return TrialResult(trial, failure=f"the worker ended: {str(error).strip().splitlines()[-1]}")
     if failure:
-        return Ended(trial, failure=failure)
+        return TrialResult(trial, failure=failure)
     figures = _finished(trial.config, directory / trial.name)
     if figures is None:
         raise TrainingError(
-            f"{directory / trial.name} was trained but is not to be seen here: --run must be a folder that all "
+            f"{directory / trial.name} was trained but cannot be found here: --run must be a folder that all "
             "machines of the cluster share"
         )
-    return Ended(trial, figures)
+    return TrialResult(trial, figures)
 
 
-def _finished(config: TrainingConfig, run_dir: Path) -> dict[str, Any] | None:
+def _finished(config: ControlTrainingConfig, run_dir: Path) -> dict[str, Any] | None:
     """Figures of a training that came to its end with these very settings."""
     path = run_dir / RESULT
     if not path.exists():
@@ -231,7 +233,7 @@ def _frames_taken(run_dir: Path) -> int:
         return 0
 
 
-def _merit(ended: Ended) -> tuple[float, ...]:
+def _sort_key(ended: TrialResult) -> tuple[float, ...]:
     """Sorts the best first: by true success, success, then few frames."""
     if ended.figures is None:
         return (1.0,)

@@ -20,8 +20,8 @@ from semd.decision.rules import RunRules
 from semd.errors import TrainingError
 from semd.training.control.actor_evaluation import ControlFigures
 from semd.training.control.actor_manifest_entry import actor_entry
-from semd.training.control.control_settings import TrainingConfig
-from semd.training.control.control_training import TrainingResult, train_control
+from semd.training.control.control_settings import ControlTrainingConfig
+from semd.training.control.control_training import ControlTrainingResult, train_control
 from semd.training.control.experience import Experience
 from semd.training.control.recorded_transitions import read_records
 from semd.training.control.twin_environment import evaluate_on_twin, make_evaluation, make_twin
@@ -39,7 +39,7 @@ _ANCHOR = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class RecordsTrainingComparison:
     """Result of learning from records.
 
     Attributes:
@@ -51,8 +51,8 @@ class Lesson:
         after: the same for the weights in `training.best_path`, on the same episodes.
     """
 
-    config: TrainingConfig
-    training: TrainingResult
+    config: ControlTrainingConfig
+    training: ControlTrainingResult
     records: dict[str, Any]
     start_sha256: str
     before: ControlFigures
@@ -61,7 +61,7 @@ class Lesson:
     @property
     def became_worse(self) -> bool:
         """True where fewer episodes truly succeed within 25 frames, or as many with more frames."""
-        return _merit(self.after) < _merit(self.before)
+        return _sort_key(self.after) < _sort_key(self.before)
 
     def as_json(self) -> dict[str, object]:
         """Everything that is reported."""
@@ -105,7 +105,9 @@ class Lesson:
         return entry
 
 
-def records_config(base: TrainingConfig, start: ActorPolicy, share: float, frames: int | None) -> TrainingConfig:
+def records_config(
+    base: ControlTrainingConfig, start: ActorPolicy, share: float, frames: int | None
+) -> ControlTrainingConfig:
     """The settings of a preset for learning from records: shorter, the critic first, and held to the start.
 
     Args:
@@ -128,7 +130,7 @@ def records_config(base: TrainingConfig, start: ActorPolicy, share: float, frame
 
 
 def learn_from_records(
-    config: TrainingConfig,
+    config: ControlTrainingConfig,
     directory: Path,
     start: bytes,
     run_dir: Path,
@@ -136,7 +138,7 @@ def learn_from_records(
     daemon: Config | None = None,
     resume: bool = False,
     console: Console | None = None,
-) -> Lesson:
+) -> RecordsTrainingComparison:
     """Train from `start` on the records and the twin, and compare before and after.
 
     Transitions and start are kept in the run folder: a resumed training goes by these, whatever the daemon has
@@ -183,7 +185,7 @@ def learn_from_records(
         resume=resume,
         console=console,
     )
-    lesson = Lesson(
+    comparison = RecordsTrainingComparison(
         config=config,
         training=result,
         records=summary,
@@ -191,11 +193,11 @@ def learn_from_records(
         before=_compare(config, start),
         after=_compare(config, result.best_path.read_bytes()),
     )
-    (run_dir / COMPARISON).write_text(json.dumps(lesson.as_json(), indent=2) + "\n", "utf-8")
-    return lesson
+    (run_dir / COMPARISON).write_text(json.dumps(comparison.as_json(), indent=2) + "\n", "utf-8")
+    return comparison
 
 
-def _compare(config: TrainingConfig, weights: bytes) -> ControlFigures:
+def _compare(config: ControlTrainingConfig, weights: bytes) -> ControlFigures:
     """The twin's figures for weights as they lie on disk."""
     policy = ActorPolicy.load(weights)
     rules = RunRules(n_frames=policy.n_frames, rho=policy.rho)
@@ -203,7 +205,7 @@ def _compare(config: TrainingConfig, weights: bytes) -> ControlFigures:
     return evaluate_on_twin(policy.batch, rules, episodes=episodes, seed=_COMPARISON_SEED)
 
 
-def _merit(figures: ControlFigures) -> tuple[float, float, float]:
+def _sort_key(figures: ControlFigures) -> tuple[float, float, float]:
     """More true successes first, then fewer frames for nearly all, then for half."""
     frames = [value if value is not None else float("inf") for value in (figures.p90_frames, figures.median_frames)]
     return figures.true_success_25, -frames[0], -frames[1]

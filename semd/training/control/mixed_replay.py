@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from semd.domain.state import Actions, BoolArray, States
 from semd.errors import TrainingError
-from semd.training.control.replay_buffer import Batch, PrioritisedReplay
+from semd.training.control.replay_buffer import PrioritisedReplay, ReplayBatch
 
 _PREFIX = "recorded_"
 
@@ -51,16 +51,17 @@ class MixedReplay:
         """Add B transitions of the environment at hand."""
         self._own.add(states, actions, rewards, next_states, terminated)
 
-    def draw(self, size: int, rng: np.random.Generator) -> Batch:
+    def draw(self, size: int, rng: np.random.Generator) -> ReplayBatch:
         """Draw `size` >= 2 transitions, the recorded ones last; their indices begin above the other buffer's."""
         n_recorded = min(max(1, round(self._share * size)), size - 1)
         one = self._own.draw(size - n_recorded, rng)
         other = self._recorded.draw(n_recorded, rng)
         joined = {
-            each.name: np.concatenate((getattr(one, each.name), getattr(other, each.name))) for each in fields(Batch)
+            each.name: np.concatenate((getattr(one, each.name), getattr(other, each.name)))
+            for each in fields(ReplayBatch)
         }
         joined["indices"] = np.concatenate((one.indices, other.indices + self._own.capacity))
-        return Batch(**joined)
+        return ReplayBatch(**joined)
 
     def set_priorities(self, indices: NDArray[np.int64], td_errors: NDArray[np.float32]) -> None:
         """(11), each transition in the buffer it came from."""

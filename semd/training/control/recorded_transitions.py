@@ -139,7 +139,7 @@ def read_records(
 
 def transitions_of(answers: Answers, rules: RunRules, weights: RewardWeights, aim: ExposureRange) -> Records:
     """Turn answered frames into transitions; see the module and `read_records`."""
-    reader = _Reader(rules, weights, aim)
+    reader = _TransitionBuilder(rules, weights, aim)
     for observation, decision in answers:
         reader.take(observation, decision)
     return reader.finish()
@@ -153,7 +153,7 @@ class _Move:
     state: NDArray[np.float32]
 
 
-class _Reader:
+class _TransitionBuilder:
     """Walks over the answered frames; remembers the run as the daemon did, and the move under way."""
 
     def __init__(self, rules: RunRules, weights: RewardWeights, aim: ExposureRange) -> None:
@@ -270,12 +270,12 @@ class _Reader:
 
 def _is_possible(frame: Observation, decision: Decision) -> bool:
     """Return True if a daemon can have written this: finite numbers, sizes above 0, a measurement where it moved."""
-    seen, pixel_nm = frame.measurement, frame.parameters.pixel_nm
+    measurement, pixel_nm = frame.measurement, frame.parameters.pixel_nm
     if pixel_nm is not None and not 0.0 < pixel_nm < np.inf:
         return False
-    if seen is None:
+    if measurement is None:
         return decision.status is not Status.ADJUST
-    features, exposure = seen.features, seen.exposure
-    numbers = [seen.score, features.avg, exposure.black, exposure.white, exposure.level, exposure.contrast]
+    features, exposure = measurement.features, measurement.exposure
+    numbers = [measurement.score, features.avg, exposure.black, exposure.white, exposure.level, exposure.contrast]
     roots = [features.grd, features.var]
     return features.pixels > 0 and bool(np.isfinite(numbers + roots).all()) and min(roots) >= 0.0

@@ -15,7 +15,7 @@ _SMALLEST_PRIORITY = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ReplayBatch:
     """K transitions drawn for an update.
 
     Attributes:
@@ -50,7 +50,7 @@ class Replay(Protocol):
     ) -> None:
         """Add B transitions."""
 
-    def draw(self, size: int, rng: np.random.Generator) -> Batch:
+    def draw(self, size: int, rng: np.random.Generator) -> ReplayBatch:
         """Draw `size` transitions."""
 
     def set_priorities(self, indices: NDArray[np.int64], td_errors: NDArray[np.float32]) -> None:
@@ -64,7 +64,7 @@ class Replay(Protocol):
 
 
 class PrioritisedReplay:
-    """A ring of transitions; those whose value surprised most are drawn most.
+    """A ring of transitions; those with the largest TD errors are drawn most often.
 
     A cumulated sum over all priorities for every draw: with 200,000 transitions that is a fraction of a
     millisecond, next to tens of milliseconds for the update, and it is easier to trust than a tree.
@@ -112,7 +112,7 @@ class PrioritisedReplay:
         self._next = int((self._next + len(states)) % self._capacity)
         self._size = min(self._size + len(states), self._capacity)
 
-    def draw(self, size: int, rng: np.random.Generator) -> Batch:
+    def draw(self, size: int, rng: np.random.Generator) -> ReplayBatch:
         """Draw `size` transitions with probability (11), one from each of as many equal slices."""
         cumulated = np.cumsum(self._raised[: self._size])
         total = cumulated[-1]
@@ -122,7 +122,7 @@ class PrioritisedReplay:
         # (12) by the batch's maximum: by the whole buffer's a single rare transition would shrink each step.
         weights = (self._size * probability) ** -self._zeta
         weights /= weights.max()
-        return Batch(
+        return ReplayBatch(
             indices=indices,
             states=self._states[indices],
             actions=self._actions[indices],

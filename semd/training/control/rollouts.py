@@ -21,7 +21,7 @@ from semd.scoring.scorer import Scorer
 from semd.simulator.control_stand import draw_stand
 from semd.simulator.twin_scene import SceneRanges
 from semd.simulator.vector_environment import VectorStep
-from semd.training.control.control_settings import TrainingConfig
+from semd.training.control.control_settings import ControlTrainingConfig
 from semd.training.control.environment import SemEnvironment
 from semd.training.control.environment_batch import EnvironmentBatch
 
@@ -29,7 +29,7 @@ MakeBatch = Callable[[int, int], EnvironmentBatch]
 """Environments of a worker, from the place of its first among all and their number."""
 
 
-def image_environments(config: TrainingConfig, models: Path | None = None) -> MakeBatch:
+def image_environments(config: ControlTrainingConfig, models: Path | None = None) -> MakeBatch:
     """Environments to train on rendered frames with, by the rules that the twin trains by.
 
     Args:
@@ -39,7 +39,7 @@ def image_environments(config: TrainingConfig, models: Path | None = None) -> Ma
     return partial(_make_batch, config, models)
 
 
-def _make_batch(config: TrainingConfig, models: Path | None, first: int, count: int) -> EnvironmentBatch:
+def _make_batch(config: ControlTrainingConfig, models: Path | None, first: int, count: int) -> EnvironmentBatch:
     scorer = Scorer.load(load_model(models or default_directory(), "scorer").data)
     frames = config.time_limit + 1
     # Nothing but the time ends what the actor does, or takes the knobs from it.

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from semd.errors import ConfigError
-from semd.training.control.control_settings import TrainingConfig
+from semd.training.control.control_settings import ControlTrainingConfig
 
 _ELSEWHERE = {"seed": "--seeds", "max_frames": "--frames"}
 _NOT_SWEPT = ("threads", "weights", "aim", "records_share", *_ELSEWHERE)
@@ -28,21 +28,21 @@ class Trial:
 
     name: str
     swept: dict[str, Any]
-    config: TrainingConfig
+    config: ControlTrainingConfig
 
 
-def plan_sweep(base: TrainingConfig, seeds: str, settings: Sequence[str]) -> tuple[Trial, ...]:
+def plan_sweep(base: ControlTrainingConfig, seeds: str, settings: Sequence[str]) -> tuple[Trial, ...]:
     """Every combination, in the order given.
 
     Args:
         base: what all have in common.
         seeds: comma separated whole numbers.
-        settings: `NAME=VALUE,VALUE...`, names as in `TrainingConfig`.
+        settings: `NAME=VALUE,VALUE...`, names as in `ControlTrainingConfig`.
 
     Raises:
         ConfigError: a name or value is not one, or comes twice.
     """
-    hints = get_type_hints(TrainingConfig)
+    hints = get_type_hints(ControlTrainingConfig)
     axes: dict[str, list[Any]] = {}
     for setting in settings:
         name, separator, values = setting.partition("=")
@@ -50,7 +50,7 @@ def plan_sweep(base: TrainingConfig, seeds: str, settings: Sequence[str]) -> tup
             raise ConfigError(f"--set {setting!r}: write NAME=VALUE,VALUE...")
         if name in _ELSEWHERE:
             raise ConfigError(f"--set {setting!r}: {name} is set by {_ELSEWHERE[name]}")
-        known = [field.name for field in fields(TrainingConfig) if field.name not in _NOT_SWEPT]
+        known = [field.name for field in fields(ControlTrainingConfig) if field.name not in _NOT_SWEPT]
         if name not in known:
             raise ConfigError(f"--set {setting!r}: there is no setting {name!r} to sweep; there are {', '.join(known)}")
         if name in axes:

@@ -6,18 +6,18 @@ from semd.decision.rules import RunRules
 from semd.simulator.twin import Twin
 from semd.simulator.twin_scene import SceneRanges
 from semd.training.control.actor_evaluation import BatchPolicy, ControlFigures, evaluate
-from semd.training.control.control_settings import TrainingConfig
+from semd.training.control.control_settings import ControlTrainingConfig
 from semd.training.control.control_training import Evaluation
 
 _EVALUATION_SEED = 77_000
 
 
-def make_twin(config: TrainingConfig, ranges: SceneRanges | None = None) -> Twin:
+def make_twin(config: ControlTrainingConfig, ranges: SceneRanges | None = None) -> Twin:
     """The microscopes to train on."""
     return Twin(config.n_envs, config.rules(), config.time_limit, config.seed, ranges)
 
 
-def make_evaluation(config: TrainingConfig, ranges: SceneRanges | None = None) -> Evaluation:
+def make_evaluation(config: ControlTrainingConfig, ranges: SceneRanges | None = None) -> Evaluation:
     """An evaluation that plays the same greedy episodes whenever it is called, by the daemon's default rules."""
     rules = RunRules(n_frames=config.n_frames, rho=config.rho)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Track = Callable[[Sequence[int], str], Iterable[int]]
 
 
-class SomeFrames(NamedTuple):
+class FrameSubset(NamedTuple):
     """Frames chosen from a larger number.
 
     Attributes:
@@ -59,23 +59,25 @@ class Agreement:
     flags_changed: int
 
 
-def extract_all(network: ScoringNetwork, engine: FeatureEngine, frames: SomeFrames, track: Track, doing: str) -> Tensor:
+def extract_all(
+    network: ScoringNetwork, engine: FeatureEngine, frames: FrameSubset, track: Track, doing: str
+) -> Tensor:
     """Features of frames, one at a time as in the loop, float32 (n, features)."""
     with torch.inference_mode():
         rows = track([int(row) for row in frames.rows], doing)
-        seen = [network.see(torch.from_numpy(frames.standardised(row, network)), engine) for row in rows]
-    return torch.cat(seen).clone()
+        parts = [network.extract_features(torch.from_numpy(frames.standardised(row, network)), engine) for row in rows]
+    return torch.cat(parts).clone()
 
 
 @torch.no_grad()
-def compare(network: ScoringNetwork, frames: SomeFrames, eager: Tensor, exported: Tensor) -> Agreement:
+def compare(network: ScoringNetwork, frames: FrameSubset, eager: Tensor, exported: Tensor) -> Agreement:
     """Compare the scores from two extractions of the same frames, float32 (n, features) each."""
     magnification = torch.from_numpy(frames.magnification[frames.rows])
-    first, second = network.judge(eager, magnification), network.judge(exported, magnification)
+    first, second = network.score_features(eager, magnification), network.score_features(exported, magnification)
     certainty = network.certainty
     scores = first.scores.mean(dim=1) - second.scores.mean(dim=1)
     sigma = certainty.sigma(*first) - certainty.sigma(*second)
-    changed = network.is_strange(eager) != network.is_strange(exported)
+    changed = network.is_out_of_distribution(eager) != network.is_out_of_distribution(exported)
     return Agreement(
         frames=len(frames.rows),
         largest=float(scores.abs().max()),

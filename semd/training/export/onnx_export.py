@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from semd.errors import ModelError
 from semd.scoring.runtime.session import OnnxEngine
-from semd.training.export.agreement import Agreement, SomeFrames, compare, extract_all
+from semd.training.export.agreement import Agreement, FrameSubset, compare, extract_all
 from semd.training.export.graph import build_graph
 from semd.training.export.quantise import RECIPES, Recipe, quantise
 
@@ -52,8 +52,8 @@ class Export:
 def export_runtime(
     network: ScoringNetwork,
     runtime: ExportedRuntime,
-    calibration: SomeFrames,
-    verification: SomeFrames,
+    calibration: FrameSubset,
+    verification: FrameSubset,
     track: Track,
     recipes: tuple[Recipe, ...] = RECIPES,
 ) -> Export:
@@ -94,6 +94,6 @@ def export_runtime(
     )
 
 
-def _verify(network: ScoringNetwork, model: bytes, frames: SomeFrames, eager: Tensor, track: Track) -> Agreement:
+def _verify(network: ScoringNetwork, model: bytes, frames: FrameSubset, eager: Tensor, track: Track) -> Agreement:
     exported = extract_all(network, OnnxEngine(model), frames, track, "exported")
     return compare(network, frames, eager, exported)

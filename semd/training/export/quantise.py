@@ -70,7 +70,7 @@ def quantise(network: ScoringNetwork, recipe: Recipe, frames: Iterable[NDArray[n
         tools.quantize_static(
             model,
             path,
-            _Reader(iter(frames)),
+            _CalibrationReader(iter(frames)),
             quant_format=tools.QuantFormat.QDQ,
             op_types_to_quantize=list(_QUANTISED),
             nodes_to_exclude=[node.name for node in model.graph.node if node.name.startswith(recipe.kept)],
@@ -82,7 +82,7 @@ def quantise(network: ScoringNetwork, recipe: Recipe, frames: Iterable[NDArray[n
         return path.read_bytes()
 
 
-class _Reader:
+class _CalibrationReader:
     """Frames in the form the calibration asks for them."""
 
     def __init__(self, frames: Iterator[NDArray[np.float32]]) -> None:

@@ -21,7 +21,7 @@ from semd.errors import DatasetError, StorageError
 from semd.model_store import load_model, store_runtime
 from semd.scoring.runtime.extra import import_onnx, import_onnxruntime
 from semd.scoring.stored import network_from_bytes
-from semd.training.export.agreement import SomeFrames
+from semd.training.export.agreement import FrameSubset
 from semd.training.export.onnx_export import BOUNDS, Attempt, export_runtime
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _frames(asked: ExportFrames) -> Iterator[LabelledFrames]:
         yield read_dataset(build_dataset(spec, Path(name), asked.workers))
 
 
-def _choose(frames: LabelledFrames, split: str, count: int, seed: int) -> SomeFrames:
+def _choose(frames: LabelledFrames, split: str, count: int, seed: int) -> FrameSubset:
     rows = frames.rows(split)
     if len(rows) < count:
         raise DatasetError(
@@ -128,4 +128,4 @@ def _choose(frames: LabelledFrames, split: str, count: int, seed: int) -> SomeFr
             "leave --data out to simulate some, or ask for fewer"
         )
     chosen = np.sort(np.random.default_rng([seed, len(rows)]).choice(rows, count, replace=False))
-    return SomeFrames(frames.images, frames.magnification, chosen)
+    return FrameSubset(frames.images, frames.magnification, chosen)

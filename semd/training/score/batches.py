@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from semd.datasets.dataset import LabelledFrames
-    from semd.training.score.process_group import Team
-    from semd.training.score.training_config import Stage, TrainingConfig
+    from semd.training.score.process_group import ProcessGroup
+    from semd.training.score.score_settings import ScoreTrainingConfig, Stage
 
 _PREPARED_BATCHES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TrainingBatch:
     """Frames of one step.
 
     Attributes:
@@ -41,38 +41,38 @@ class Batch:
     target: Tensor
     weight: Tensor
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> TrainingBatch:
         """The same on a device."""
-        return Batch(*(part.to(device) for part in (self.images, self.magnification, self.target, self.weight)))
+        return TrainingBatch(*(part.to(device) for part in (self.images, self.magnification, self.target, self.weight)))
 
 
 def batches(
-    config: TrainingConfig,
+    config: ScoreTrainingConfig,
     epoch: int,
-    team: Team,
+    group: ProcessGroup,
     stage: Stage,
     frames: LabelledFrames,
     train_rows: NDArray[np.int64],
-) -> Iterator[Batch]:
-    """Batches of one pass, prepared ahead by another thread; each has its own random stream.
+) -> Iterator[TrainingBatch]:
+    """Batches of one epoch, prepared ahead by another thread; each has its own random stream.
 
     Args:
         config: seed, augmentation and target.
-        epoch: the pass, from 0.
-        team: processes that share the frames.
+        epoch: the epoch, from 0.
+        group: processes that share the frames.
         stage: size of the crops and of the batch.
         frames: the dataset.
         train_rows: rows of it to learn from.
     """
     drawn = _resampled(config, frames)
-    order = team.share(np.random.default_rng([config.seed, epoch]).permutation(train_rows))
+    order = group.share(np.random.default_rng([config.seed, epoch]).permutation(train_rows))
     parts = [order[k : k + stage.batch] for k in range(0, len(order), stage.batch)]
-    # Batch statistics of a lone leftover frame are useless; the paper's batch of 1 is meant.
+    # TrainingBatch statistics of a lone leftover frame are useless; the paper's batch of 1 is meant.
     if len(parts) > 1 and len(parts[-1]) < min(stage.batch, 4):
         parts.pop()
 
-    def prepare(number: int) -> Batch:
-        rng = np.random.default_rng([config.seed, epoch, number, team.rank])
+    def prepare(number: int) -> TrainingBatch:
+        rng = np.random.default_rng([config.seed, epoch, number, group.rank])
         return _prepare(config, stage, frames, parts[number], drawn, rng)
 
     with ThreadPoolExecutor(1) as pool:
@@ -84,7 +84,7 @@ def batches(
                 yield prepared.pop(0).result()
 
 
-def _resampled(config: TrainingConfig, frames: LabelledFrames) -> NDArray[np.float32]:
+def _resampled(config: ScoreTrainingConfig, frames: LabelledFrames) -> NDArray[np.float32]:
     """Bootstrap weights: how often each replica draws each frame's field, float32 (N, K).
 
     Drawing n fields out of n with replacement takes each about Poisson(1) times.
@@ -98,13 +98,13 @@ def _resampled(config: TrainingConfig, frames: LabelledFrames) -> NDArray[np.flo
 
 
 def _prepare(
-    config: TrainingConfig,
+    config: ScoreTrainingConfig,
     stage: Stage,
     frames: LabelledFrames,
     rows: NDArray[np.int64],
     drawn: NDArray[np.float32],
     rng: np.random.Generator,
-) -> Batch:
+) -> TrainingBatch:
     crops = random_crops(frames.images, rows, stage.height_px, stage.width_px, rng, stage.tries)
     light = (
         photometric(crops, rng, config.photometric, config.photometric_noise)
@@ -112,7 +112,7 @@ def _prepare(
         else standardise(crops)
     )
     target = frames.score[rows] if config.target == "score" else frames.label[rows].astype(np.float32)
-    return Batch(
+    return TrainingBatch(
         images=torch.from_numpy(light)[:, None].contiguous(memory_format=torch.channels_last),
         magnification=torch.from_numpy(frames.magnification[rows]),
         target=torch.from_numpy(np.ascontiguousarray(target)),

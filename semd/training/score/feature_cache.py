@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from semd.training.score.validation import judge_rows
+from semd.training.score.validation import forward_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _PART_FRAMES = 2000
 
 
-def see_all(
+def cached_features(
     network: ScoringNetwork,
     frames: LabelledFrames,
     rows: NDArray[np.int64],
@@ -32,34 +32,34 @@ def see_all(
     bf16: bool,
     progress: bool,
 ) -> Tensor:
-    """Features of some frames, float32 (len(rows), features).
+    """Return the features of frames, computed once and cached on disk: float32 (len(rows), features).
 
     Args:
-        network: the network; of its weights only the convolutions' matter here.
+        network: the network; only its convolutions are used.
         frames: the dataset.
-        rows: rows of it.
-        directory: where finished parts are kept, so that a run that is killed goes on behind the last; created.
+        rows: rows of the dataset.
+        directory: the cache; created. A run that was killed resumes after the last finished part.
         bf16: compute the convolutions in bfloat16.
         progress: True where to show a progress bar.
     """
     directory.mkdir(parents=True, exist_ok=True)
     name = _fingerprint(network, frames, rows)
-    seen: list[Tensor] = []
+    features: list[Tensor] = []
     parts = range(0, len(rows), _PART_FRAMES)
-    for number, start in enumerate(track(parts, "what the heads judge by", disable=not progress)):
+    for number, start in enumerate(track(parts, "features", disable=not progress)):
         path = directory / f"{name}-{number:04d}.npy"
         if not path.is_file():
-            part = judge_rows(network, frames, rows[start : start + _PART_FRAMES], bf16=bf16).seen
+            part = forward_rows(network, frames, rows[start : start + _PART_FRAMES], bf16=bf16).features
             unfinished = path.with_suffix(".partial")
             with unfinished.open("wb") as file:
                 np.save(file, part.numpy(), allow_pickle=False)
             unfinished.replace(path)
-        seen.append(torch.from_numpy(np.load(path, allow_pickle=False)))
-    return torch.cat(seen)
+        features.append(torch.from_numpy(np.load(path, allow_pickle=False)))
+    return torch.cat(features)
 
 
 def _fingerprint(network: ScoringNetwork, frames: LabelledFrames, rows: NDArray[np.int64]) -> str:
-    """A name for what is computed: other convolutions or frames have another."""
+    """Cache key: hash of the convolutions and of the frames."""
     digest = hashlib.sha256(rows.tobytes())
     for part in (frames.field_id, frames.magnification, frames.score):
         digest.update(np.ascontiguousarray(part).tobytes())

@@ -1,6 +1,6 @@
-"""Fine-tuning the replica heads, with or without what reads the spectrum.
+"""Fine-tuning of the replica heads and, optionally, of the spectrum reader.
 
-The convolutions stay, so what they see is computed once and it takes seconds, or minutes for very many frames.
+The convolutions are frozen, so their features are computed once; fine-tuning then takes seconds to minutes.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class FineTuning:
 
     Attributes:
         steps: steps of the optimiser.
-        batch: frames of a step, drawn anew for each; 0 takes all.
-        learning_rate: at its highest; it falls to nothing along a cosine.
+        batch: frames per step, sampled with replacement; 0 takes the full set.
+        learning_rate: peak learning rate; decays to 0 along a cosine.
         warm_up: share of the steps in which the rate rises.
         weight_decay: decoupled, of AdamW.
-        attachment: points of error that it costs to change the weights by as much, in mean square, as they are large.
-        seed: of what each replica draws.
-        spectrum: let what reads the spectrum learn as well, where the network has it. It is then shown every other
-            frame's spectrum as in a mirror, drawn anew in each step: that is as sharp, and new to it.
+        attachment: weight of the penalty on the relative mean square change of the weights, in points.
+        seed: seed of the bootstrap, the batches and the mirroring.
+        spectrum: train the spectrum reader too, where the network has one. Half of the spectra are then mirrored,
+            drawn anew in each step: an augmentation that leaves the sharpness unchanged.
     """
 
     steps: int = 200
@@ -71,16 +71,16 @@ class FineTuning:
 
 @dataclass(frozen=True, slots=True)
 class HeadFrames:
-    """Frames as the heads see them.
+    """Training set of the heads: features instead of images.
 
     Attributes:
-        seen: what the heads judge by, float32 (N, features).
+        features: inputs of the heads, from `extract_features`, float32 (N, features).
         magnification: in x, float32 (N,).
         target: true scores, float32 (N,).
         weight: how much each counts, float32 (N,).
     """
 
-    seen: Tensor
+    features: Tensor
     magnification: Tensor
     target: Tensor
     weight: Tensor
@@ -89,14 +89,14 @@ class HeadFrames:
 def fine_tune(
     network: ScoringNetwork, frames: HeadFrames, tuning: FineTuning, *, progress: bool = False
 ) -> ScoringNetwork:
-    """A copy of a network whose heads have learned from some more frames.
+    """Return a copy of a network with its heads fine-tuned.
 
-    Each replica draws the frames anew (bootstrap), so that the replicas go on disagreeing where little is known.
+    Each replica has its own bootstrap sample of the frames, so that replicas keep disagreeing where data are scarce.
 
     Args:
-        network: is left as it is.
-        frames: what to learn from.
-        tuning: how.
+        network: the network to start from; not modified.
+        frames: the training set.
+        tuning: settings of the optimiser.
         progress: True where to show a progress bar.
 
     Raises:
@@ -120,11 +120,11 @@ def fine_tune(
     for step in track(range(tuning.steps), "heads", disable=not progress):
         optimiser.param_groups[0]["lr"] = tuning.rate_at(step)
         chosen = torch.from_numpy(rng.integers(0, count, tuning.batch) if tuning.batch else np.arange(count))
-        seen, target = frames.seen[chosen], frames.target[chosen]
+        features, target = frames.features[chosen], frames.target[chosen]
         if tuning.spectrum and tuned.spectrum is not None:
             is_mirrored = torch.from_numpy(mirrors.random((len(chosen), 1)) < 0.5)
-            seen = torch.where(is_mirrored, tuned.mirrored(seen), seen)
-        answers = tuned.judge(seen, frames.magnification[chosen])
+            features = torch.where(is_mirrored, tuned.mirrored(features), features)
+        answers = tuned.score_features(features, frames.magnification[chosen])
         error = rmse_loss(answers.scores, target, weight[chosen])
         if not math.isfinite(float(error.detach())):
             raise TrainingError(f"the loss became {float(error.detach())} in step {step}; lower the learning rate")

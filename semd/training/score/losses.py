@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from semd.scoring.network import Replicas
+    from semd.scoring.network import HeadOutputs
 
 
 def rmse_loss(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def rmse_loss(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return torch.sqrt(mean + 1e-8).mean()
 
 
-def expected_error_loss(answers: Replicas, target: Tensor) -> Tensor:
+def expected_error_loss(answers: HeadOutputs, target: Tensor) -> Tensor:
     """Negative log-likelihood of the errors under what the heads expect of them; trains that expectation alone."""
     squares = (answers.scores.detach() - target.unsqueeze(1)) ** 2
     return (answers.log_sigma + 0.5 * squares * torch.exp(-2.0 * answers.log_sigma)).mean()

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from semd.errors import TrainingError
-from semd.training.score.score_checkpoint import Progress
+from semd.training.score.score_checkpoint import TrainingProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
-    """This process' place among those that train together.
+class ProcessGroup:
+    """Rank and world size of this process.
 
     Attributes:
-        rank: number of this process; 0 leads: it alone validates and writes.
-        size: number of processes.
+        rank: rank of this process; rank 0 alone validates and writes.
+        size: world size, the number of processes.
     """
 
     rank: int = 0
     size: int = 1
 
     @property
-    def leads(self) -> bool:
-        """True where this process validates and writes."""
+    def is_main(self) -> bool:
+        """True where this process validates and writes: rank 0."""
         return self.rank == 0
 
     def share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -52,7 +52,7 @@ class Team:
         """Replace the weights and running statistics by their mean over all processes; waits for the slowest.
 
         Raises:
-            TrainingError: another process of the team has ended.
+            TrainingError: another process of the group has ended.
         """
         if self.size == 1:
             return
@@ -68,67 +68,73 @@ class Team:
             value.copy_(flat[start : start + value.numel()].view_as(value))
             start += value.numel()
 
-    def lead(self, progress: Progress) -> Progress:
-        """Tell the others how far the training is; returns it."""
+    def broadcast(self, progress: TrainingProgress) -> TrainingProgress:
+        """Broadcast the progress from rank 0 to all ranks; returns it."""
         if self.size > 1:
             dist.broadcast(torch.tensor(astuple(progress), dtype=torch.float64), src=0)
         return progress
 
-    def follow(self) -> Progress:
-        """Hear from the leader how far the training is."""
-        heard = torch.zeros(3, dtype=torch.float64)
-        dist.broadcast(heard, src=0)
-        epoch, best_rmse, epochs_without_gain = heard.tolist()
-        return Progress(int(epoch), best_rmse, int(epochs_without_gain))
+    def receive(self) -> TrainingProgress:
+        """Receive the progress that rank 0 broadcasts."""
+        received = torch.zeros(3, dtype=torch.float64)
+        dist.broadcast(received, src=0)
+        epoch, best_rmse, epochs_without_gain = received.tolist()
+        return TrainingProgress(int(epoch), best_rmse, int(epochs_without_gain))
 
 
-ALONE = Team()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def launched_team() -> Team | None:
-    """The place of this process among those that torchrun has started; None without torchrun."""
+def torchrun_process_group() -> ProcessGroup | None:
+    """Return the process group that torchrun has started; None without torchrun."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size < 2:
         return None
     if not dist.is_initialized():
         dist.init_process_group("gloo")
-    return Team(dist.get_rank(), size)
+    return ProcessGroup(dist.get_rank(), size)
 
 
-def gather_team(
-    size: int, meeting_file: Path, work: Callable[..., object], arguments: tuple[Any, ...]
-) -> tuple[Team, list[BaseProcess]]:
-    """Start `size - 1` processes that each call `work(*arguments, team)`, and meet them; returns this one's place.
+def start_process_group(
+    size: int, rendezvous_file: Path, work: Callable[..., object], arguments: tuple[Any, ...]
+) -> tuple[ProcessGroup, list[BaseProcess]]:
+    """Start `size - 1` processes that each call `work(*arguments, group)`, and join them as rank 0.
 
     Args:
         size: number of processes, this one included.
-        meeting_file: a path all processes can reach; created for the meeting, must not exist.
+        rendezvous_file: a path that all processes can reach; created to exchange addresses, must not exist.
         work: an importable function.
-        arguments: its arguments, without the team.
+        arguments: its arguments, without the group.
     """
     context = multiprocessing.get_context("spawn")
-    mates: list[BaseProcess] = []
+    workers: list[BaseProcess] = []
     for rank in range(1, size):
         # Daemonic: they end with this process, however it ends in order.
-        mate = context.Process(target=_join, args=(Team(rank, size), meeting_file, work, arguments), daemon=True)
-        mate.start()
-        mates.append(mate)
-    return _meet(Team(0, size), meeting_file), mates
+        worker = context.Process(
+            target=_run_worker, args=(ProcessGroup(rank, size), rendezvous_file, work, arguments), daemon=True
+        )
+        worker.start()
+        workers.append(worker)
+    return _connect(ProcessGroup(0, size), rendezvous_file), workers
 
 
-def dissolve_team(mates: list[BaseProcess]) -> None:
+def stop_process_group(workers: list[BaseProcess]) -> None:
     """End the other processes and leave the group."""
-    for mate in mates:
-        mate.terminate()
-        mate.join()
+    for worker in workers:
+        worker.terminate()
+        worker.join()
     dist.destroy_process_group()
 
 
-def _meet(team: Team, meeting_file: Path) -> Team:
-    dist.init_process_group("gloo", init_method=meeting_file.absolute().as_uri(), rank=team.rank, world_size=team.size)
-    return team
+def _connect(group: ProcessGroup, rendezvous_file: Path) -> ProcessGroup:
+    dist.init_process_group(
+        "gloo", init_method=rendezvous_file.absolute().as_uri(), rank=group.rank, world_size=group.size
+    )
+    return group
 
 
-def _join(team: Team, meeting_file: Path, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-    _meet(team, meeting_file)
-    work(*arguments, team)
+def _run_worker(
+    group: ProcessGroup, rendezvous_file: Path, work: Callable[..., object], arguments: tuple[Any, ...]
+) -> None:
+    _connect(group, rendezvous_file)
+    work(*arguments, group)

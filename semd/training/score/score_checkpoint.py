@@ -17,37 +17,37 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from semd.training.score.training_config import TrainingConfig
+    from semd.training.score.score_settings import ScoreTrainingConfig
 
 _NAME = "checkpoint.safetensors"
 _META_KEY = "semd"
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """Progress of a training.
+class TrainingProgress:
+    """TrainingProgress of a training.
 
     Attributes:
-        epoch: finished passes.
+        epoch: finished epochs.
         best_rmse: lowest validation error so far.
-        epochs_without_gain: passes since.
+        epochs_without_gain: epochs since.
     """
 
     epoch: int
     best_rmse: float
     epochs_without_gain: int
 
-    def after_epoch(self, rmse: float) -> Progress:
-        """The progress once another pass has ended with this validation error."""
+    def after_epoch(self, rmse: float) -> TrainingProgress:
+        """The progress once another epoch has ended with this validation error."""
         if rmse >= self.best_rmse:
-            return Progress(self.epoch + 1, self.best_rmse, self.epochs_without_gain + 1)
-        return Progress(self.epoch + 1, rmse, 0)
+            return TrainingProgress(self.epoch + 1, self.best_rmse, self.epochs_without_gain + 1)
+        return TrainingProgress(self.epoch + 1, rmse, 0)
 
 
 def save_checkpoint(
     run_dir: Path,
-    config: TrainingConfig,
-    progress: Progress,
+    config: ScoreTrainingConfig,
+    progress: TrainingProgress,
     network: dict[str, Tensor],
     averaged: dict[str, Tensor],
     optimiser: torch.optim.Optimizer,
@@ -67,11 +67,11 @@ def save_checkpoint(
 
 def load_checkpoint(
     run_dir: Path,
-    config: TrainingConfig,
+    config: ScoreTrainingConfig,
     network: torch.nn.Module,
     averaged: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
-) -> Progress | None:
+) -> TrainingProgress | None:
     """Restore a training from its directory; None where there is no checkpoint yet.
 
     Raises:
@@ -97,7 +97,7 @@ def load_checkpoint(
         index, _, entry = name.partition(".")
         state.setdefault(int(index), {})[entry] = _laid_out_like(parameters[int(index)], value)
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    return Progress(**meta["progress"])
+    return TrainingProgress(**meta["progress"])
 
 
 def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:

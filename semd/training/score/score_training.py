@@ -26,8 +26,14 @@ from semd.scoring.stored import network_from_bytes, network_to_bytes
 from semd.training.score.batches import batches
 from semd.training.score.finishing import finish
 from semd.training.score.losses import expected_error_loss, rmse_loss
-from semd.training.score.process_group import ALONE, Team, dissolve_team, gather_team, launched_team
-from semd.training.score.score_checkpoint import Progress, load_checkpoint, save_checkpoint
+from semd.training.score.process_group import (
+    SINGLE_PROCESS,
+    ProcessGroup,
+    start_process_group,
+    stop_process_group,
+    torchrun_process_group,
+)
+from semd.training.score.score_checkpoint import TrainingProgress, load_checkpoint, save_checkpoint
 from semd.training.score.validation import ScoringReport, predict, report
 
 if TYPE_CHECKING:
@@ -36,13 +42,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from semd.training.score.training_config import TrainingConfig
+    from semd.training.score.score_settings import ScoreTrainingConfig
 
 BEST_NAME = "best.safetensors"
 WEIGHTS_NAME = "scorer.safetensors"
 CURVE_NAME = "curve.csv"
 REPORT_NAME = "report.json"
-SEEN_NAME = "seen"
+FEATURE_CACHE_NAME = "seen"
 CURVE_COLUMNS = (
     "epoch",
     "height_px",
@@ -53,19 +59,19 @@ CURVE_COLUMNS = (
     "soft_accepted",
     "rate",
 )
-# Steps that the processes of a team go alone before they average their weights.
+# Steps between two averagings of the weights over the process group.
 _STEPS_APART = 8
 _SCALE_FRAMES = 512
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingResult:
+class ScoreTrainingResult:
     """Result of a training.
 
     Attributes:
-        finished: False when it was interrupted; it goes on from the last pass when called again.
-        epochs: passes done.
-        weights: file with the weights, half precision safetensors; None before the first pass is through.
+        finished: False when it was interrupted; it goes on from the last epoch when called again.
+        epochs: epochs done.
+        weights: file with the weights, half precision safetensors; None before the first epoch is through.
         report: figures on all frames of the grouped test; None when interrupted.
     """
 
@@ -76,15 +82,15 @@ class TrainingResult:
 
 
 def train_scorer(
-    config: TrainingConfig,
+    config: ScoreTrainingConfig,
     dataset_dirs: Sequence[Path],
     run_dir: Path,
     *,
     start: Path | None = None,
-    aside: Path | None = None,
+    validation_dir: Path | None = None,
     progress: bool = True,
     processes: int = 1,
-) -> TrainingResult:
+) -> ScoreTrainingResult:
     """Train on a dataset, or go on with a training that was interrupted or killed.
 
     Args:
@@ -92,10 +98,10 @@ def train_scorer(
         dataset_dirs: finished datasets, taken together.
         run_dir: where checkpoint, curve, weights and report go; created. What is there already is continued.
         start: weights to go on from, of the same form; None draws new ones at random.
-        aside: a further dataset, on which passes are compared and certainty is measured; None sets fields of the
-            others aside. Weights that have seen these already, to be gone on from, need one that they have not.
+        validation_dir: the validation set, on which epochs are compared and the uncertainty is calibrated; None holds
+            out fields of `dataset_dirs`. Must not contain frames that `start` was trained on.
         progress: True where to show a progress bar.
-        processes: processes that share the frames, see `team.py`; the outcome depends on their number. Under
+        processes: processes that share the frames, see `process_group`; the outcome depends on their number. Under
             torchrun its processes are taken instead.
 
     Raises:
@@ -108,47 +114,49 @@ def train_scorer(
         raise TrainingError(f"processes must be at least 1, not {processes}")
     if start is not None:
         config = replace(config, start_sha256=hashlib.sha256(start.read_bytes()).hexdigest())
-    launched = launched_team()
+    launched = torchrun_process_group()
     if launched is not None:
-        return _train(config, dataset_dirs, run_dir, start, aside, progress and launched.leads, launched)
+        return _train(config, dataset_dirs, run_dir, start, validation_dir, progress and launched.is_main, launched)
     if processes == 1:
-        return _train(config, dataset_dirs, run_dir, start, aside, progress, ALONE)
+        return _train(config, dataset_dirs, run_dir, start, validation_dir, progress, SINGLE_PROCESS)
     run_dir.mkdir(parents=True, exist_ok=True)
-    meeting_file = run_dir / "meeting"
-    meeting_file.unlink(missing_ok=True)
-    team, mates = gather_team(processes, meeting_file, _train, (config, dataset_dirs, run_dir, start, aside, False))
+    rendezvous_file = run_dir / "meeting"
+    rendezvous_file.unlink(missing_ok=True)
+    group, workers = start_process_group(
+        processes, rendezvous_file, _train, (config, dataset_dirs, run_dir, start, validation_dir, False)
+    )
     try:
-        return _train(config, dataset_dirs, run_dir, start, aside, progress, team)
+        return _train(config, dataset_dirs, run_dir, start, validation_dir, progress, group)
     finally:
-        dissolve_team(mates)
-        meeting_file.unlink(missing_ok=True)
+        stop_process_group(workers)
+        rendezvous_file.unlink(missing_ok=True)
 
 
 def _train(
-    config: TrainingConfig,
+    config: ScoreTrainingConfig,
     dataset_dirs: Sequence[Path],
     run_dir: Path,
     start: Path | None,
-    aside: Path | None,
+    validation_dir: Path | None,
     progress: bool,
-    team: Team,
-) -> TrainingResult:
-    """The training as one process of a team sees it."""
+    group: ProcessGroup,
+) -> ScoreTrainingResult:
+    """Train as one rank of a process group."""
     torch.set_num_threads(config.threads)
-    frames = read_datasets([*dataset_dirs, *([aside] if aside is not None else [])])
-    train_rows, validation_rows, test_rows = _sides(
-        frames, len(read_dataset(aside)) if aside is not None else 0, config
+    frames = read_datasets([*dataset_dirs, *([validation_dir] if validation_dir is not None else [])])
+    train_rows, validation_rows, test_rows = _split_rows(
+        frames, len(read_dataset(validation_dir)) if validation_dir is not None else 0, config
     )
     if not len(train_rows) or not len(test_rows):
         raise TrainingError(f"{', '.join(map(str, dataset_dirs))}: frames on both sides of the split are needed")
     # Several processes would fight for one accelerator.
-    device = torch.device("cuda" if torch.cuda.is_available() and team.size == 1 else "cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() and group.size == 1 else "cpu")
     run_dir.mkdir(parents=True, exist_ok=True)
     network = _first_network(config, start, frames, train_rows)
     lay_out_channels_last(network).to(device)
     averaged = copy.deepcopy(network)
     optimiser = _make_optimiser(config, network)
-    done = load_checkpoint(run_dir, config, network, averaged, optimiser) or Progress(0, math.inf, 0)
+    done = load_checkpoint(run_dir, config, network, averaged, optimiser) or TrainingProgress(0, math.inf, 0)
     if not config.stages:
         _write_weights(run_dir / BEST_NAME, averaged)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -157,52 +165,51 @@ def _train(
             for epoch in range(done.epoch, config.epochs):
                 if config.patience and done.epochs_without_gain >= config.patience:
                     break
-                task = bar.add_task(f"pass {epoch + 1}/{config.epochs}", total=len(train_rows))
+                task = bar.add_task(f"epoch {epoch + 1}/{config.epochs}", total=len(train_rows))
                 advance = partial(bar.advance, task)
-                loss = _run_epoch(config, epoch, team, network, averaged, optimiser, frames, train_rows, advance)
-                if not team.leads:
-                    done = team.follow()
+                loss = _run_epoch(config, epoch, group, network, averaged, optimiser, frames, train_rows, advance)
+                if not group.is_main:
+                    done = group.receive()
                     continue
                 figures = report(frames, validation_rows, predict(averaged, frames, validation_rows, bf16=config.bf16))
                 bar.remove_task(task)
-                bar.console.print(
-                    f"pass {epoch + 1}: train {loss:.3f}, validation {figures.rmse:.3f}, sharp {figures.sharp_mean:.2f}"
-                )
+                errors = f"train {loss:.3f}, validation {figures.rmse:.3f}, sharp {figures.sharp_mean:.2f}"
+                bar.console.print(f"epoch {epoch + 1}: {errors}")
                 _add_to_curve(run_dir / CURVE_NAME, epoch, config, loss, figures)
-                done = team.lead(done.after_epoch(figures.rmse_score))
+                done = group.broadcast(done.after_epoch(figures.rmse_score))
                 if not done.epochs_without_gain:
                     _write_weights(run_dir / BEST_NAME, averaged)
                 save_checkpoint(run_dir, config, done, network.state_dict(), averaged.state_dict(), optimiser)
     except KeyboardInterrupt:
-        return TrainingResult(False, done.epoch, run_dir / BEST_NAME if done.epoch else None, None)
-    if not team.leads:
-        return TrainingResult(True, done.epoch, None, None)
-    # The others have gone home: their threads are free.
-    torch.set_num_threads(config.threads * team.size)
+        return ScoreTrainingResult(False, done.epoch, run_dir / BEST_NAME if done.epoch else None, None)
+    if not group.is_main:
+        return ScoreTrainingResult(True, done.epoch, None, None)
+    # The other ranks have finished: their threads are free.
+    torch.set_num_threads(config.threads * group.size)
     best = network_from_bytes((run_dir / BEST_NAME).read_bytes()).to(device)
-    seen = run_dir / SEEN_NAME
+    feature_cache = run_dir / FEATURE_CACHE_NAME
     try:
-        best = finish(best, frames, train_rows, validation_rows, seen, config, progress=progress)
+        best = finish(best, frames, train_rows, validation_rows, feature_cache, config, progress=progress)
         _write_weights(run_dir / WEIGHTS_NAME, best)
         final = report(frames, test_rows, predict(best, frames, test_rows))
     except KeyboardInterrupt:
-        return TrainingResult(False, done.epoch, run_dir / BEST_NAME, None)
+        return ScoreTrainingResult(False, done.epoch, run_dir / BEST_NAME, None)
     (run_dir / REPORT_NAME).write_text(json.dumps(asdict(final), indent=2) + "\n", encoding="utf-8")
-    # Last of all: until then a run that is stopped goes on from what it has seen.
-    shutil.rmtree(seen)
-    return TrainingResult(True, done.epoch, run_dir / WEIGHTS_NAME, final)
+    # Last of all: a run that is interrupted before resumes from the cache.
+    shutil.rmtree(feature_cache)
+    return ScoreTrainingResult(True, done.epoch, run_dir / WEIGHTS_NAME, final)
 
 
 def _first_network(
-    config: TrainingConfig, start: Path | None, frames: LabelledFrames, rows: NDArray[np.int64]
+    config: ScoreTrainingConfig, start: Path | None, frames: LabelledFrames, rows: NDArray[np.int64]
 ) -> ScoringNetwork:
     if start is None:
         if not config.stages:
-            raise TrainingError("a training without passes needs weights to start from")
+            raise TrainingError("a training without epochs needs weights to start from")
         # torch draws initial weights from its own global stream; put it back afterwards.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            return _knowing_spectra(ScoringNetwork(config.architecture), frames, rows)
+            return _fit_spectrum_scale(ScoringNetwork(config.architecture), frames, rows)
     network = network_from_bytes(start.read_bytes())
     if replace(network.architecture, spectrum=config.architecture.spectrum) != config.architecture:
         raise TrainingError(f"{start} holds a network of another form: {network.architecture}")
@@ -212,11 +219,11 @@ def _first_network(
         raise TrainingError(f"{start} holds a network that reads the spectrum, which this one does not")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return _knowing_spectra(with_spectrum(network), frames, rows)
+        return _fit_spectrum_scale(with_spectrum(network), frames, rows)
 
 
-def _knowing_spectra(network: ScoringNetwork, frames: LabelledFrames, rows: NDArray[np.int64]) -> ScoringNetwork:
-    """The network, which has been told on which scale the spectra of some of its frames lie."""
+def _fit_spectrum_scale(network: ScoringNetwork, frames: LabelledFrames, rows: NDArray[np.int64]) -> ScoringNetwork:
+    """Fit the standardisation of the spectra to a sample of the training frames; returns the network."""
     if network.spectrum is not None:
         some = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SCALE_FRAMES)).astype(np.int64)]
         pictures = [standardise(frames.images[row])[None, None] for row in some]
@@ -224,32 +231,32 @@ def _knowing_spectra(network: ScoringNetwork, frames: LabelledFrames, rows: NDAr
     return network
 
 
-def _sides(
-    frames: LabelledFrames, aside: int, config: TrainingConfig
+def _split_rows(
+    frames: LabelledFrames, n_validation: int, config: ScoreTrainingConfig
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to train on, to watch, and to report on; the last `aside` frames, if any, are all that is watched."""
-    if not aside:
+    """Rows of the training, validation and test set; the last `n_validation` frames, if any, are the validation set."""
+    if not n_validation:
         return (*split_validation(frames, config.validation_fields, config.seed), frames.rows("test"))
-    known = len(frames) - aside
+    known = len(frames) - n_validation
     train, test = (rows[rows < known] for rows in (frames.rows("train"), frames.rows("test")))
     return train, np.arange(known, len(frames)), test
 
 
 def split_validation(frames: LabelledFrames, fields: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to train on, and rows of whole fields set aside from them: at most `fields`, at most a tenth.
+    """Rows to train on, and rows of whole fields held out from them: at most `fields`, at most a tenth.
 
-    With nothing set aside, the training rows are watched themselves.
+    With none held out, the training rows serve as the validation set.
     """
     rows = frames.rows("train")
     wanted = rows[~frames.is_other_surface[rows]]
     known = np.unique(frames.field_id[wanted])
     count = min(fields, max(len(known) // 10, min(len(known) - 1, 1)))
-    aside = np.random.default_rng([seed, 43]).permutation(known)[:count]
-    is_aside = np.isin(frames.field_id[rows], aside)
-    return (rows[~is_aside], rows[is_aside]) if count > 0 else (rows, rows)
+    held_out = np.random.default_rng([seed, 43]).permutation(known)[:count]
+    is_held_out = np.isin(frames.field_id[rows], held_out)
+    return (rows[~is_held_out], rows[is_held_out]) if count > 0 else (rows, rows)
 
 
-def rate_at(config: TrainingConfig, share_done: float) -> float:
+def rate_at(config: ScoreTrainingConfig, share_done: float) -> float:
     """Learning rate after a share (0..1) of the run: constant for SGD, one cycle for AdamW."""
     if config.optimiser == "sgd":
         return config.learning_rate
@@ -259,7 +266,7 @@ def rate_at(config: TrainingConfig, share_done: float) -> float:
     return config.learning_rate * (0.002 + 0.998 * 0.5 * (1.0 + math.cos(math.pi * min(fallen, 1.0))))
 
 
-def _make_optimiser(config: TrainingConfig, network: ScoringNetwork) -> torch.optim.Optimizer:
+def _make_optimiser(config: ScoreTrainingConfig, network: ScoringNetwork) -> torch.optim.Optimizer:
     parameters = list(network.parameters())
     if config.optimiser == "sgd":
         return torch.optim.SGD(parameters, lr=config.learning_rate, momentum=config.momentum)
@@ -272,9 +279,9 @@ def _make_optimiser(config: TrainingConfig, network: ScoringNetwork) -> torch.op
 
 
 def _run_epoch(
-    config: TrainingConfig,
+    config: ScoreTrainingConfig,
     epoch: int,
-    team: Team,
+    group: ProcessGroup,
     network: ScoringNetwork,
     averaged: ScoringNetwork,
     optimiser: torch.optim.Optimizer,
@@ -282,33 +289,33 @@ def _run_epoch(
     train_rows: NDArray[np.int64],
     advance: Callable[[float], None],
 ) -> float:
-    """One pass over the training frames; its loss. All that is random in it follows from seed and epoch."""
+    """One epoch over the training frames; its loss. All that is random in it follows from seed and epoch."""
     stage = config.stage_of(epoch)
     network.train(config.batch_statistics)
     device = next(network.parameters()).device
     losses: list[float] = []
-    steps = math.ceil(len(train_rows) / (stage.batch * team.size))
-    for step, batch in enumerate(batches(config, epoch, team, stage, frames, train_rows)):
+    steps = math.ceil(len(train_rows) / (stage.batch * group.size))
+    for step, batch in enumerate(batches(config, epoch, group, stage, frames, train_rows)):
         rate = rate_at(config, (epoch + step / steps) / config.epochs)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        for parameters in optimiser.param_groups:
+            parameters["lr"] = rate
         part = batch.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             answers = network(part.images, part.magnification)
         error = rmse_loss(answers.scores, part.target, part.weight)
         value = float(error.detach())
         if not math.isfinite(value):
-            raise TrainingError(f"the loss became {value} in pass {epoch + 1}, step {step}; lower the learning rate")
+            raise TrainingError(f"the loss became {value} in epoch {epoch + 1}, step {step}; lower the learning rate")
         optimiser.zero_grad(set_to_none=True)
         (error + expected_error_loss(answers, part.target)).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
         if step % _STEPS_APART == _STEPS_APART - 1:
-            team.average_weights(network)
+            group.average_weights(network)
         _average(averaged, network, min(config.ema_decay, (1 + epoch * steps + step) / (10 + epoch * steps + step)))
         losses.append(value)
-        advance(float(len(batch.target) * team.size))
-    team.average_weights(network)
+        advance(float(len(batch.target) * group.size))
+    group.average_weights(network)
     return float(np.sqrt(np.mean(np.square(losses))))
 
 
@@ -329,7 +336,7 @@ def _write_weights(path: Path, network: ScoringNetwork) -> None:
     unfinished.replace(path)
 
 
-def _add_to_curve(path: Path, epoch: int, config: TrainingConfig, loss: float, figures: ScoringReport) -> None:
+def _add_to_curve(path: Path, epoch: int, config: ScoreTrainingConfig, loss: float, figures: ScoringReport) -> None:
     fresh = not path.is_file()
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from semd.training.score.training_config import TrainingConfig
+    from semd.training.score.score_settings import ScoreTrainingConfig
     from semd.training.score.validation import ScoringReport
 
 
 def scorer_entry(
-    config: TrainingConfig,
+    config: ScoreTrainingConfig,
     data: Sequence[Path],
     report: ScoringReport,
     preset: str,
     processes: int,
-    aside: Path | None = None,
+    validation_dir: Path | None = None,
 ) -> dict[str, Any]:
     """The manifest's entry, but the SHA-256 that the store adds."""
     specs = [_spec(directory) for directory in data]
@@ -31,8 +31,8 @@ def scorer_entry(
     train = f"semd train score {named} --run RUN --preset {preset} --seed {config.seed}"
     if config.start_sha256:
         train += f" --start WEIGHTS (SHA-256 {config.start_sha256})"
-    if aside is not None:
-        builds.append(_build(_spec(aside), "ASIDE"))
+    if validation_dir is not None:
+        builds.append(_build(_spec(validation_dir), "ASIDE"))
         train += " --aside ASIDE"
     return {
         "file": "scorer.safetensors",
@@ -58,12 +58,12 @@ def _build(spec: dict[str, Any], name: str) -> str:
         return f"semd dataset import DIR --table TABLE --out {name}"
     shares = ("assorted_share", "beads_share", "test_share", "empty_share", "far_share", "smoothed_share")
     options = ("frames", "frames_per_field", *shares, "label_noise", "seed")
-    told = []
+    options_text = []
     if "magnifications" in spec:
-        told.append("--magnifications " + ",".join(f"{each:.15g}" for each in spec["magnifications"]))
+        options_text.append("--magnifications " + ",".join(f"{each:.15g}" for each in spec["magnifications"]))
     # Older datasets lack what did not exist then.
-    told += [f"--{key.replace('_', '-')} {spec[key]}" for key in options if key in spec]
-    return " ".join([f"semd dataset build {name}", *told])
+    options_text += [f"--{key.replace('_', '-')} {spec[key]}" for key in options if key in spec]
+    return " ".join([f"semd dataset build {name}", *options_text])
 
 
 def _spec(data: Path) -> dict[str, Any]:

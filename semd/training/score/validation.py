@@ -53,21 +53,21 @@ class ScoringReport:
     soft_accepted: float
 
 
-class Judged(NamedTuple):
+class NetworkOutputs(NamedTuple):
     """A network's features and outputs for B frames, on the CPU.
 
     Attributes:
-        seen: what the heads judged by, float32 (B, features).
+        features: inputs of the heads, float32 (B, features).
         scores: of every replica, float32 (B, K).
         log_sigma: logarithm of the error every replica expects, float32 (B, K).
     """
 
-    seen: Tensor
+    features: Tensor
     scores: Tensor
     log_sigma: Tensor
 
 
-def judge_rows(
+def forward_rows(
     network: ScoringNetwork,
     frames: LabelledFrames,
     rows: NDArray[np.int64],
@@ -75,29 +75,29 @@ def judge_rows(
     *,
     bf16: bool = False,
     progress: bool = False,
-) -> Judged:
-    """Let a network judge the middle of some frames."""
+) -> NetworkOutputs:
+    """Run a network on the centre crops of frames, in inference mode."""
     was_training = network.training
     network.eval()
     form, device = network.architecture, next(network.parameters()).device
-    parts: list[Judged] = []
+    parts: list[NetworkOutputs] = []
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for start in track(range(0, len(rows), batch), "features", disable=not progress):
             part = rows[start : start + batch]
             crops = [standardise(centre_crop(frames.images[row], form.height_px, form.width_px)) for row in part]
             images = torch.from_numpy(np.stack(crops))[:, None].contiguous(memory_format=torch.channels_last)
-            seen = network.see(images.to(device))
-            answer = network.judge(seen, torch.from_numpy(frames.magnification[part]).to(device))
-            parts.append(Judged(seen.cpu(), answer.scores.cpu(), answer.log_sigma.cpu()))
+            features = network.extract_features(images.to(device))
+            answer = network.score_features(features, torch.from_numpy(frames.magnification[part]).to(device))
+            parts.append(NetworkOutputs(features.cpu(), answer.scores.cpu(), answer.log_sigma.cpu()))
     network.train(was_training)
-    return Judged(*(torch.cat(column).clone() for column in zip(*parts, strict=True)))
+    return NetworkOutputs(*(torch.cat(column).clone() for column in zip(*parts, strict=True)))
 
 
 def predict(
     network: ScoringNetwork, frames: LabelledFrames, rows: NDArray[np.int64], *, bf16: bool = False
 ) -> NDArray[np.float64]:
     """Scores 0..10 of some frames, float64 (len(rows),)."""
-    mean = judge_rows(network, frames, rows, bf16=bf16).scores.mean(dim=1)
+    mean = forward_rows(network, frames, rows, bf16=bf16).scores.mean(dim=1)
     return np.clip(mean.numpy().astype(np.float64), 0.0, BEST_SCORE)
 
 

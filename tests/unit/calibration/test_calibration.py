@@ -176,38 +176,38 @@ def frames(network: ScoringNetwork) -> LabelledFrames:
     return replace(empty, score=said.astype(np.float32), label=np.round(said).astype(np.int64))
 
 
-def kept_aside(frames: LabelledFrames) -> np.ndarray:
+def hold_out_split(frames: LabelledFrames) -> np.ndarray:
     return np.where(np.arange(12) % 3 == 0, "test", "train")
 
 
 def test_learning_from_an_instrument_that_scores_lower_helps(network: ScoringNetwork, frames: LabelledFrames) -> None:
-    sweeps = replace(frames, score=frames.score - 2.0, image_split=kept_aside(frames))
+    sweeps = replace(frames, score=frames.score - 2.0, image_split=hold_out_split(frames))
     fine_tuning = learn_from_sweeps(network, sweeps, None, PLAN, progress=False)
     assert (fine_tuning.learned, fine_tuning.held_out) == (8, 4)
     assert fine_tuning.sweep_before == pytest.approx(2.0, abs=0.01)
     assert fine_tuning.sweep_after < 1.0
     assert fine_tuning.data_before is fine_tuning.data_after is None
     assert fine_tuning.helped
-    # What was measured is what is stored.
+    # The errors are those of the stored network.
     rows = sweeps.rows("image_test")
     again = predict(network_from_bytes(fine_tuning.weights), sweeps, rows) - sweeps.score[rows]
     assert float(np.sqrt((again**2).mean())) == pytest.approx(fine_tuning.sweep_after, abs=1e-3)
 
 
-def test_learning_what_is_not_so_does_not_help(network: ScoringNetwork, frames: LabelledFrames) -> None:
-    aside = kept_aside(frames)
-    wrong = np.where(aside == "test", frames.score, frames.score - 3.0).astype(np.float32)
+def test_learning_from_wrong_labels_does_not_help(network: ScoringNetwork, frames: LabelledFrames) -> None:
+    held_out = hold_out_split(frames)
+    wrong = np.where(held_out == "test", frames.score, frames.score - 3.0).astype(np.float32)
     fine_tuning = learn_from_sweeps(
-        network, replace(frames, score=wrong, image_split=aside), None, PLAN, progress=False
+        network, replace(frames, score=wrong, image_split=held_out), None, PLAN, progress=False
     )
     assert fine_tuning.sweep_after > fine_tuning.sweep_before
     assert not fine_tuning.helped
 
 
 def test_forgetting_the_dataset_does_not_help(network: ScoringNetwork, frames: LabelledFrames) -> None:
-    sweeps = replace(frames, score=frames.score - 2.0, image_split=kept_aside(frames))
+    sweeps = replace(frames, score=frames.score - 2.0, image_split=hold_out_split(frames))
     # Its training side agrees with the sweep, its test side with the old network.
-    data = replace(frames, score=frames.score - 2.0, split=kept_aside(frames))
+    data = replace(frames, score=frames.score - 2.0, split=hold_out_split(frames))
     fine_tuning = learn_from_sweeps(network, sweeps, data, PLAN, progress=False)
     assert fine_tuning.sweep_after < fine_tuning.sweep_before
     assert fine_tuning.data_before is not None
@@ -218,11 +218,11 @@ def test_forgetting_the_dataset_does_not_help(network: ScoringNetwork, frames: L
 
 def test_a_dataset_that_agrees_with_the_sweep_is_no_hindrance(network: ScoringNetwork, frames: LabelledFrames) -> None:
     lower = frames.score - 2.0
-    sweeps = replace(frames, score=lower, image_split=kept_aside(frames))
-    data = replace(frames, score=lower, label=np.round(lower).astype(np.int64), split=kept_aside(frames))
+    sweeps = replace(frames, score=lower, image_split=hold_out_split(frames))
+    data = replace(frames, score=lower, label=np.round(lower).astype(np.int64), split=hold_out_split(frames))
     assert learn_from_sweeps(network, sweeps, data, PLAN, progress=False).helped
 
 
 def test_without_frames_on_both_sides_there_is_no_lesson(network: ScoringNetwork, frames: LabelledFrames) -> None:
-    with pytest.raises(TrainingError, match="kept aside"):
+    with pytest.raises(TrainingError, match="hold-out"):
         learn_from_sweeps(network, frames, None, PLAN, progress=False)

@@ -120,7 +120,7 @@ def test_nothing_is_promoted_that_became_worse(
 )
 def test_what_counts_as_worse(change: dict[str, float | None], worse: bool) -> None:
     def merit(figures: ControlFigures) -> tuple[float, float, float]:
-        return learning_from_records._merit(figures)
+        return learning_from_records._sort_key(figures)
 
     assert (merit(replace(FIGURES, **change)) < merit(FIGURES)) is worse
 

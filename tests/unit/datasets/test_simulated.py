@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from semd.cli import app
 from semd.datasets.dataset import COLUMNS, read_dataset
-from semd.datasets.labelled import Rarities, labelled_frames, random_blur
+from semd.datasets.labelled import RareFrameShares, labelled_frames, random_blur
 from semd.datasets.simulated import DatasetSpec, build_dataset, read_magnifications
 from semd.domain.expert_scale import blur_for_quality, lenient_blur_px, worst_blur_px
 from semd.errors import ConfigError, DatasetError
@@ -115,7 +115,9 @@ def test_a_value_that_is_no_number_is_refused(directory: Path, tmp_path: Path) -
 
 
 def test_far_frames_lie_beyond_the_scales_end_at_any_label() -> None:
-    frames = labelled_frames("tinball", 5000, 5, [9, 6, 3, 10, 2], rarities=Rarities(zero_share=0.0, far_share=1.0))
+    frames = labelled_frames(
+        "tinball", 5000, 5, [9, 6, 3, 10, 2], rare_shares=RareFrameShares(zero_share=0.0, far_share=1.0)
+    )
     blurs = [frame.truth.blur_px for frame in frames]
     assert min(blurs) >= worst_blur_px(5000) - 0.1
     assert max(blurs) <= 4.0 * worst_blur_px(5000) + 0.1
@@ -126,8 +128,8 @@ def test_far_frames_lie_beyond_the_scales_end_at_any_label() -> None:
 
 def test_smoothed_frames_keep_their_label_and_lose_their_noise() -> None:
     wanted = [10, 8, 6, 4, 2]
-    smoothed = labelled_frames("tinball", 1000, 5, wanted, rarities=Rarities(0.0, smoothed_share=1.0))
-    plain = labelled_frames("tinball", 1000, 5, wanted, rarities=Rarities(0.0))
+    smoothed = labelled_frames("tinball", 1000, 5, wanted, rare_shares=RareFrameShares(0.0, smoothed_share=1.0))
+    plain = labelled_frames("tinball", 1000, 5, wanted, rare_shares=RareFrameShares(0.0))
     assert [round(frame.truth.quality) for frame in smoothed] == wanted
     # What lies between neighbouring pixels is noise, more of it the lower the label: blur lowers the rest.
     for one, other in zip(smoothed[1:], plain[1:], strict=True):
@@ -142,19 +144,19 @@ def _finest(image: NDArray[np.uint8]) -> float:
 
 
 def test_wanted_labels_come_out() -> None:
-    frames = labelled_frames("tinball", 1000, 5, [9, 6, 3], rarities=Rarities(zero_share=0.0))
+    frames = labelled_frames("tinball", 1000, 5, [9, 6, 3], rare_shares=RareFrameShares(zero_share=0.0))
     assert [round(frame.truth.quality) for frame in frames] == [9, 6, 3]
     assert all(frame.image.shape == (480, 640) for frame in frames)
 
 
 def test_a_repeated_label_is_an_exposure_variant_of_one_blur() -> None:
-    frames = labelled_frames("grid", 1000, 6, [7, 7], rarities=Rarities(zero_share=0.0))
+    frames = labelled_frames("grid", 1000, 6, [7, 7], rare_shares=RareFrameShares(zero_share=0.0))
     assert frames[0].truth.blur_px == frames[1].truth.blur_px
     assert not np.array_equal(frames[0].image, frames[1].image)
 
 
 def test_nothing_to_see_is_labelled_zero() -> None:
-    frames = labelled_frames("grid", 1000, 6, [10, 5, 2, 8], rarities=Rarities(zero_share=1.0))
+    frames = labelled_frames("grid", 1000, 6, [10, 5, 2, 8], rare_shares=RareFrameShares(zero_share=1.0))
     assert {frame.truth.label for frame in frames} == {0}
     assert {frame.variant for frame in frames} <= {"noise", "white", "black"}
 

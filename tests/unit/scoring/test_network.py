@@ -70,7 +70,7 @@ def test_features_enter_the_heads_as_a_softmax_beside_the_magnification(
     seen: list[torch.Tensor] = []
     network.layers[0].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     with torch.inference_mode():
-        network.judge(torch.randn(1, 512), torch.tensor([magnification]))
+        network.score_features(torch.randn(1, 512), torch.tensor([magnification]))
     assert seen[0].shape == (1, form.replicas, 513)
     assert float(seen[0][0, 0, :512].sum()) == pytest.approx(512.0, rel=1e-5)
     assert float(seen[0][0, 0, 512]) == pytest.approx(8.0 * told, abs=1e-5)
@@ -93,8 +93,8 @@ def test_what_is_unfamiliar_is_told_by_the_convolutions_alone(network: ScoringNe
     features = torch.from_numpy(rng.gamma(2.0, 1.0, (64, 512)).astype(np.float32))
     grown.certainty.fit_distance(features, features)
     seen = torch.cat([features, torch.full((64, SPECTRUM_VALUES), 1e6)], dim=1)
-    assert torch.equal(grown.is_strange(seen), grown.certainty.is_strange(features))
-    assert bool(grown.is_strange(torch.cat([50.0 * features, seen[:, 512:]], dim=1)).all())
+    assert torch.equal(grown.is_out_of_distribution(seen), grown.certainty.is_out_of_distribution(features))
+    assert bool(grown.is_out_of_distribution(torch.cat([50.0 * features, seen[:, 512:]], dim=1)).all())
 
 
 def test_our_network_is_stored_with_its_reader() -> None:
@@ -135,9 +135,9 @@ def test_folding_loses_no_pixel() -> None:
 def test_replicas_are_independent(network: ScoringNetwork) -> None:
     features, magnification = torch.randn(2, 512), torch.tensor([500.0, 5000.0])
     with torch.no_grad():
-        before = network.judge(features, magnification).scores
+        before = network.score_features(features, magnification).scores
         network.layers[0].weight[1] += 0.5
-        after = network.judge(features, magnification).scores
+        after = network.score_features(features, magnification).scores
         network.layers[0].weight[1] -= 0.5
     assert torch.equal(before[:, [0, 2]], after[:, [0, 2]])
     assert not torch.equal(before[:, 1], after[:, 1])

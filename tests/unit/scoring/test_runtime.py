@@ -123,7 +123,9 @@ def test_differences_are_those_of_the_mean_of_the_heads(network: ScoringNetwork)
     moved = eager.clone()
     moved[1, 0] += 3.0
     with torch.no_grad():
-        scores = [network.judge(f, torch.from_numpy(frames.magnification)).scores.mean(dim=1) for f in (eager, moved)]
+        scores = [
+            network.score_features(f, torch.from_numpy(frames.magnification)).scores.mean(dim=1) for f in (eager, moved)
+        ]
     difference = float((scores[0][1] - scores[1][1]).abs())
     agreement = compare(network, frames, eager, moved)
     assert difference > 0.0

@@ -19,7 +19,7 @@ from semd.scoring.spectrum import (
     log_spectrum,
     mirrored,
 )
-from semd.scoring.spectrum_reader import TOLD, SpectrumReader
+from semd.scoring.spectrum_reader import SPECTRUM_FEATURES, SpectrumReader
 
 WHOLE = RADII * SECTORS
 TILES = TILE_RADII * TILE_SECTORS
@@ -132,6 +132,6 @@ def test_the_reader_learns_the_scale_of_spectra() -> None:
     assert torch.allclose(reader.centre, torch.tensor(5.0), atol=0.7)
     assert torch.allclose(reader.spread, torch.tensor(3.0), atol=0.5)
     told = reader(spectra)
-    assert told.shape == (500, TOLD)
+    assert told.shape == (500, SPECTRUM_FEATURES)
     told.sum().backward()
     assert all(parameter.grad is not None for parameter in reader.parameters())

@@ -13,16 +13,16 @@ from harness.toy_control import CONFIG, QUIET, Toy, train
 from semd.domain.state import Actions, States
 from semd.errors import TrainingError
 from semd.training.control.actor_evaluation import ControlFigures, evaluate
-from semd.training.control.control_training import BEST, CURVE, LAST, TrainingResult, train_control
+from semd.training.control.control_training import BEST, CURVE, LAST, ControlTrainingResult, train_control
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainingResult]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ControlTrainingResult]:
     run_dir = tmp_path_factory.mktemp("run")
     return run_dir, train(run_dir)
 
 
-def test_a_training_leaves_curve_and_weights(trained: tuple[Path, TrainingResult]) -> None:
+def test_a_training_leaves_curve_and_weights(trained: tuple[Path, ControlTrainingResult]) -> None:
     run_dir, result = trained
     assert (result.frames, result.updates) == (320, 65)
     assert result.best_path == run_dir / BEST
@@ -32,7 +32,7 @@ def test_a_training_leaves_curve_and_weights(trained: tuple[Path, TrainingResult
     assert float(rows[-1]["success_25"]) == pytest.approx(result.last.success_25, abs=1e-4)
 
 
-def test_two_trainings_with_one_seed_are_identical(trained: tuple[Path, TrainingResult], tmp_path: Path) -> None:
+def test_two_trainings_with_one_seed_are_identical(trained: tuple[Path, ControlTrainingResult], tmp_path: Path) -> None:
     run_dir, _ = trained
     train(tmp_path / "again")
     for name in (LAST, BEST, CURVE):

@@ -12,7 +12,7 @@ import torch
 from semd.errors import TrainingError
 from semd.training.control.control_settings import DEFAULT, PAPER
 from semd.training.control.ddpg import Ddpg
-from semd.training.control.replay_buffer import Batch
+from semd.training.control.replay_buffer import ReplayBatch
 
 CONFIG = replace(DEFAULT, n_frames=1, rho=0.2)
 
@@ -21,9 +21,9 @@ def learner(seed: int = 3, config=CONFIG) -> Ddpg:
     return Ddpg(config, torch.Generator().manual_seed(seed))
 
 
-def batch(size: int = 6, seed: int = 0) -> Batch:
+def batch(size: int = 6, seed: int = 0) -> ReplayBatch:
     rng = np.random.default_rng(seed)
-    return Batch(
+    return ReplayBatch(
         indices=np.arange(size),
         states=rng.uniform(-1, 1, (size, 10)).astype(np.float32),
         actions=rng.uniform(-0.4, 0.4, (size, 3)).astype(np.float32),

@@ -30,7 +30,7 @@ from semd.training.control.control_settings import DEFAULT
 from semd.training.control.control_training import BEST, train_control
 from semd.training.control.environment import SemEnvironment
 from semd.training.control.environment_batch import EnvironmentBatch
-from semd.training.control.hyperparameter_sweep import RESULT, TABLE, Ended, SweepFindings, train_sweep, train_trial
+from semd.training.control.hyperparameter_sweep import RESULT, TABLE, SweepResult, TrialResult, train_sweep, train_trial
 from semd.training.control.ray_cluster import cluster
 from semd.training.control.rollouts import RemoteEnvironment, image_environments
 from semd.training.control.sweep_plan import Trial, plan_sweep
@@ -108,8 +108,8 @@ def figures(success: float, true_success: float, median: float | None) -> dict[s
     }
 
 
-def ended(seed: int, found: dict[str, Any] | None, failure: str = "") -> Ended:
-    return Ended(Trial(f"seed={seed}", {"seed": seed}, TINY), found, failure)
+def ended(seed: int, found: dict[str, Any] | None, failure: str = "") -> TrialResult:
+    return TrialResult(Trial(f"seed={seed}", {"seed": seed}, TINY), found, failure)
 
 
 def test_the_table_has_the_best_first_and_failures_last(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_the_table_has_the_best_first_and_failures_last(tmp_path: Path) -> None:
         ended(3, figures(0.0, 0.0, None)),
         ended(4, figures(0.9, 0.8, 5.0)),
     ]
-    found = SweepFindings(tuple(sorted(unsorted, key=sweep._merit)), 2)
+    found = SweepResult(tuple(sorted(unsorted, key=sweep._sort_key)), 2)
     assert [row["seed"] for row in found.rows()] == [4, 2, 1, 3, 0]
     lines = found.as_text().splitlines()
     assert lines[0].split() == ["seed", "success_25", "true_success_25", "median_frames", "p90_frames"]
@@ -128,8 +128,8 @@ def test_the_table_has_the_best_first_and_failures_last(tmp_path: Path) -> None:
     assert lines[4].split() == ["3", "0", "0", "-", "-"]
     assert lines[5].endswith("the loss is not finite")
     assert lines[6] == "5 trainings, 2 of them finished before, 1 failed"
-    wide = Ended(Trial("w", {"gamma": 0.5, "evaluate_episodes": 8}, TINY), figures(0.9, 0.5, 6.0))
-    assert SweepFindings((wide,), 0).as_text().splitlines()[0].split()[:2] == ["gamma", "evaluate_episodes"]
+    wide = TrialResult(Trial("w", {"gamma": 0.5, "evaluate_episodes": 8}, TINY), figures(0.9, 0.5, 6.0))
+    assert SweepResult((wide,), 0).as_text().splitlines()[0].split()[:2] == ["gamma", "evaluate_episodes"]
     found.save(tmp_path)
     with (tmp_path / TABLE).open(newline="") as file:
         rows = list(csv.DictReader(file))

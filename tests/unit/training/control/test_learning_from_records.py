@@ -15,11 +15,11 @@ from semd.control.actor_weights import actor_bytes, load_actor
 from semd.control.networks import Actor
 from semd.errors import TrainingError
 from semd.training.control.actor_evaluation import evaluate
-from semd.training.control.control_settings import TrainingConfig
-from semd.training.control.control_training import CURVE, LAST, TrainingResult, train_control
+from semd.training.control.control_settings import ControlTrainingConfig
+from semd.training.control.control_training import CURVE, LAST, ControlTrainingResult, train_control
 from semd.training.control.ddpg import Ddpg
 from semd.training.control.experience import Experience
-from semd.training.control.replay_buffer import Batch
+from semd.training.control.replay_buffer import ReplayBatch
 
 RECORDS = replace(CONFIG, records_share=0.25, critic_first_updates=32)
 
@@ -36,7 +36,9 @@ def starting(n_frames: int = 1, rho: float = 0.2) -> Actor:
     return load_actor(actor_bytes(actor))
 
 
-def train(run_dir: Path, config: TrainingConfig = RECORDS, *, resume: bool = False, **extra: object) -> TrainingResult:
+def train(
+    run_dir: Path, config: ControlTrainingConfig = RECORDS, *, resume: bool = False, **extra: object
+) -> ControlTrainingResult:
     return train_control(
         config,
         Toy(config.n_envs, 1),
@@ -92,7 +94,7 @@ def test_an_update_of_the_critic_alone() -> None:
     critic = {name: value.clone() for name, value in learner.critic.state_dict().items()}
     found = recorded(16)
     ones = np.ones(16, np.float32)
-    batch = Batch(
+    batch = ReplayBatch(
         np.arange(16), found.states, found.actions, found.rewards.astype(np.float32), found.next_states, 0 * ones, ones
     )
     learner.update(batch, critic_only=True)
@@ -104,7 +106,7 @@ def test_the_anchor_holds_the_actor_where_it_began() -> None:
     """The same updates, with and without: the step an actor would take strays less the heavier the anchor."""
     found = recorded(16)
     ones = np.ones(16, np.float32)
-    batch = Batch(
+    batch = ReplayBatch(
         np.arange(16), found.states, found.actions, found.rewards.astype(np.float32), found.next_states, 0 * ones, ones
     )
 
@@ -133,7 +135,7 @@ def test_the_anchor_holds_the_actor_where_it_began() -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(
-    config: TrainingConfig, extra: dict[str, object], message: str, tmp_path: Path
+    config: ControlTrainingConfig, extra: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingError, match=message):
         train(tmp_path, config, **extra)

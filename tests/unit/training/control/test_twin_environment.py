@@ -15,7 +15,7 @@ from semd.decision.rules import RunRules
 from semd.model_store import load_model, store_model
 from semd.simulator.twin_scene import SceneRanges
 from semd.training.control.actor_manifest_entry import actor_entry
-from semd.training.control.control_settings import DEFAULT, PAPER, TrainingConfig
+from semd.training.control.control_settings import DEFAULT, PAPER, ControlTrainingConfig
 from semd.training.control.control_training import train_control
 from semd.training.control.twin_environment import evaluate_on_twin, make_evaluation, make_twin
 
@@ -23,7 +23,7 @@ TINY = {"n_envs": 8, "max_frames": 128, "warmup_frames": 64, "batch_size": 8, "e
 
 
 @pytest.mark.parametrize("preset", [DEFAULT, PAPER])
-def test_training_on_the_twin_ends_in_a_verified_model(preset: TrainingConfig, tmp_path: Path) -> None:
+def test_training_on_the_twin_ends_in_a_verified_model(preset: ControlTrainingConfig, tmp_path: Path) -> None:
     config = replace(preset, **TINY)
     quiet = Console(quiet=True)
     result = train_control(config, make_twin(config), make_evaluation(config), tmp_path / "run", console=quiet)

@@ -18,8 +18,8 @@ from semd.scoring.spectrum import SPECTRUM_VALUES
 from semd.training.score import feature_cache as lesson
 from semd.training.score import finishing
 from semd.training.score.finetune import FineTuning, HeadFrames, fine_tune
-from semd.training.score.training_config import TrainingConfig, preset
-from semd.training.score.validation import Judged
+from semd.training.score.score_settings import ScoreTrainingConfig, preset
+from semd.training.score.validation import NetworkOutputs
 
 FORM = Architecture(height_px=240, width_px=320, replicas=3)
 
@@ -36,13 +36,13 @@ def frames_off_by(network: ScoringNetwork, points: float, count: int = 40) -> He
     features = torch.from_numpy(rng.gamma(2.0, 1.0, (count, network.features)).astype(np.float32))
     magnification = torch.from_numpy(rng.choice([500.0, 2000.0], count).astype(np.float32))
     with torch.no_grad():
-        said = network.judge(features, magnification).scores.mean(dim=1)
+        said = network.score_features(features, magnification).scores.mean(dim=1)
     return HeadFrames(features, magnification, said + points, torch.ones(count))
 
 
 def rmse(network: ScoringNetwork, frames: HeadFrames) -> float:
     with torch.no_grad():
-        said = network.judge(frames.seen, frames.magnification).scores.mean(dim=1)
+        said = network.score_features(frames.features, frames.magnification).scores.mean(dim=1)
     return float((said - frames.target).square().mean().sqrt())
 
 
@@ -70,9 +70,9 @@ def test_frames_that_weigh_nothing_teach_nothing(network: ScoringNetwork) -> Non
     frames = frames_off_by(network, 2.0)
     half = torch.tensor([1.0, 0.0] * 20)
     wrong = torch.where(half > 0, frames.target, frames.target - 8.0)
-    tuned = fine_tune(network, HeadFrames(frames.seen, frames.magnification, wrong, half), FineTuning())
+    tuned = fine_tune(network, HeadFrames(frames.features, frames.magnification, wrong, half), FineTuning())
     with torch.no_grad():
-        said = tuned.judge(frames.seen, frames.magnification).scores.mean(dim=1)
+        said = tuned.score_features(frames.features, frames.magnification).scores.mean(dim=1)
     assert float((said - wrong)[half > 0].abs().mean()) < 0.8
 
 
@@ -100,7 +100,7 @@ def test_the_reader_of_the_spectrum_learns_where_it_is_asked_to(network: Scoring
     spectra = torch.from_numpy(rng.normal(0.0, 1.0, (len(frames.target), SPECTRUM_VALUES)).astype(np.float32))
     # What is to be learned stands in the spectrum alone.
     target = frames.target + 3.0 * spectra[:, 100]
-    lesson = HeadFrames(torch.cat([frames.seen, spectra], dim=1), frames.magnification, target, frames.weight)
+    lesson = HeadFrames(torch.cat([frames.features, spectra], dim=1), frames.magnification, target, frames.weight)
     tuned = fine_tune(grown, lesson, FineTuning(steps=60, attachment=0.0, spectrum=learns))
     before, after = grown.state_dict(), tuned.state_dict()
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
@@ -117,8 +117,8 @@ def test_what_is_learned_of_a_spectrum_holds_in_a_mirror_as_well(network: Scorin
     seen = torch.cat([torch.zeros(count, network.features), spectra], dim=1)
     lesson = HeadFrames(seen, torch.full((count,), 500.0), target, torch.ones(count))
     tuned = fine_tune(grown, lesson, FineTuning(steps=60, learning_rate=3e-3, attachment=0.0, spectrum=True))
-    in_a_mirror = replace(lesson, seen=grown.mirrored(seen))
-    assert torch.equal(in_a_mirror.seen[:, network.features + 101], spectra[:, 99])
+    in_a_mirror = replace(lesson, features=grown.mirrored(seen))
+    assert torch.equal(in_a_mirror.features[:, network.features + 101], spectra[:, 99])
     assert rmse(tuned, in_a_mirror) < 0.6 * rmse(grown, in_a_mirror)
 
 
@@ -146,17 +146,21 @@ def test_finishing_helps_on_unseen_frames_or_leaves_the_heads_alone(
     features = torch.from_numpy(rng.normal(0, 0.3, (60, 512)).astype(np.float32))
     features[:, 7] += torch.from_numpy(score)
 
-    def judge_rows(asked: ScoringNetwork, _frames: LabelledFrames, rows: np.ndarray, **_how: object) -> Judged:
+    def forward_rows(
+        asked: ScoringNetwork, _frames: LabelledFrames, rows: np.ndarray, **_how: object
+    ) -> NetworkOutputs:
         with torch.no_grad():
-            answer = asked.judge(features[rows], torch.full((len(rows),), 1000.0))
-        return Judged(features[rows], *answer)
+            answer = asked.score_features(features[rows], torch.full((len(rows),), 1000.0))
+        return NetworkOutputs(features[rows], *answer)
 
-    monkeypatch.setattr(lesson, "judge_rows", judge_rows)
+    monkeypatch.setattr(lesson, "forward_rows", forward_rows)
     trained, unseen = np.arange(40), np.arange(40, 60)
-    config = TrainingConfig(bf16=False, heads_passes=400)
-    before = (judge_rows(network, frames, unseen).scores.mean(dim=1) - torch.from_numpy(score[unseen])).square().mean()
+    config = ScoreTrainingConfig(bf16=False, heads_passes=400)
+    before = (
+        (forward_rows(network, frames, unseen).scores.mean(dim=1) - torch.from_numpy(score[unseen])).square().mean()
+    )
     done = finishing.finish(network, frames, trained, unseen, tmp_path, config, progress=False)
-    after = (judge_rows(done, frames, unseen).scores.mean(dim=1) - torch.from_numpy(score[unseen])).square().mean()
+    after = (forward_rows(done, frames, unseen).scores.mean(dim=1) - torch.from_numpy(score[unseen])).square().mean()
     assert after < before
     assert float(done.certainty.limit) < 1e6
     # Told the opposite of the truth, the heads are not taken over.
@@ -189,14 +193,14 @@ def test_what_does_best_on_unseen_frames_is_kept(
     network = ScoringNetwork(Architecture(height_px=32, width_px=32, replicas=3)).eval()
     features = torch.from_numpy(np.random.default_rng(14).gamma(2.0, 1.0, (60, 512)).astype(np.float32))
     with torch.no_grad():
-        said = network.judge(features, torch.full((60,), 1000.0)).scores.mean(dim=1).numpy()
+        said = network.score_features(features, torch.full((60,), 1000.0)).scores.mean(dim=1).numpy()
     score = said + np.float32(true)
     score[59] += outlier
-    monkeypatch.setattr(finishing, "see_all", lambda _net, _frames, rows, *_where, **_how: features[rows])
+    monkeypatch.setattr(finishing, "cached_features", lambda _net, _frames, rows, *_where, **_how: features[rows])
     monkeypatch.setattr(finishing, "fine_tune", lambda net, *_lesson, **_how: shifted(net, learned))
     frames = blank_frames(score)
     rows = np.arange(60)
-    done = finishing.finish(network, frames, rows[:40], rows[40:], tmp_path, TrainingConfig(), progress=False)
+    done = finishing.finish(network, frames, rows[:40], rows[40:], tmp_path, ScoreTrainingConfig(), progress=False)
     assert torch.allclose(done.layers[-1].bias, network.layers[-1].bias + kept)
 
 
@@ -207,8 +211,8 @@ def test_other_surfaces_have_a_say_in_what_is_kept_and_none_in_how_sure_it_is(
     network = ScoringNetwork(Architecture(height_px=32, width_px=32, replicas=3)).eval()
     features = torch.from_numpy(np.random.default_rng(18).gamma(2.0, 1.0, (120, 512)).astype(np.float32))
     with torch.no_grad():
-        said = network.judge(features, torch.full((120,), 1000.0)).scores.mean(dim=1).numpy()
-    monkeypatch.setattr(finishing, "see_all", lambda _net, _frames, rows, *_where, **_how: features[rows])
+        said = network.score_features(features, torch.full((120,), 1000.0)).scores.mean(dim=1).numpy()
+    monkeypatch.setattr(finishing, "cached_features", lambda _net, _frames, rows, *_where, **_how: features[rows])
     # The new heads say half a point more, which makes the ordinary frames no better: off by 0.05 to 0.45 to one side
     # before and to the other after. On the beads the old heads are off by two points.
     monkeypatch.setattr(finishing, "fine_tune", lambda net, *_lesson, **_how: shifted(net, 0.5))
@@ -217,10 +221,10 @@ def test_other_surfaces_have_a_say_in_what_is_kept_and_none_in_how_sure_it_is(
     errors = np.where(is_beads, 2.0, ordinary).astype(np.float32)
     frames = blank_frames(said + errors)
     frames = replace(frames, sample=np.where(is_beads, "beads", frames.sample))
-    done = finishing.finish(network, frames, rows[:40], rows[40:], tmp_path, TrainingConfig(), progress=False)
+    done = finishing.finish(network, frames, rows[:40], rows[40:], tmp_path, ScoreTrainingConfig(), progress=False)
     assert torch.allclose(done.layers[-1].bias, network.layers[-1].bias + 0.5)
     with torch.no_grad():
-        answer = done.judge(features[40:80], torch.full((40,), 1000.0))
+        answer = done.score_features(features[40:80], torch.full((40,), 1000.0))
         sigma = done.certainty.sigma(*answer).numpy()
     off = np.abs(errors[40:80] - 0.5)
     # 68 % of the ordinary frames, not of all, lie within one standard deviation.
@@ -231,15 +235,15 @@ def test_what_is_familiar_stays_where_only_the_heads_learn(tmp_path: Path, monke
     torch.manual_seed(15)
     network = ScoringNetwork(Architecture(height_px=32, width_px=32, replicas=3)).eval()
     features = torch.from_numpy(np.random.default_rng(16).gamma(2.0, 1.0, (60, 512)).astype(np.float32))
-    monkeypatch.setattr(finishing, "see_all", lambda _net, _frames, rows, *_where, **_how: features[rows])
+    monkeypatch.setattr(finishing, "cached_features", lambda _net, _frames, rows, *_where, **_how: features[rows])
     frames, rows = blank_frames(np.linspace(1, 10, 60, dtype=np.float32)), np.arange(60)
     heads = replace(preset("heads"), heads_passes=1)
-    assert not network.certainty.knows_distance
+    assert not network.certainty.has_distance_limit
     first = finishing.finish(network, frames, rows[:40], rows[40:], tmp_path, heads, progress=False)
-    assert first.certainty.knows_distance
+    assert first.certainty.has_distance_limit
     features += 5.0
     heads_again = finishing.finish(copy.deepcopy(first), frames, rows[:40], rows[40:], tmp_path, heads, progress=False)
-    passes = replace(TrainingConfig(), heads_passes=1)
+    passes = replace(ScoreTrainingConfig(), heads_passes=1)
     all_again = finishing.finish(copy.deepcopy(first), frames, rows[:40], rows[40:], tmp_path, passes, progress=False)
     assert torch.equal(heads_again.certainty.centre, first.certainty.centre)
     assert torch.equal(heads_again.certainty.limit, first.certainty.limit)

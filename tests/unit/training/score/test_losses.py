@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from semd.datasets.dataset import LabelledFrames
-from semd.scoring.network import Replicas
+from semd.scoring.network import HeadOutputs
 from semd.training.score.losses import expected_error_loss, rmse_loss
+from semd.training.score.score_settings import ScoreTrainingConfig, paper_preset
 from semd.training.score.score_training import rate_at
-from semd.training.score.training_config import TrainingConfig, paper_preset
 from semd.training.score.validation import report
 
 
@@ -31,14 +31,14 @@ def test_the_loss_is_the_root_mean_square_error_of_what_each_replica_drew() -> N
 def test_the_expected_error_is_learned_without_moving_the_score() -> None:
     scores = torch.tensor([[3.0]], requires_grad=True)
     log_sigma = torch.zeros(1, 1, requires_grad=True)
-    expected_error_loss(Replicas(scores, log_sigma), torch.tensor([5.0])).backward()
+    expected_error_loss(HeadOutputs(scores, log_sigma), torch.tensor([5.0])).backward()
     assert scores.grad is None
     # d/ds (s + e**2 / 2 exp(-2 s)) at s = 0, e = 2
     assert float(log_sigma.grad) == pytest.approx(1.0 - 4.0)
 
 
 def test_the_rate_rises_and_falls_or_stays() -> None:
-    config = TrainingConfig(warm_up=0.1, learning_rate=1e-3)
+    config = ScoreTrainingConfig(warm_up=0.1, learning_rate=1e-3)
     assert rate_at(config, 0.0) < 1e-4
     assert rate_at(config, 0.1) == pytest.approx(1e-3)
     assert rate_at(config, 0.5) < 1e-3

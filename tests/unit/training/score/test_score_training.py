@@ -20,12 +20,12 @@ from semd.scoring.network import Architecture
 from semd.scoring.stored import network_from_bytes
 from semd.training.score import feature_cache as lesson
 from semd.training.score import score_training as training
-from semd.training.score.process_group import Team
+from semd.training.score.process_group import ProcessGroup
+from semd.training.score.score_settings import ScoreTrainingConfig, Stage
 from semd.training.score.score_training import split_validation, train_scorer
-from semd.training.score.training_config import Stage, TrainingConfig
 from semd.training.score.validation import predict, report
 
-QUICK = TrainingConfig(
+QUICK = ScoreTrainingConfig(
     architecture=Architecture(height_px=240, width_px=320, replicas=2),
     stages=(Stage(32, 32, 4, 3, tries=2),),
     threads=1,
@@ -85,7 +85,7 @@ def test_an_interrupted_training_ends_where_an_undisturbed_one_does(
     whole = train_scorer(QUICK, [dataset], tmp_path / "whole", progress=False)
     real = training._run_epoch
 
-    def interrupted(config: TrainingConfig, epoch: int, *rest: object) -> float:
+    def interrupted(config: ScoreTrainingConfig, epoch: int, *rest: object) -> float:
         if epoch == 1:
             raise KeyboardInterrupt
         return real(config, epoch, *rest)  # type: ignore[arg-type]
@@ -105,7 +105,7 @@ def test_an_interrupted_training_ends_where_an_undisturbed_one_does(
 def test_what_is_watched_is_whole_fields_that_are_not_trained_on(dataset: Path) -> None:
     frames = read_dataset(dataset)
     trained, watched = split_validation(frames, 1, seed=0)
-    # Nine fields on the training side, one of them in the test by image, one set aside.
+    # Nine fields on the training side, one of them in the test by image, one held out.
     assert (len(trained), len(watched)) == (7, 1)
     assert not set(frames.field_id[trained]) & set(frames.field_id[watched])
     assert set(trained) | set(watched) == set(frames.rows("train"))
@@ -189,7 +189,7 @@ def test_what_was_seen_before_a_kill_is_not_computed_again(
 ) -> None:
     monkeypatch.setattr(lesson, "_PART_FRAMES", 2)
     whole = train_scorer(HEADS, [dataset], tmp_path / "whole", start=weights, progress=False)
-    real, calls = lesson.judge_rows, 0
+    real, calls = lesson.forward_rows, 0
 
     def killed(*arguments: object, **options: object) -> object:
         nonlocal calls
@@ -198,7 +198,7 @@ def test_what_was_seen_before_a_kill_is_not_computed_again(
             raise KeyboardInterrupt
         return real(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(lesson, "judge_rows", killed)
+    monkeypatch.setattr(lesson, "forward_rows", killed)
     first = train_scorer(HEADS, [dataset], tmp_path / "parts", start=weights, progress=False)
     assert not first.finished
     assert len(list((tmp_path / "parts" / "seen").glob("*.npy"))) == 2
@@ -220,7 +220,7 @@ def test_a_stop_while_the_test_is_judged_loses_nothing(
     first = train_scorer(HEADS, [dataset], tmp_path, start=weights, progress=False)
     assert not first.finished
     monkeypatch.undo()
-    monkeypatch.setattr(lesson, "judge_rows", stopped)
+    monkeypatch.setattr(lesson, "forward_rows", stopped)
     assert train_scorer(HEADS, [dataset], tmp_path, start=weights, progress=False).finished
 
 
@@ -230,7 +230,7 @@ def test_several_datasets_are_trained_on_together(dataset: Path, weights: Path, 
     assert result.report.frames == 2 * 3
 
 
-def test_a_dataset_set_aside_is_all_that_is_watched(
+def test_a_validation_dataset_replaces_held_out_fields(
     dataset: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, seen = training.finish, []
@@ -242,7 +242,7 @@ def test_a_dataset_set_aside_is_all_that_is_watched(
         return real(network, frames, trained, unseen, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(training, "finish", spied)
-    result = train_scorer(HEADS, [dataset], tmp_path, start=weights, aside=dataset, progress=False)
+    result = train_scorer(HEADS, [dataset], tmp_path, start=weights, validation_dir=dataset, progress=False)
     [(trained, unseen)] = seen
     # The twelve frames once more, behind those of which one and three are for the tests.
     assert np.array_equal(trained, [0, 1, 2, 3, 5, 6, 7, 8])
@@ -259,10 +259,11 @@ def test_torchrun_trains_what_two_processes_train(dataset: Path, tmp_path: Path)
         "from pathlib import Path\n"
         "from semd.scoring.network import Architecture\n"
         "from semd.training.score.score_training import train_scorer\n"
-        "from semd.training.score.training_config import Stage, TrainingConfig\n"
+        "from semd.training.score.score_settings import Stage, ScoreTrainingConfig\n"
         "form = Architecture(height_px=240, width_px=320, replicas=2)\n"
         "if __name__ == '__main__':\n"
-        "    config = TrainingConfig(architecture=form, stages=(Stage(32, 32, 4, 2),), threads=1, bf16=False, seed=3)\n"
+        "    stages = (Stage(32, 32, 4, 2),)\n"
+        "    config = ScoreTrainingConfig(architecture=form, stages=stages, threads=1, bf16=False, seed=3)\n"
         "    train_scorer(config, [Path(sys.argv[1])], Path(sys.argv[2]), progress=False, processes=int(sys.argv[3]))\n"
     )
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -310,11 +311,11 @@ def test_a_team_trains_and_leaves_what_one_process_leaves(dataset: Path, tmp_pat
 
 def test_shares_are_disjoint_and_of_one_length() -> None:
     rows = np.arange(11)
-    shares = [Team(rank, 3).share(rows) for rank in range(3)]
+    shares = [ProcessGroup(rank, 3).share(rows) for rank in range(3)]
     assert [len(share) for share in shares] == [3, 3, 3]
     assert set(np.concatenate(shares)) == set(range(9))
-    assert Team(0, 3).leads
-    assert not Team(1, 3).leads
+    assert ProcessGroup(0, 3).is_main
+    assert not ProcessGroup(1, 3).is_main
 
 
 def test_another_configuration_does_not_take_over_a_run(dataset: Path, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from semd.cli import app
 from semd.datasets.simulated import DatasetSpec
+from semd.training.score.score_settings import preset
 from semd.training.score.scorer_manifest_entry import scorer_entry
-from semd.training.score.training_config import preset
 from semd.training.score.validation import ScoringReport
 
 NOTHING_MEASURED = ScoringReport(**dict.fromkeys(ScoringReport.__dataclass_fields__, 0))

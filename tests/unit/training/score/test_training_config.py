@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from semd.errors import ConfigError
-from semd.training.score.training_config import Stage, TrainingConfig, preset
+from semd.training.score.score_settings import ScoreTrainingConfig, Stage, preset
 
 
 def test_the_paper_preset_is_the_papers() -> None:
@@ -20,13 +20,13 @@ def test_the_paper_preset_is_the_papers() -> None:
     "make",
     [
         lambda: preset("best"),
-        lambda: TrainingConfig(stages=(Stage(64, 320, 1, 1),)),
-        lambda: TrainingConfig(photometric=1.5),
-        lambda: TrainingConfig(photometric_noise=-0.1),
-        lambda: TrainingConfig(stages=(Stage(8, 320, 1, 1),)),
-        lambda: TrainingConfig(learning_rate=0.0),
-        lambda: TrainingConfig(heads_passes=0),
-        lambda: TrainingConfig(heads_rate=0.0),
+        lambda: ScoreTrainingConfig(stages=(Stage(64, 320, 1, 1),)),
+        lambda: ScoreTrainingConfig(photometric=1.5),
+        lambda: ScoreTrainingConfig(photometric_noise=-0.1),
+        lambda: ScoreTrainingConfig(stages=(Stage(8, 320, 1, 1),)),
+        lambda: ScoreTrainingConfig(learning_rate=0.0),
+        lambda: ScoreTrainingConfig(heads_passes=0),
+        lambda: ScoreTrainingConfig(heads_rate=0.0),
     ],
 )
 def test_impossible_configurations_are_refused(make: object) -> None:
@@ -35,7 +35,7 @@ def test_impossible_configurations_are_refused(make: object) -> None:
 
 
 def test_stages_follow_one_another() -> None:
-    config = TrainingConfig(stages=(Stage(128, 160, 4, 2), Stage(240, 320, 4, 1)))
+    config = ScoreTrainingConfig(stages=(Stage(128, 160, 4, 2), Stage(240, 320, 4, 1)))
     assert [config.stage_of(epoch).height_px for epoch in range(config.epochs)] == [128, 128, 240]
     with pytest.raises(IndexError):
         config.stage_of(3)

@@ -21,7 +21,7 @@ class Stage:
         height_px: height of the random crops.
         width_px: width of the random crops.
         batch: frames per step and process.
-        epochs: passes over the training frames.
+        epochs: epochs over the training frames.
         tries: places tried for each crop; the one with most in it is taken, so that small crops seldom show
             nothing.
     """
@@ -33,17 +33,17 @@ class Stage:
     tries: int = 1
 
 
-# Blur is local: small crops at native resolution teach about as much a pass, several times faster.
+# Blur is local: small crops at native resolution teach about as much per epoch, several times faster.
 _DEFAULT_STAGES = (Stage(240, 320, 16, 8, tries=2), Stage(480, 640, 8, 2))
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingConfig:
+class ScoreTrainingConfig:
     """A training run; configuration, dataset, machine and thread count decide its outcome.
 
     Attributes:
         architecture: the network's form.
-        stages: crop sizes and passes, in order; none leaves the convolutions as they are and trains the heads and the
+        stages: crop sizes and epochs, in order; none leaves the convolutions as they are and trains the heads and the
             reader of the spectrum alone.
         optimiser: `adamw` under a one-cycle schedule, or plain `sgd` at a constant rate.
         learning_rate: peak learning rate.
@@ -59,10 +59,10 @@ class TrainingConfig:
         bf16: compute in bfloat16 where that is safe.
         threads: torch threads.
         seed: seed of initial weights, order and augmentation.
-        validation_fields: fields of the training side that are not trained on but watched after each pass: the
-            best of the passes is kept, and certainty is measured on them.
-        patience: passes without a better validation after which the training stops; 0 never stops it.
-        heads_passes: passes of the heads and the reader of the spectrum alone, once the convolutions are done.
+        validation_fields: fields of the training side that are not trained on but evaluated after each epoch: the
+            best of the epochs is kept, and the uncertainty is calibrated on them.
+        patience: epochs without a better validation after which the training stops; 0 never stops it.
+        heads_passes: epochs of the heads and the reader of the spectrum alone, once the convolutions are done.
         heads_rate: their highest learning rate.
         start_sha256: of the weights the training goes on from; empty for a network drawn at random.
     """
@@ -121,12 +121,12 @@ class TrainingConfig:
         raise IndexError("epoch beyond the last stage")
 
 
-def paper_preset(epochs: int = 100, seed: int = 0, threads: int = 2) -> TrainingConfig:
+def paper_preset(epochs: int = 100, seed: int = 0, threads: int = 2) -> ScoreTrainingConfig:
     """The published training: SGD 2e-4, momentum 0.9, batch 1, random 240x320 crops, flips, integer labels.
 
     The two papers give 100 and 1000 epochs.
     """
-    return TrainingConfig(
+    return ScoreTrainingConfig(
         architecture=PAPER,
         stages=(Stage(240, 320, 1, epochs),),
         optimiser="sgd",
@@ -143,13 +143,13 @@ def paper_preset(epochs: int = 100, seed: int = 0, threads: int = 2) -> Training
     )
 
 
-def further_preset(seed: int = 0, threads: int = 2) -> TrainingConfig:
-    """More passes over whole frames, for a network that has been through the default.
+def further_preset(seed: int = 0, threads: int = 2) -> ScoreTrainingConfig:
+    """More epochs over whole frames, for a network that has been through the default.
 
     What is left to learn is finer than what noise and batch statistics add: with them, frames that were trained on
     were off by 0.53 points, without them by 0.36.
     """
-    return TrainingConfig(
+    return ScoreTrainingConfig(
         stages=(Stage(480, 640, 8, 6),),
         learning_rate=2.5e-4,
         photometric=0.25,
@@ -160,25 +160,25 @@ def further_preset(seed: int = 0, threads: int = 2) -> TrainingConfig:
     )
 
 
-def heads_preset(seed: int = 0, threads: int = 2) -> TrainingConfig:
-    """No passes: the heads and the reader of the spectrum learn from what a trained network sees.
+def heads_preset(seed: int = 0, threads: int = 2) -> ScoreTrainingConfig:
+    """No epochs: the heads and the reader of the spectrum learn from the features of a trained network.
 
-    More fields are set aside than elsewhere: how sure scores are is measured on them and known the better for it.
+    More fields are held out than in the other presets: they calibrate the uncertainty.
     """
-    return TrainingConfig(stages=(), seed=seed, threads=threads, validation_fields=400)
+    return ScoreTrainingConfig(stages=(), seed=seed, threads=threads, validation_fields=400)
 
 
 PRESETS = ("default", "further", "heads", "paper")
 
 
-def preset(name: str, seed: int = 0, threads: int = 2) -> TrainingConfig:
+def preset(name: str, seed: int = 0, threads: int = 2) -> ScoreTrainingConfig:
     """A preset by name.
 
     Raises:
         ConfigError: unknown name.
     """
     if name == "default":
-        return TrainingConfig(seed=seed, threads=threads)
+        return ScoreTrainingConfig(seed=seed, threads=threads)
     if name == "further":
         return further_preset(seed=seed, threads=threads)
     if name == "heads":

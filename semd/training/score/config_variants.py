@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from semd.errors import ConfigError
-from semd.training.score.training_config import TrainingConfig
+from semd.training.score.score_settings import ScoreTrainingConfig
 
 OURS = "ours"
 NETWORKS = (OURS, "resnet50", "no-magnification")
 
 
-def with_network(config: TrainingConfig, name: str) -> TrainingConfig:
+def with_network(config: ScoreTrainingConfig, name: str) -> ScoreTrainingConfig:
     """The same training of another network: `ours` (unchanged), `resnet50`, or `no-magnification`.
 
-    The rivals are the papers' and see pixels alone.
+    The baselines are those of the papers and take pixels alone.
 
     Raises:
         ConfigError: unknown name.
@@ -28,10 +28,10 @@ def with_network(config: TrainingConfig, name: str) -> TrainingConfig:
     return config
 
 
-def shortened(config: TrainingConfig, scale: float) -> TrainingConfig:
+def scale_epochs(config: ScoreTrainingConfig, scale: float) -> ScoreTrainingConfig:
     """The same training with `scale` times the passes of every stage, or of the heads where there is none.
 
-    The first keeps at least one pass; a further one of which no more than half a pass is left is left out.
+    The first keeps at least one epoch; a further one of which no more than half an epoch is left is left out.
 
     Raises:
         ConfigError: the scale is not positive.
@@ -46,7 +46,7 @@ def shortened(config: TrainingConfig, scale: float) -> TrainingConfig:
     return replace(config, stages=tuple(stages))
 
 
-def slower(config: TrainingConfig, scale: float) -> TrainingConfig:
+def scale_learning_rates(config: ScoreTrainingConfig, scale: float) -> ScoreTrainingConfig:
     """The same training with its learning rates times `scale`, for weights that are nearly there already.
 
     Raises:

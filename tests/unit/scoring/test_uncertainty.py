@@ -1,4 +1,4 @@
-"""Certainty: the standard deviation covers what it says, and strange features are told from familiar ones."""
+"""Uncertainty: the standard deviation covers the errors, and features out of distribution are recognised."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from semd.scoring.certainty import Certainty
+from semd.scoring.uncertainty import UncertaintyCalibration
 
 
 @pytest.fixture
@@ -18,11 +18,11 @@ def generator() -> torch.Generator:
 def test_sigma_adds_disagreement_and_expected_error_in_quadrature() -> None:
     scores = torch.tensor([[4.0, 6.0]])  # they disagree by 1 about 5
     log_sigma = torch.log(torch.tensor([[1.0, math.sqrt(5.0)]]))  # mean square 3
-    assert float(Certainty(4).sigma(scores, log_sigma)) == pytest.approx(2.0)
+    assert float(UncertaintyCalibration(4).sigma(scores, log_sigma)) == pytest.approx(2.0)
 
 
 def test_the_fitted_interval_holds_68_percent(generator: torch.Generator) -> None:
-    certainty = Certainty(4)
+    certainty = UncertaintyCalibration(4)
     truth = torch.rand(4000, generator=generator) * 10
     true_sigma = 0.2 + 0.6 * torch.rand(4000, generator=generator)
     scores = truth + true_sigma * torch.randn(4000, generator=generator)
@@ -42,14 +42,14 @@ def _features(count: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def test_ordinary_features_are_familiar_and_others_are_not(generator: torch.Generator) -> None:
-    certainty = Certainty(100)
+    certainty = UncertaintyCalibration(100)
     certainty.fit_distance(_features(3000, generator), _features(1000, generator), false_share=0.01)
     ordinary = _features(2000, generator)
-    assert float(certainty.is_strange(ordinary).float().mean()) < 0.03
+    assert float(certainty.is_out_of_distribution(ordinary).float().mean()) < 0.03
     assert float(certainty.distance(ordinary).median()) == pytest.approx(1.0, abs=0.25)
     far = ordinary * torch.exp(0.3 * torch.randn(2000, 100, generator=generator))
-    assert bool(certainty.is_strange(far).all())
+    assert bool(certainty.is_out_of_distribution(far).all())
 
 
 def test_before_it_is_fitted_nothing_is_strange(generator: torch.Generator) -> None:
-    assert not bool(Certainty(100).is_strange(_features(10, generator)).any())
+    assert not bool(UncertaintyCalibration(100).is_out_of_distribution(_features(10, generator)).any())

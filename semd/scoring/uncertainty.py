@@ -16,13 +16,13 @@ _COVERED = 0.683
 _NO_LIMIT = 1e30
 
 
-class Certainty(nn.Module):
+class UncertaintyCalibration(nn.Module):
     """Calibration of the uncertainty, measured after the training and stored with the weights.
 
     Two things:
 
     1. The heads' standard deviation times a factor, so that the interval of one standard deviation holds 68 % of
-       the errors on fields that the training has not seen.
+       the errors on the validation set.
     2. A distance of a frame's features from those of the training frames: Mahalanobis's along the directions in
        which these vary most, and along all others the length of what is left over, in its own spread.
     """
@@ -41,8 +41,8 @@ class Certainty(nn.Module):
         self.limit: Tensor
 
     @property
-    def knows_distance(self) -> bool:
-        """True where `fit_distance` has learned where training frames lie."""
+    def has_distance_limit(self) -> bool:
+        """True once `fit_distance` has set the limit."""
         return bool(self.limit < _NO_LIMIT)
 
     def sigma(self, scores: Tensor, log_sigma: Tensor) -> Tensor:
@@ -55,19 +55,19 @@ class Certainty(nn.Module):
         """Distance from the training frames, float32 (B,); about 1 for an ordinary frame."""
         away = _squashed(features) - self.centre
         along = away @ self.directions
-        # The directions are divided by their spread; undo that to see what they leave over.
+        # The directions are divided by their spread; undo that before computing the residual.
         lengths = self.directions.square().sum(dim=0).clamp_min(1e-12)
         rest = away - (along / lengths) @ self.directions.T
         share = along.square().mean(dim=1) + rest.square().mean(dim=1) / self.left_over.square()
         return torch.sqrt(0.5 * share)
 
-    def is_strange(self, features: Tensor) -> Tensor:
-        """Return True if frames are unlike what the network was trained on, bool (B,)."""
+    def is_out_of_distribution(self, features: Tensor) -> Tensor:
+        """True where a frame is out of distribution, bool (B,)."""
         return self.distance(features) > self.limit
 
     @torch.no_grad()
     def fit_sigma(self, scores: Tensor, log_sigma: Tensor, truth: Tensor) -> None:
-        """Choose the factor on frames that were not trained on.
+        """Fit the factor on the validation set.
 
         Args:
             scores: replicas' scores, float32 (B, K).
@@ -79,13 +79,13 @@ class Certainty(nn.Module):
         self.sigma_factor.fill_(float(torch.quantile(ratio, _COVERED)))
 
     @torch.no_grad()
-    def fit_distance(self, trained: Tensor, unseen: Tensor, false_share: float = 0.002) -> None:
-        """Learn where training frames lie.
+    def fit_distance(self, trained: Tensor, held_out: Tensor, false_share: float = 0.002) -> None:
+        """Fit the distribution of the training frames and the limit of the distance.
 
         Args:
             trained: features of training frames, float32 (B, features).
-            unseen: features of other ordinary frames.
-            false_share: share of these that may be called strange.
+            held_out: features of other ordinary frames.
+            false_share: share of these that may be flagged as out of distribution.
         """
         squashed = _squashed(trained)
         self.centre.copy_(squashed.mean(dim=0))
@@ -96,9 +96,9 @@ class Certainty(nn.Module):
         self.directions[:, :count] = (directions[:count] / (spread[:count, None] / math.sqrt(len(away)))).T
         rest = away - (away @ directions[:count].T) @ directions[:count]
         self.left_over.fill_(max(float(rest.square().mean().sqrt()), 1e-6))
-        self.limit.fill_(float(torch.quantile(self.distance(unseen), 1.0 - false_share)))
+        self.limit.fill_(float(torch.quantile(self.distance(held_out), 1.0 - false_share)))
 
 
 def _squashed(features: Tensor) -> Tensor:
-    """Features on a scale on which the bright few do not outweigh the rest."""
+    """Compress features, so that a few large ones do not dominate."""
     return torch.log1p(features.clamp_min(0.0))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Pace:
+class Stopwatch:
     """A stopwatch for the parts of a training.
 
     Attributes:
@@ -21,7 +21,7 @@ class Pace:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
+    def measure(self, name: str) -> Iterator[None]:
         """Add the time of what happens within to a part."""
         begun = time.perf_counter()
         try:
