@@ -140,7 +140,7 @@ def load_pipeline(
     """
     # Imported here: torch takes longer than all the rest, and an answer source of its own needs none of it.
     from semd.control.policy import ActorPolicy  # noqa: PLC0415
-    from semd.scoring.runtime.loading import load_scorer  # noqa: PLC0415
+    from semd.scoring.runtime.scorer_loading import load_scorer  # noqa: PLC0415
 
     directory = models if models is not None else default_directory()
     scorer = load_scorer(directory, runtime, threads)

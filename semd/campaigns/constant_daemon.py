@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 _N_FRAMES, _RHO = 5, 0.2
 
 
-def stand_in_pipeline(config: Config) -> Pipeline:
+def constant_pipeline(config: Config) -> Pipeline:
     """Make a pipeline with a constant score and a control machine that never moves."""
     return Pipeline(ConstantScorer(), still_actor, config.rules(_N_FRAMES, _RHO), NO_MODELS_DIGEST)
 
 
-def main(config_path: str, source: Callable[[Config], Pipeline] = stand_in_pipeline) -> int:
+def main(config_path: str, source: Callable[[Config], Pipeline] = constant_pipeline) -> int:
     """Run the daemon with the pipeline that `source` makes; return the exit status of `semd run`."""
     try:
         config = load_config(Path(config_path))

@@ -157,7 +157,9 @@ def images(
         result = train_control(settings, remote, make_evaluation(settings), run, resume=resume)
     if promote is not None:
         entry = actor_entry(settings, result, preset)
-        entry["training"] |= {"data": "rendered frames, semd.simulator.control_stand, judged by the scoring machine"}
+        entry["training"] |= {
+            "data": "rendered frames, semd.simulator.simulated_microscope, judged by the scoring machine"
+        }
         entry["training"]["command"] += " --images"
         store_model(promote, "actor", result.best_path.read_bytes(), entry)
     _report_control(result, as_json=as_json)

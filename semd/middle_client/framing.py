@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SemReply:
     """One reply line of the `text` dialect.
 
     Attributes:
@@ -61,13 +61,13 @@ def text_message(file_bytes: bytes) -> bytes:
     return file_bytes + b"\n"
 
 
-class AnswerReader:
+class SemReplyReader:
     """Parser of the byte stream of one connection into reply lines."""
 
     def __init__(self) -> None:
         self._pending = b""
 
-    def feed(self, data: bytes) -> list[Answer]:
+    def feed(self, data: bytes) -> list[SemReply]:
         """Add received bytes and return the answers that are complete.
 
         Raises:
@@ -79,7 +79,7 @@ class AnswerReader:
         return [parse_answer(line) for line in lines if line.strip()]
 
 
-def parse_answer(line: bytes) -> Answer:
+def parse_answer(line: bytes) -> SemReply:
     """Read one reply line: `ACK <ID>`, `BUSY <ID>` or `NAK <ID> <reason>`; CR and surrounding blanks are ignored.
 
     Raises:
@@ -89,7 +89,7 @@ def parse_answer(line: bytes) -> Answer:
     match = _ANSWER.fullmatch(text)
     if match is None:
         raise LinkError(f"the SEM sent {line[:60]!r}, which is no answer")
-    return Answer(Verdict(match[1]), match[2].lower(), (match[3] or "").strip())
+    return SemReply(Verdict(match[1]), match[2].lower(), (match[3] or "").strip())
 
 
 def aisem_moved_axes(action: Action, templates: Templates) -> tuple[Axis, ...]:

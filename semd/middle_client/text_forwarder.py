@@ -8,7 +8,7 @@ from semd.errors import LinkError
 from semd.middle_client.action_folder import Outcome
 from semd.middle_client.backoff import Backoff
 from semd.middle_client.clock import Clock
-from semd.middle_client.framing import Answer, AnswerReader, Verdict, text_message
+from semd.middle_client.framing import SemReply, SemReplyReader, Verdict, text_message
 from semd.middle_client.gate import Gate
 from semd.middle_client.link import Link
 from semd.middle_client.pending import InFlightAction, PendingActions
@@ -46,7 +46,7 @@ class TextForwarder:
         self._gate = gate
         self._answer_timeout_s = answer_timeout_s
         self._backoff = backoff
-        self._reader = AnswerReader()
+        self._reader = SemReplyReader()
         self._reading = 0
         self._awaiting: tuple[str, int] | None = None
         self._last_sent = ""
@@ -68,7 +68,7 @@ class TextForwarder:
         except LinkError as error:
             self._pending.note_answer(f"none: {error.message}")
             self._link.drop(error.message)
-            self._reader = AnswerReader()  # a partial line must not be joined with the next connection's bytes
+            self._reader = SemReplyReader()  # a partial line must not be joined with the next connection's bytes
 
     def _forward(self, in_flight: InFlightAction) -> None:
         now_s = self._clock.monotonic_s()
@@ -102,7 +102,7 @@ class TextForwarder:
 
     def _take_answers(self) -> None:
         if self._reading != self._link.connection:
-            self._reader, self._reading = AnswerReader(), self._link.connection
+            self._reader, self._reading = SemReplyReader(), self._link.connection
         for answer in self._reader.feed(self._link.receive()):
             in_flight = self._pending.in_flight
             if in_flight is not None and answer.id == in_flight.action.id and self._is_valid(answer, in_flight):
@@ -110,7 +110,7 @@ class TextForwarder:
             else:
                 self._log.warning("link.stray-answer", verdict=str(answer.verdict), id=answer.id)
 
-    def _is_valid(self, answer: Answer, in_flight: InFlightAction) -> bool:
+    def _is_valid(self, answer: SemReply, in_flight: InFlightAction) -> bool:
         """Return True if an answer with the id of the action in flight is valid.
 
         An ACK is valid whenever it arrives, even late or on another connection, because an applied action stays
@@ -120,7 +120,7 @@ class TextForwarder:
         is_awaited = self._awaiting == (in_flight.name, self._link.connection)
         return is_awaited or (was_sent and answer.verdict is Verdict.ACK)
 
-    def _act_on(self, answer: Answer) -> None:
+    def _act_on(self, answer: SemReply) -> None:
         reach(Failpoint.ANSWERED)
         self._awaiting = None
         self._pending.note_answer(f"{answer.verdict} {answer.reason}".strip())

@@ -29,8 +29,8 @@ from semd.inbox.frame import LoadedFrame
 from semd.outbox.ledger import Ledger
 from semd.outbox.spool import Spool
 from semd.pipeline import Answer, Pipeline
-from semd.simulator.control_stand import draw_stand
 from semd.simulator.microscope_interface import Microscope, Shot
+from semd.simulator.simulated_microscope import draw_microscope
 from semd.training.control.environment import SemEnvironment
 from semd.training.control.recorded_transitions import Records, Skip, read_records
 
@@ -193,7 +193,7 @@ def test_on_the_virtual_microscope() -> None:
     def score(image: NDArray[np.uint8], magnification: float) -> float:
         return min(10.0, 2.0 + float(image.std()) / 10.0)
 
-    make = lambda: draw_stand(5)  # noqa: E731
+    make = lambda: draw_microscope(5)  # noqa: E731
     went, records = compare(make, score, replace(RULES, accept_score=9.9), lively(5))
     assert len(went.actions) >= 4
     assert records.skipped[Skip.ENDED] == 1

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from semd.campaigns.constant_daemon import main, stand_in_pipeline
+from semd.campaigns.constant_daemon import constant_pipeline, main
 from semd.config import Config
 from semd.pipeline import Pipeline
 
@@ -21,7 +21,7 @@ _FARTHEST = 0.3
 
 def moving_pipeline(config: Config) -> Pipeline:
     """Make the stand-in pipeline with a policy that moves differently from every state."""
-    return replace(stand_in_pipeline(config), policy=_wander)
+    return replace(constant_pipeline(config), policy=_wander)
 
 
 def _wander(state: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ from semd.errors import ActionTextError, ConfigError
 from semd.inbox.dialects import read_parameters
 from semd.inbox.image import FrameSize, decode_scaled
 from semd.middle_client.audit_reading import read_trail
-from semd.middle_client.framing import MAX_LINE_BYTES, AnswerReader, aisem_reply
+from semd.middle_client.framing import MAX_LINE_BYTES, SemReplyReader, aisem_reply
 from semd.middle_client.journal import Journal
 from semd.model_store import MANIFEST, read_manifest
 from semd.outbox.ledger import Ledger
@@ -168,7 +168,7 @@ def _with_chunk_crcs(data: bytes) -> bytes:
 def _wire(data: bytes) -> None:
     """Read answers of both dialects; for the text dialect, in slices whose sizes follow from the bytes."""
     aisem_reply(data)
-    reader, place = AnswerReader(), 0
+    reader, place = SemReplyReader(), 0
     whole: list[object] = []
     while place < len(data):
         count = 1 + data[place] % 37

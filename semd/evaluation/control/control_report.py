@@ -19,7 +19,7 @@ from semd.model_store import default_directory, load_model
 from semd.protocol.action import Status
 from semd.reporting.saving import save_report
 from semd.simulator.field import Sample
-from semd.simulator.twin_stand import TwinStand
+from semd.simulator.twin_microscopes import TwinMicroscopes
 
 MICROGRAPH_MAGNIFICATION = 5000
 HOLLOW_MAGNIFICATIONS = (5000, 10000)
@@ -144,7 +144,7 @@ def evaluate_control(
     if plan.twin:
         policy = ActorPolicy.load(load_model(models or default_directory(), "actor").data)
         rules = simulator_rules(policy.n_frames, policy.rho)
-        microscopes = TwinStand(plan.twin, rules, TWIN_SEED)
+        microscopes = TwinMicroscopes(plan.twin, rules, TWIN_SEED)
         twin = play_on_twin(policy, rules, microscopes, lambda s, n: track(s, n, "twin, frame by frame"))
     evaluation = ControlEvaluation(make_table(groups), groups, hollow, twin)
     if out is not None:

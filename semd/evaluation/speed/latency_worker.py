@@ -21,7 +21,7 @@ import torch
 from semd.errors import ModelError, SemdError
 from semd.model_store import Runtime, load_model
 from semd.scoring.preprocess import standardise
-from semd.scoring.runtime.loading import load_scorer
+from semd.scoring.runtime.scorer_loading import load_scorer
 from semd.scoring.scorer import Scorer
 from semd.scoring.stored import network_from_bytes
 from semd.service.memory import peak_memory_mb, resident_memory_mb

@@ -14,7 +14,7 @@ from semd.decision.run import Policy, Run, advance
 from semd.evaluation.control.episode import GOOD_SCORE
 from semd.evaluation.control.table_one import FRAME_BUDGET, NOTICEABLE_POINTS, wilson_interval
 from semd.protocol.action import Status
-from semd.simulator.twin_stand import TwinStand, TwinTruth
+from semd.simulator.twin_microscopes import TwinMicroscopes, TwinTruth
 
 TWIN_SEED = 88_000
 
@@ -85,20 +85,20 @@ class _RunEnds:
 
 
 def play_on_twin(
-    policy: Policy, rules: RunRules, stand: TwinStand, track: Callable[[Iterable[int], int], Iterable[int]]
+    policy: Policy, rules: RunRules, microscopes: TwinMicroscopes, track: Callable[[Iterable[int], int], Iterable[int]]
 ) -> TwinRuns:
     """Play a run on each virtual microscope until all runs have ended.
 
     Args:
         policy: the actor.
         rules: rules of the runs.
-        stand: the microscopes at their start.
+        microscopes: the microscopes at their start.
         track: progress display; takes the frame numbers and their count, and passes the numbers through.
     """
-    episodes = stand.count
+    episodes = microscopes.count
     runs: list[Run | None] = [None] * episodes
     ends = _RunEnds.of(episodes)
-    truth = stand.scan()
+    truth = microscopes.scan()
     open_rows = list(range(episodes))
     # HOLD answers do not count as steps, so a run may take one frame more than its steps.
     for number in track(range(1, rules.max_steps + 2), rules.max_steps + 1):
@@ -106,16 +106,16 @@ def play_on_twin(
         done: list[int] = []
         moved: list[int] = []
         for row in open_rows:
-            seen = stand.observation(row, f"frame-{number:06d}")
+            seen = microscopes.observation(row, f"frame-{number:06d}")
             decision = decide(runs[row], seen, rules, policy)
             runs[row] = advance(runs[row], seen, decision)
-            stand.apply(row, decision.targets)
+            microscopes.apply(row, decision.targets)
             ends.frames[row] = number
             which = {Status.DONE: done, Status.GIVE_UP: moved}.get(decision.status, still_open)
             which.append(row)
         open_rows, ends.said_done[done] = still_open, True
         ends.record(done, truth)
-        truth = stand.scan()
+        truth = microscopes.scan()
         # GIVE-UP moves to other settings; the next scan has their ground truth.
         ends.record(moved, truth)
         if not open_rows:

@@ -18,7 +18,7 @@ from semd.domain.state import Actions, States
 from semd.errors import TrainingError
 from semd.model_store import default_directory, load_model
 from semd.scoring.scorer import Scorer
-from semd.simulator.control_stand import draw_stand
+from semd.simulator.simulated_microscope import draw_microscope
 from semd.simulator.twin_scene import SceneRanges
 from semd.simulator.vector_environment import VectorStep
 from semd.training.control.control_settings import ControlTrainingConfig
@@ -46,7 +46,9 @@ def _make_batch(config: ControlTrainingConfig, models: Path | None, first: int, 
     rules = config.rules()
     constants = replace(rules.constants, barren_steps=frames)
     rules = replace(rules, max_steps=frames, patience_steps=frames, constants=constants)
-    environments = [SemEnvironment(draw_stand, scorer.score, rules, SceneRanges().score_noise) for _ in range(count)]
+    environments = [
+        SemEnvironment(draw_microscope, scorer.score, rules, SceneRanges().score_noise) for _ in range(count)
+    ]
     return EnvironmentBatch(environments, config.seed + first)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from harness.outbox import drop_file, make_action, make_gate, make_pending
 
-from semd.campaigns.constant_daemon import stand_in_pipeline
+from semd.campaigns.constant_daemon import constant_pipeline
 from semd.config import Config, load_config
 from semd.daemon.daemon_process import open_boxes
 from semd.inbox.frame import LoadedFrame
@@ -85,7 +85,7 @@ def answer_one(config: Config, recorder: Recorder, text: bytes, image: bytes) ->
     """One frame through the daemon's boxes; its events, with the id as `I`."""
     (config.watch.directory / "ResponseImage.png").write_bytes(image)
     (config.watch.directory / "ResponseImage.txt").write_bytes(text)
-    with open_boxes(config, stand_in_pipeline(config)) as boxes:
+    with open_boxes(config, constant_pipeline(config)) as boxes:
         boxes.ledger._connection.set_trace_callback(recorder.sql)
         recorder.events.clear()
         items = [item for now_s in (0.0, 5.0, 20.0) for item in boxes.inbox.poll(Hints(), now_s, force_rescan=True)]

@@ -14,7 +14,7 @@ from semd.errors import ActionTextError, ImageSizeError, LinkError, ModelError, 
 from semd.inbox.image import FrameSize
 from semd.inbox.image_bytes import MAX_PIXELS
 from semd.inbox.load import FrameLoader
-from semd.middle_client.framing import MAX_LINE_BYTES, AnswerReader, aisem_reply
+from semd.middle_client.framing import MAX_LINE_BYTES, SemReplyReader, aisem_reply
 from semd.middle_client.journal import Journal
 from semd.model_store import MAX_MODEL_BYTES, load_model
 from semd.protocol.action import MAX_MESSAGE_BYTES, decode_action
@@ -72,7 +72,7 @@ def test_an_action_of_more_than_4096_bytes_is_refused() -> None:
 
 @pytest.mark.parametrize("pieces", [1, 7])
 def test_a_line_without_end_breaks_the_link_before_it_fills_memory(pieces: int) -> None:
-    reader = AnswerReader()
+    reader = SemReplyReader()
     share = MAX_LINE_BYTES // pieces
     for _ in range(pieces):
         reader.feed(b"x" * share)
@@ -82,7 +82,7 @@ def test_a_line_without_end_breaks_the_link_before_it_fills_memory(pieces: int) 
 
 def test_a_whole_line_that_is_too_long_is_no_answer() -> None:
     with pytest.raises(LinkError, match="no answer"):
-        AnswerReader().feed(b"NAK " + b"0" * 32 + b" " + b"x" * MAX_LINE_BYTES + b"\n")
+        SemReplyReader().feed(b"NAK " + b"0" * 32 + b" " + b"x" * MAX_LINE_BYTES + b"\n")
 
 
 def test_of_a_long_aisem_reply_the_beginning_is_kept() -> None:

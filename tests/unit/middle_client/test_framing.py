@@ -9,8 +9,8 @@ from semd.domain.axes import Axis
 from semd.errors import LinkError
 from semd.middle_client.framing import (
     MAX_LINE_BYTES,
-    Answer,
-    AnswerReader,
+    SemReply,
+    SemReplyReader,
     Templates,
     Verdict,
     aisem_commands,
@@ -36,15 +36,15 @@ def test_a_message_is_the_file_and_one_empty_line() -> None:
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        (f"ACK {ID}", Answer(Verdict.ACK, ID, "")),
-        (f"BUSY {ID}\r", Answer(Verdict.BUSY, ID, "")),
-        (f"NAK {ID} stage is locked ", Answer(Verdict.NAK, ID, "stage is locked")),
-        (f"NAK {ID}", Answer(Verdict.NAK, ID, "")),
-        (f"ACK {ID.upper()}", Answer(Verdict.ACK, ID, "")),
-        (f"NAK {ID} 잠김", Answer(Verdict.NAK, ID, "잠김")),
+        (f"ACK {ID}", SemReply(Verdict.ACK, ID, "")),
+        (f"BUSY {ID}\r", SemReply(Verdict.BUSY, ID, "")),
+        (f"NAK {ID} stage is locked ", SemReply(Verdict.NAK, ID, "stage is locked")),
+        (f"NAK {ID}", SemReply(Verdict.NAK, ID, "")),
+        (f"ACK {ID.upper()}", SemReply(Verdict.ACK, ID, "")),
+        (f"NAK {ID} 잠김", SemReply(Verdict.NAK, ID, "잠김")),
     ],
 )
-def test_answers_are_read(line: str, answer: Answer) -> None:
+def test_answers_are_read(line: str, answer: SemReply) -> None:
     assert parse_answer(line.encode()) == answer
 
 
@@ -59,13 +59,13 @@ def test_garbage_is_a_link_error(line: bytes) -> None:
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_answers_are_cut_from_any_pieces(size: int) -> None:
     stream = f"ACK {ID}\r\n\r\nBUSY {ID}\nNAK {ID} no\nACK 01".encode()
-    reader = AnswerReader()
+    reader = SemReplyReader()
     found = [answer for begin in range(0, len(stream), size) for answer in reader.feed(stream[begin : begin + size])]
     assert [answer.verdict for answer in found] == [Verdict.ACK, Verdict.BUSY, Verdict.NAK]
 
 
 def test_an_endless_line_is_a_link_error() -> None:
-    reader = AnswerReader()
+    reader = SemReplyReader()
     reader.feed(b"A" * MAX_LINE_BYTES)
     with pytest.raises(LinkError, match="without an end of line"):
         reader.feed(b"A")

@@ -15,7 +15,7 @@ from harness.runtimes import SMALL, make_touchy, models_folder, random_network, 
 
 from semd.errors import ModelError
 from semd.scoring.network import Architecture, ScoringNetwork
-from semd.scoring.runtime.loading import load_scorer
+from semd.scoring.runtime.scorer_loading import load_scorer
 from semd.scoring.runtime.session import OnnxEngine
 from semd.scoring.scorer import Scorer
 from semd.training.export.agreement import compare, extract_all

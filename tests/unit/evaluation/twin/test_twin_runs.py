@@ -9,8 +9,8 @@ from semd.decision.rules import RunRules
 from semd.domain.axes import Axis
 from semd.evaluation.control.table_one import simulator_rules
 from semd.evaluation.twin.twin_runs import play_on_twin
+from semd.simulator.twin_microscopes import TwinMicroscopes
 from semd.simulator.twin_scene import SceneRanges
-from semd.simulator.twin_stand import TwinStand
 
 RULES = simulator_rules(5, 0.2)
 CLEAN = SceneRanges(score_noise=0.0, score_bias=0.0, score_bias_low=0.0, wd_only_share=0.0)
@@ -21,7 +21,7 @@ def untracked(steps, total):
 
 
 def test_what_is_read_back_is_what_was_asked_for() -> None:
-    stand = TwinStand(3, RULES, 1)
+    stand = TwinMicroscopes(3, RULES, 1)
     stand.scan()
     stand.apply(1, {Axis.WD: 15.12345, Axis.BRIGHTNESS: 41.23456})
     stand.scan()
@@ -32,7 +32,7 @@ def test_what_is_read_back_is_what_was_asked_for() -> None:
 
 
 def test_the_features_on_the_networks_scale_are_the_twins() -> None:
-    stand = TwinStand(4, RULES, 2)
+    stand = TwinMicroscopes(4, RULES, 2)
     stand.scan()
     frames = stand._frames
     for row in range(4):
@@ -44,9 +44,9 @@ def test_the_features_on_the_networks_scale_are_the_twins() -> None:
         assert measured.sigma > 0.0
 
 
-def faultless(count: int, rules: RunRules, seed: int) -> TwinStand:
+def faultless(count: int, rules: RunRules, seed: int) -> TwinMicroscopes:
     """Microscopes that stand where they are told, and a scoring machine that is always right."""
-    stand = TwinStand(count, rules, seed, CLEAN)
+    stand = TwinMicroscopes(count, rules, seed, CLEAN)
     for name in ("backlash_u", "drift_u", "score_wave", "score_exposure"):
         getattr(stand.scenes, name)[:] = 0.0
     return stand
@@ -54,7 +54,8 @@ def faultless(count: int, rules: RunRules, seed: int) -> TwinStand:
 
 def test_a_policy_that_rests_ends_nothing_worse_than_it_began() -> None:
     found, again = (
-        play_on_twin(lambda _: np.zeros(3, np.float32), RULES, TwinStand(200, RULES, 3), untracked) for _ in range(2)
+        play_on_twin(lambda _: np.zeros(3, np.float32), RULES, TwinMicroscopes(200, RULES, 3), untracked)
+        for _ in range(2)
     )
     assert found.worse_than_start == 0
     assert found.success < 0.1

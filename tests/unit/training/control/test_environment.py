@@ -17,8 +17,8 @@ from semd.domain.axes import AXES, Axis, Parameters
 from semd.domain.limits import Optics
 from semd.domain.reward import reward
 from semd.errors import TrainingError
-from semd.simulator.control_stand import MAGNIFICATIONS, draw_stand
 from semd.simulator.microscope_interface import Shot, observe
+from semd.simulator.simulated_microscope import MAGNIFICATIONS, draw_microscope
 from semd.training.control.actor_evaluation import evaluate
 from semd.training.control.environment import SemEnvironment
 from semd.training.control.environment_batch import EnvironmentBatch
@@ -158,11 +158,11 @@ def test_check_env_on_rendered_frames() -> None:
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*symmetric and normalized.*")
-        check_env(SemEnvironment(draw_stand, seen_score, RULES), skip_render_check=True)
+        check_env(SemEnvironment(draw_microscope, seen_score, RULES), skip_render_check=True)
 
 
 def test_a_stand_moves_and_reads_back_rounded() -> None:
-    stand = draw_stand(3)
+    stand = draw_microscope(3)
     stand.apply({Axis.WD: 9.12346, Axis.BRIGHTNESS: 40.12345})
     contrast = stand.microscope.contrast
     shot = stand.scan()
@@ -203,7 +203,7 @@ def test_a_batch_can_be_evaluated_and_put_back() -> None:
 
 
 def test_stands_differ_in_all_that_the_environment_promises() -> None:
-    stands = [draw_stand(seed).microscope for seed in range(40)]
+    stands = [draw_microscope(seed).microscope for seed in range(40)]
     assert {stand.sample for stand in stands} == {"tinball", "grid", "assorted"}
     assert {stand.magnification for stand in stands} == set(MAGNIFICATIONS)
     apertures = np.array([stand.optics.aperture_radius_um for stand in stands])
@@ -224,7 +224,7 @@ def test_stands_differ_in_all_that_the_environment_promises() -> None:
 
 def test_a_stand_is_its_seeds() -> None:
     def walk(seed: int) -> list[Shot]:
-        stand = draw_stand(seed)
+        stand = draw_microscope(seed)
         shots = [stand.scan()]
         for wd_mm in (9.0, 11.0, 10.0):
             stand.apply({Axis.WD: wd_mm})

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from semd.cli import app
 from semd.decision.rules import RunRules
 from semd.errors import ConfigError, TrainingError
-from semd.simulator.control_stand import draw_stand
+from semd.simulator.simulated_microscope import draw_microscope
 from semd.simulator.vector_environment import VectorStep
 from semd.training.control import control_settings as settings
 from semd.training.control import hyperparameter_sweep as sweep
@@ -266,7 +266,9 @@ def _die_or_train(config: settings.TrainingConfig, run_dir: str) -> str:
 
 def cheap_batch(first: int, count: int) -> EnvironmentBatch:
     rules = RunRules(n_frames=2, max_steps=4)
-    return EnvironmentBatch([SemEnvironment(draw_stand, brightness_score, rules) for _ in range(count)], 11 + first)
+    return EnvironmentBatch(
+        [SemEnvironment(draw_microscope, brightness_score, rules) for _ in range(count)], 11 + first
+    )
 
 
 def assert_same(one: VectorStep, other: VectorStep) -> None:

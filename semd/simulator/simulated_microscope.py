@@ -20,8 +20,8 @@ _MIDDLE_WD_MM = 10.0
 """Of the stage heights drawn: there the aperture has the half angle drawn."""
 
 
-class SimulatedStand:
-    """A `control.microscope.Microscope` over a `VirtualMicroscope`; rounds as the text files do."""
+class SimulatedMicroscope:
+    """A `microscope_interface.Microscope` over a `VirtualMicroscope`; rounds as the text files do."""
 
     def __init__(self, microscope: VirtualMicroscope) -> None:
         """Take the microscope over."""
@@ -52,8 +52,8 @@ class SimulatedStand:
         )
 
 
-def draw_stand(seed: int) -> SimulatedStand:
-    """A stand with everything about it drawn from `seed`: what `SemEnvironment` asks for.
+def draw_microscope(seed: int) -> SimulatedMicroscope:
+    """A microscope with everything about it drawn from `seed`: what `SemEnvironment` asks for.
 
     Drawn are sample, magnification, field, stage height, start anywhere in the control window, the detector's
     optimum, and in the ranges of the feature-level twin the aperture's angle, dose, backlash and drift of the focus.
@@ -76,7 +76,7 @@ def draw_stand(seed: int) -> SimulatedStand:
         aperture_radius_um=alpha_mrad * _MIDDLE_WD_MM,
     )
     microscope.set_dose(electrons)
-    return SimulatedStand(microscope)
+    return SimulatedMicroscope(microscope)
 
 
 def _sometimes(rng: np.random.Generator, most: float) -> float:

@@ -39,7 +39,7 @@ class TwinTruth:
     exposure_ok: NDArray[np.bool_]
 
 
-class TwinStand:
+class TwinMicroscopes:
     """B microscopes, each on a scene of its own, that read back and are moved like the real one.
 
     Attributes:
