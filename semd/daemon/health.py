@@ -1,4 +1,4 @@
-"""`health.json`: what the daemon says of itself every second, and how it is judged."""
+"""`health.json`: the daemon's state, written every second, and the verdict of `semd health` on it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class DaemonHealth:
         models_unchanged: True where the files that were verified on loading are still on disk.
         disk_free_mb: room on the disks of the directories named.
         unreadable: frames waiting because a file of theirs cannot be read.
-        failed_in_a_row: the last so many frames answered were ones that the machines failed on.
+        failed_in_a_row: number of frames answered last, one after the other, that the machines failed on.
     """
 
     written_at: float
@@ -70,7 +70,7 @@ class DaemonHealth:
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """The judgement of `semd health`.
+    """Verdict of `semd health`.
 
     Attributes:
         healthy: True where there is no reason against it.
@@ -92,7 +92,7 @@ def write_health(directory: Path, health: DaemonHealth) -> None:
 
 
 def check_health(config: Config, now_s: float) -> HealthReport:
-    """Judge what both processes last said of themselves, the model files and the room on the disks.
+    """Judge both processes by their last state, the model files, and the free space on the disks.
 
     Args:
         config: names the directories, the models and what is tolerated.
@@ -212,7 +212,7 @@ def _read(path: Path, who: str, now_s: float, max_silence_s: float, reasons: lis
 
 
 def _number(values: dict[str, object], key: str) -> float:
-    """A number of a snapshot; 0 when an older version has not written it."""
+    """Number from a snapshot; 0 where an older version did not write it."""
     value = values.get(key)
     return float(value) if isinstance(value, int | float) else 0.0
 

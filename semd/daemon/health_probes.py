@@ -90,7 +90,7 @@ class HealthProbes:
     """Measures the probe_targets, each as often as it is worth.
 
     Args:
-        probe_targets: see there.
+        probe_targets: disks, models and events to watch.
     """
 
     def __init__(self, probe_targets: ProbeTargets) -> None:

@@ -70,7 +70,7 @@ class _Server(socketserver.TCPServer):
         super().__init__((HOST, port), _RequestHandler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away in the middle is nobody's trouble."""
+        """Ignore a client that closed the connection before the answer."""
 
 
 class _RequestHandler(BaseHTTPRequestHandler):

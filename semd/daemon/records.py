@@ -23,7 +23,7 @@ _STORED_NAMES = {"flags": "doubts"}
 
 
 def observation_to_json(observation: Observation) -> str:
-    """Write an observation; floats survive the trip exactly."""
+    """Write an observation; floats are kept exactly."""
     record = _OBSERVATION.dump_python(observation, mode="json")
     measurement = record["measurement"]
     if measurement is not None:
@@ -50,7 +50,7 @@ def observation_from_json(text: str | bytes) -> Observation:
 
 
 def decision_to_json(decision: Decision) -> str:
-    """Write a decision; floats survive the trip exactly."""
+    """Write a decision; floats are kept exactly."""
     return _DECISION.dump_json(decision).decode()
 
 
@@ -64,7 +64,7 @@ def decision_from_json(text: str | bytes) -> Decision:
 
 
 def rebuild_run(rows: list[tuple[str, str]]) -> Run | None:
-    """The run as it was after these frames and answers, or None when there are none.
+    """Rebuild the run after these frames and answers; None when there are none.
 
     Raises:
         LedgerDamagedError: one of them cannot be read.
@@ -76,7 +76,7 @@ def rebuild_run(rows: list[tuple[str, str]]) -> Run | None:
 
 
 def action_of(row: LedgerRow, now: datetime, lifetime: timedelta) -> Action:
-    """The action of a decided row, stamped with the present time.
+    """Make the action of a decided row, stamped with the present time.
 
     Raises:
         LedgerError: the row holds no decision.

@@ -84,7 +84,7 @@ class _Bounds:
 
 
 class Retention:
-    """Deletes what is old or too much, an hour after another, a little at a time.
+    """Deletes files and rows that are too old or too many, once an hour and a little at a time.
 
     Args:
         config: how much of each is kept.
@@ -114,7 +114,7 @@ class Retention:
         self._log = structlog.get_logger()
 
     def step(self) -> None:
-        """Go on with what is due, for some milliseconds. What fails is logged and tried again an hour later."""
+        """Go on with the work that is due, for some milliseconds. A failure is logged and tried again an hour later."""
         begun_s = self._monotonic_s()
         if self._work is None:
             if begun_s < self._next_s:
@@ -219,7 +219,7 @@ class Retention:
             yield
 
     def _forgettable(self, rows: list[EndedRow]) -> list[int]:
-        """Those whose files do not lie in the watch directory any more."""
+        """Rows whose files are no longer in the watch directory."""
         kept = {row.row for row in rows if any(self._lies_there(name) for name in row.left_names)}
         gone = [row for row in rows if row.row not in kept]
         # An empty directory may be a share that is not mounted: then the newest frame is not there either.

@@ -1,4 +1,4 @@
-"""Is an image file whole, and what does it claim to be? Judged from its bytes, before any decoder sees them.
+"""Check of an image file's bytes before any decoder reads them: whole, of the named format, of a sane size.
 
 Decoders lie: files whose tail was never written decode "successfully" in OpenCV. So the end of each format is
 looked for, and the size it claims is checked before memory is spent on it.
@@ -149,7 +149,7 @@ def _check_bmp(data: bytes) -> None:
 
 
 def check_tail(data: bytes, start: int, end: int) -> None:
-    """A pre-allocated file is zero where its writer has not been. A picture that is black all over is not.
+    """Refuse a pre-allocated file, which is zero where its writer has not been; an all-black image is not zero there.
 
     Nor is one that is black for the most part, as an underexposed frame is: its zeros are no evidence. That
     it is not written to its end shows in that the file still changes.

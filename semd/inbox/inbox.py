@@ -1,4 +1,4 @@
-"""The inbox: what lies in the watch directory, and which of it is complete (protocol, section 1).
+"""The inbox: the files in the watch directory, and the frames among them that are complete (protocol, section 1).
 
 The scan is the truth and events are hints. "Complete" is judged from the content of both files, and only once
 the writer has let go of them: each was closed or renamed into place since it last changed, or has rested.

@@ -1,4 +1,4 @@
-"""From two files to a frame: read once, digest, parameters, picture."""
+"""Loading of a frame: its two files are read once and become digests, parameters and an image."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class FrameLoader:
 
     @classmethod
     def of(cls, config: Config) -> FrameLoader:
-        """The reader that a configuration describes."""
+        """Make the loader that a configuration describes."""
         watch = config.watch
         rules = config.rules(n_frames=1, rho=1.0)
         size = FrameSize(watch.width_px, watch.height_px, watch.info_bar_px, int(watch.max_image_mb * 1e6))
         return cls(watch.dialect, size, rules.axes, rules.limits)
 
     def load(self, stem: str, image_path: Path, text_path: Path | None) -> LoadedFrame:
-        """Read a frame's files and make a frame of them.
+        """Read a frame's files and build the frame.
 
         An unusable image is no error here: the frame is answered all the same, with HOLD.
 
@@ -61,7 +61,7 @@ class FrameLoader:
     def read(
         self, image_path: Path | None, text_path: Path | None, *, follow_links: bool = False
     ) -> tuple[bytes, bytes]:
-        """Read the files that are there, but never more than one byte beyond what `build` takes: memory is finite.
+        """Read the existing files, each up to one byte beyond the largest size that `build` accepts, to bound memory.
 
         Raises:
             FileLinkError: a file is a link, and links are not followed.
@@ -88,7 +88,7 @@ class FrameLoader:
         text: bytes,
         image_error: FrameError | None = None,
     ) -> LoadedFrame:
-        """Make a frame of its files' bytes; see `load`. With an `image_error` the picture is not looked at."""
+        """Build a frame from its files' bytes; see `load`. With an `image_error` the image is not decoded."""
         if not stem.isprintable() or any("\udc80" <= letter <= "\udcff" for letter in stem):
             raise ImageFormatError(f"the file name {stem!r} holds characters that cannot stand in an action")
         if len(text) > _MAX_TEXT_BYTES:
@@ -117,7 +117,7 @@ class FrameLoader:
 
 
 def _read_at_most(path: Path, n_bytes: int, *, follow_links: bool) -> bytes:
-    """Read a regular file. What it is, is asked of the open file: the name may mean another one a moment later."""
+    """Read a regular file. Its kind is asked of the open file, for the name may mean another one a moment later."""
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     if not follow_links:
         flags |= getattr(os, "O_NOFOLLOW", 0)

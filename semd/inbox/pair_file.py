@@ -1,4 +1,4 @@
-"""Reading one file of a frame, which may be a link, held by its writer, or nobody's to read."""
+"""Reading of one file of a frame, which may be a link, held by its writer, or unreadable."""
 
 from __future__ import annotations
 

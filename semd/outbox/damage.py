@@ -1,4 +1,4 @@
-"""A damaged ledger: noticed before it is touched, set aside with its time, and answered for by a person.
+"""Damaged ledgers: detected before a write, renamed with the time, and released by a person only.
 
 What the ledger would have said of the frames in the watch directory is never guessed: with its note beside it the
 daemon does not start. The action files are held against the ledger as well: one that knows less than they do has lost
@@ -42,7 +42,7 @@ What to do:
 
 
 def inspect_ledger(path: Path, floor_seq: int) -> None:
-    """Look at a ledger without writing to it; one that is not there is fine.
+    """Check a ledger without writing to it; a missing one is fine.
 
     Args:
         path: the file.

@@ -163,7 +163,7 @@ class Ledger:
     def set_fingerprint(
         self, stem: str, image_digest: str | None, text_digest: str | None, fingerprint: Fingerprint
     ) -> bool:
-        """Remember the new looks of files that were rewritten with the same bytes.
+        """Store the new fingerprint of files that were rewritten with the same bytes.
 
         Returns:
             Whether such a frame is known.
@@ -196,13 +196,13 @@ class Ledger:
             return stored_row(found) if found is not None else None
 
     def add_missing_file(self, row: int, image_name: str | None, text_name: str | None) -> None:
-        """Note that the half which a quarantined frame had lacked has come. Not synced: moving it is idempotent."""
+        """Note that the missing file of a quarantined frame has come. Not synced, since moving it is idempotent."""
         with self._synced_if(False), self._transaction() as cursor:
             cursor.execute(statements.ADD_MISSING_NAMES, (storable(image_name), storable(text_name), row))
             self._require_change(cursor, f"there is no row {row}")
 
     def count_start(self, seq: int) -> int:
-        """Note that a process takes up a frame that another has left in hand; durable on return.
+        """Count a process that takes up a frame which another left unfinished; durable on return.
 
         Returns:
             How often that has happened to this frame.
@@ -279,7 +279,7 @@ class Ledger:
             return newest_left_names(self._connection)
 
     def forget(self, rows: Sequence[int]) -> int:
-        """Delete rows that have ended; their frames are new ones if they ever come again. Their SEQ stays used.
+        """Delete rows that have ended. Their frames count as new if they come again; their SEQ stays used.
 
         Not synced: a power cut that brings them back does no harm.
 
@@ -295,7 +295,7 @@ class Ledger:
             return size_of(self._connection)
 
     def give_back(self, most_pages: int) -> bool:
-        """Give room that forgotten rows have left back to the disk; returns whether there is more."""
+        """Return the space of deleted rows to the disk; True where there is more."""
         with explained(self._path):
             return give_back(self._connection, most_pages)
 

@@ -1,1 +1,1 @@
-"""Record and play back frame sequences through the very same pipeline."""
+"""Recording and replay of frame sequences through the daemon's own pipeline."""

@@ -1,4 +1,4 @@
-"""`semd inspect`: everything semd sees in one frame."""
+"""`semd inspect`: everything that semd measures on one frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`semd replay`: recorded pairs through the very pipeline of the daemon; the same models give the same actions."""
+"""`semd replay`: recorded pairs through the daemon's own pipeline; the same models give the same actions."""
 
 from __future__ import annotations
 

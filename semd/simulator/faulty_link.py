@@ -77,7 +77,7 @@ class FaultySemLink(SemLink):
 
     Attributes:
         plan: which commands go wrong, and how; every message is one, also one that is sent again.
-        pause: waits so many seconds, or until the server stops.
+        pause: waits for a number of seconds, or until the server stops.
         slow_s: how long a slow answer takes; less than the client's patience.
         slice_s: between the pieces of a sliced one.
         busy_times: length of a BUSY storm.

@@ -148,7 +148,7 @@ def judge(
 
 
 def _disc_side_px(diameter_px: float) -> float:
-    """Side of the square as large as a disc: by so much an average over the disc lowers the noise."""
+    """Side of the square with the area of a disc; an average over the disc lowers the noise by this factor."""
     return math.sqrt(0.25 * math.pi) * diameter_px
 
 

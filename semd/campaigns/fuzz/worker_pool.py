@@ -47,7 +47,7 @@ class JobResult:
     """Result of a job.
 
     Attributes:
-        job: see there.
+        job: the job that is done.
         block: totals and findings.
         rest: remaining inputs of the job after one that killed the worker, otherwise None.
     """
