@@ -29,7 +29,7 @@ def daemon_metrics(health: DaemonHealth) -> list[Metric]:
         gauge(
             "semd_frames_failed_in_a_row",
             health.failed_in_a_row,
-            "The last so many frames failed to be scored or decided.",
+            "Frames answered last, one after the other, that failed to be scored or decided.",
         ),
         counter("semd_frames_answered_total", health.answered, "Frames answered since the start."),
         counter("semd_frames_quarantined_total", health.quarantined, "Frames quarantined since the start."),
