@@ -28,9 +28,6 @@ from semd.middle_client.pending import InFlightAction, PendingActions
 from semd.protocol.action import Action
 from semd.service.failpoints import Failpoint, reach
 
-_MAX_OLDER_FRAMES = 2
-"""Maximum number of frames scanned before a command and answered after it: one being scored, one waiting."""
-
 _DRAIN_TURNAROUNDS = 2.0
 _DRAIN_MARGIN_S = 1.0
 """Waiting time for older frames: this multiple of the turnaround (command to the answer of its frame) plus a margin."""
@@ -209,14 +206,15 @@ class AisemForwarder:
         later = self._pending.read_later_than(max(in_flight.baseline_seq, seq))
         shown = next((each for each in later if not self._differences(in_flight.action, each)), None)
         if shown is not None:
-            if not dialogue.delivery_unknown:
+            if not dialogue.delivery_unknown and self._differences(in_flight.action, in_flight.action):
+                # An older frame shows the target of a command that moves nothing, so only a move gives the turnaround.
                 took_s = self._clock.monotonic_s() - self._pending.age_s(shown) - dialogue.sent_s
                 self._pending.turnaround_s = max(took_s, self._pending.turnaround_s)
             self._supersede(seq, shown.seq)
             self._pending.settle(
                 Outcome.SENT, dialogue.delivery_unknown and f"{dialogue.delivery_unknown}; the frame shows it"
             )
-        elif later and self._is_drained(later):
+        elif later and self._is_drained(later[-1], waited_s):
             self._supersede(seq, later[-1].seq)
             reasons = [*self._differences(in_flight.action, later[-1]), dialogue.delivery_unknown]
             self._pending.settle(Outcome.UNCERTAIN, "; ".join(reason for reason in reasons if reason))
@@ -229,16 +227,18 @@ class AisemForwarder:
         reason = f"it answers a frame scanned before the command of SEQ {after_seq} was carried out"
         self._pending.supersede_between(after_seq, before_seq, reason)
 
-    def _is_drained(self, later: tuple[Action, ...]) -> bool:
+    def _is_drained(self, newest: Action, waited_s: float) -> bool:
         """Return True once no frame scanned before the command can still be unanswered.
 
-        The turnaround, from a command to the answer of its frame, is measured on confirmed commands.
+        Any number of scans may have been queued before the command, so their number says nothing. Queued frames are
+        answered within a turnaround of one another. They are drained once no new action has come for longer than that.
+        If frames keep coming, the wait ends after the confirmation timeout. The turnaround, from a command to the
+        answer of its frame, is measured on confirmed commands that moved an axis.
         """
-        if len(later) > _MAX_OLDER_FRAMES:
+        if waited_s > self._confirm_timeout_s:
             return True
         turnaround_s = self._pending.turnaround_s
         drain_s = _DRAIN_TURNAROUNDS * turnaround_s + _DRAIN_MARGIN_S if turnaround_s else _DEFAULT_DRAIN_S
-        newest = later[-1]
         # The newest action must not expire during the wait.
         limit_s = min(self._confirm_timeout_s, (newest.expires - newest.issued).total_seconds() / 2.0)
         return self._pending.age_s(newest) >= min(drain_s, limit_s)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness.outbox import START, drop_file, make_action, make_gate, make_pending, places
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from semd.domain.axes import Axis
@@ -170,6 +170,10 @@ class World:
     kills_s=st.lists(st.floats(1.0, 60.0), max_size=2).map(sorted),
     scans_s=st.lists(st.floats(0.5, 60.0), max_size=3).map(sorted),
 )
+# Three scans of an operator lie before the first command's own: three answers to older frames in a row.
+@example(scan_s=1.0, score_s=1.0, reply_s=0.0, losses=[], kills_s=[], scans_s=[1.0, 1.0, 1.0])
+# A scan of the operator confirms a HOLD early, which says nothing of the time that a frame takes.
+@example(scan_s=1.0, score_s=2.0, reply_s=0.0, losses=["command"], kills_s=[], scans_s=[37.25, 52.75])
 def test_commands_and_frames_stay_in_step(
     scan_s: float, score_s: float, reply_s: float, losses: list[str], kills_s: list[float], scans_s: list[float]
 ) -> None:

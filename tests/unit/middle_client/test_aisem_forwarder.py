@@ -121,13 +121,26 @@ def test_an_action_that_waits_for_the_link_gives_way_to_a_newer_one(client: Aise
     assert client.link.sent == [b"WDMAG,9.4000,2000"]
 
 
-def test_the_third_frame_that_shows_something_else_is_believed(client: AisemClient) -> None:
+def test_any_number_of_frames_from_before_the_command_is_drained(client: AisemClient) -> None:
+    send_first(client)
+    client.step(REPLY)
+    for seq in (2, 3, 4, 5):
+        client.answer_frame(seq, wd_read_mm=8.9, status=Status.HOLD)
+        client.step(after_s=1.0)
+        assert client.places()[""][0] == 1
+    client.answer_frame(6, wd_read_mm=9.0)
+    client.step()
+    assert client.places() == {"": [6], "expired": [2, 3, 4, 5], "sent": [1]}
+    assert client.link.sent == [COMMAND_1, b"WDMAG,9.5000,2000"]
+
+
+def test_frames_that_keep_coming_are_waited_for_until_the_confirmation_timeout(client: AisemClient) -> None:
     send_first(client)
     client.step(REPLY)
     for seq in (2, 3, 4):
         assert client.places()[""][0] == 1
         client.answer_frame(seq, wd_read_mm=8.9)
-        client.step()
+        client.step(after_s=CONFIRM_TIMEOUT_S / 3 + 0.1)
     assert client.places() == {"": [4], "expired": [2, 3], "uncertain": [1]}
 
 
