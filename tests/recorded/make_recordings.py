@@ -52,10 +52,10 @@ SCORE_TOLERANCE = 0.01
 _SHIFTS = 24
 _WD_ONLY = {"control": {"axes": ["wd"]}}
 _ALONE = {"control": {"fit_focus": False}}
-Hook = Callable[["Stand"], None]
+Hook = Callable[["RecordedMicroscope"], None]
 
 
-class Stand:
+class RecordedMicroscope:
     """A virtual microscope before a daemon; hooks do what an operator or a fault would."""
 
     def __init__(self, recording: Recording, microscope: VirtualMicroscope, judge: Any) -> None:
@@ -171,17 +171,22 @@ def record(
         microscope.apply(brightness=optimum.brightness_optimum, contrast=optimum.contrast_optimum)
     if near is not None:
         microscope.apply(wd_mm=microscope.focus_wd_mm + near * microscope.wd_unit_mm)
-    stand = Stand(recording, microscope, judge)
+    microscope_under_test = RecordedMicroscope(recording, microscope, judge)
     with tempfile.TemporaryDirectory() as folder:
         daemon = Daemon(Path(folder), recording, StoredSource(recording, actor))
         ended = 0
         for number in range(most):
-            stand.number, stand.extra, stand.override, stand.picture = number, {}, {}, None
+            (
+                microscope_under_test.number,
+                microscope_under_test.extra,
+                microscope_under_test.override,
+                microscope_under_test.picture,
+            ) = number, {}, {}, None
             if always is not None:
-                always(stand)
+                always(microscope_under_test)
             if at is not None and number in at:
-                at[number](stand)
-            frame = stand.frame()
+                at[number](microscope_under_test)
+            frame = microscope_under_test.frame()
             recording["frames"].append(frame)
             daemon.feed(frame)
             action = daemon.last_action()
@@ -213,11 +218,11 @@ def finish(recording: Recording) -> Recording:
 
 
 def extra(**values: Any) -> Hook:
-    return lambda stand: stand.extra.update(values)
+    return lambda microscope_under_test: microscope_under_test.extra.update(values)
 
 
 def override(**values: Any) -> Hook:
-    return lambda stand: stand.override.update(values)
+    return lambda microscope_under_test: microscope_under_test.override.update(values)
 
 
 def scores(*values: float, sigma: float = 0.15) -> dict[int, Hook]:
@@ -228,9 +233,9 @@ def scores(*values: float, sigma: float = 0.15) -> dict[int, Hook]:
 def turn(**knobs: float) -> Hook:
     """The operator turns knobs by so much."""
 
-    def do(stand: Stand) -> None:
-        now = {key: getattr(stand.microscope, key) for key in knobs}
-        stand.microscope.apply(**{key: now[key] + by for key, by in knobs.items()})
+    def do(microscope_under_test: RecordedMicroscope) -> None:
+        now = {key: getattr(microscope_under_test.microscope, key) for key in knobs}
+        microscope_under_test.microscope.apply(**{key: now[key] + by for key, by in knobs.items()})
 
     return do
 
@@ -238,9 +243,9 @@ def turn(**knobs: float) -> Hook:
 def other(**values: Any) -> Hook:
     """Another sample, stage position or magnification."""
 
-    def do(stand: Stand) -> None:
+    def do(microscope_under_test: RecordedMicroscope) -> None:
         for key, value in values.items():
-            setattr(stand, key, value)
+            setattr(microscope_under_test, key, value)
 
     return do
 
@@ -249,24 +254,24 @@ def shows(fault: Any, seed: int = 5) -> Hook:
     """Every frame shows a fault in place of the field."""
     pictures = [each.image for each in faulty_frames(fault, 24, seed)]
 
-    def do(stand: Stand) -> None:
-        stand.picture = pictures[stand.number % len(pictures)]
+    def do(microscope_under_test: RecordedMicroscope) -> None:
+        microscope_under_test.picture = pictures[microscope_under_test.number % len(pictures)]
 
     return do
 
 
-def grey(stand: Stand) -> None:
-    stand.picture = np.full((480, 640), 90, np.uint8)
+def grey(microscope_under_test: RecordedMicroscope) -> None:
+    microscope_under_test.picture = np.full((480, 640), 90, np.uint8)
 
 
-def white(stand: Stand) -> None:
-    stand.picture = np.full((480, 640), 255, np.uint8)
+def white(microscope_under_test: RecordedMicroscope) -> None:
+    microscope_under_test.picture = np.full((480, 640), 255, np.uint8)
 
 
 def both(*hooks: Hook) -> Hook:
-    def do(stand: Stand) -> None:
+    def do(microscope_under_test: RecordedMicroscope) -> None:
         for hook in hooks:
-            hook(stand)
+            hook(microscope_under_test)
 
     return do
 
@@ -410,23 +415,23 @@ def sweep(name: str, judge: Any, layout: str) -> Recording:
     microscope = VirtualMicroscope("tinball", 1000.0, 101)
     knobs = microscope.detector
     microscope.apply(brightness=knobs.brightness_optimum, contrast=knobs.contrast_optimum)
-    stand = Stand(recording, microscope, judge)
+    microscope_under_test = RecordedMicroscope(recording, microscope, judge)
     middle_mm = microscope.focus_wd_mm
     places = [round(middle_mm + by * microscope.wd_unit_mm, 4) for by in (-12, -6, 0, 6, 12, -2, -1, 0, 1, 2, 0)]
     for number, place in enumerate([*places, places[-1]]):
-        stand.number, stand.extra = number, {}
+        microscope_under_test.number, microscope_under_test.extra = number, {}
         if number == len(places):
-            stand.extra = {"steps": [0.0, 0.0, 0.0]}
+            microscope_under_test.extra = {"steps": [0.0, 0.0, 0.0]}
         else:
-            stand.extra["dictated"] = {"status": "ADJUST", "first": number == 0}
+            microscope_under_test.extra["dictated"] = {"status": "ADJUST", "first": number == 0}
             upcoming = {"wd": places[min(number + 1, len(places) - 1)]}
             upcoming |= {"brightness": microscope.brightness, "contrast": microscope.contrast}
-            stand.extra["dictated"]["targets"] = upcoming
+            microscope_under_test.extra["dictated"]["targets"] = upcoming
         if number == 3:
-            stand.extra |= {"image": "cut", "dictated": {"status": "HOLD"}}
+            microscope_under_test.extra |= {"image": "cut", "dictated": {"status": "HOLD"}}
         if number == len(places) - 1:
-            stand.extra["dictated"] = {"status": "DONE"}
-        recording["frames"].append(stand.frame())
+            microscope_under_test.extra["dictated"] = {"status": "DONE"}
+        recording["frames"].append(microscope_under_test.frame())
         microscope.apply(wd_mm=place if number == 3 else places[min(number + 1, len(places) - 1)])
     return finish(recording)
 
