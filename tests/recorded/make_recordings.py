@@ -171,22 +171,22 @@ def record(
         microscope.apply(brightness=optimum.brightness_optimum, contrast=optimum.contrast_optimum)
     if near is not None:
         microscope.apply(wd_mm=microscope.focus_wd_mm + near * microscope.wd_unit_mm)
-    microscope_under_test = RecordedMicroscope(recording, microscope, judge)
+    instrument = RecordedMicroscope(recording, microscope, judge)
     with tempfile.TemporaryDirectory() as folder:
         daemon = Daemon(Path(folder), recording, StoredSource(recording, actor))
         ended = 0
         for number in range(most):
             (
-                microscope_under_test.number,
-                microscope_under_test.extra,
-                microscope_under_test.override,
-                microscope_under_test.picture,
+                instrument.number,
+                instrument.extra,
+                instrument.override,
+                instrument.picture,
             ) = number, {}, {}, None
             if always is not None:
-                always(microscope_under_test)
+                always(instrument)
             if at is not None and number in at:
-                at[number](microscope_under_test)
-            frame = microscope_under_test.frame()
+                at[number](instrument)
+            frame = instrument.frame()
             recording["frames"].append(frame)
             daemon.feed(frame)
             action = daemon.last_action()
@@ -218,11 +218,11 @@ def finish(recording: Recording) -> Recording:
 
 
 def extra(**values: Any) -> Hook:
-    return lambda microscope_under_test: microscope_under_test.extra.update(values)
+    return lambda instrument: instrument.extra.update(values)
 
 
 def override(**values: Any) -> Hook:
-    return lambda microscope_under_test: microscope_under_test.override.update(values)
+    return lambda instrument: instrument.override.update(values)
 
 
 def scores(*values: float, sigma: float = 0.15) -> dict[int, Hook]:
@@ -233,9 +233,9 @@ def scores(*values: float, sigma: float = 0.15) -> dict[int, Hook]:
 def turn(**knobs: float) -> Hook:
     """The operator turns knobs by so much."""
 
-    def do(microscope_under_test: RecordedMicroscope) -> None:
-        now = {key: getattr(microscope_under_test.microscope, key) for key in knobs}
-        microscope_under_test.microscope.apply(**{key: now[key] + by for key, by in knobs.items()})
+    def do(instrument: RecordedMicroscope) -> None:
+        now = {key: getattr(instrument.microscope, key) for key in knobs}
+        instrument.microscope.apply(**{key: now[key] + by for key, by in knobs.items()})
 
     return do
 
@@ -243,9 +243,9 @@ def turn(**knobs: float) -> Hook:
 def other(**values: Any) -> Hook:
     """Another sample, stage position or magnification."""
 
-    def do(microscope_under_test: RecordedMicroscope) -> None:
+    def do(instrument: RecordedMicroscope) -> None:
         for key, value in values.items():
-            setattr(microscope_under_test, key, value)
+            setattr(instrument, key, value)
 
     return do
 
@@ -254,24 +254,24 @@ def shows(fault: Any, seed: int = 5) -> Hook:
     """Every frame shows a fault in place of the field."""
     pictures = [each.image for each in faulty_frames(fault, 24, seed)]
 
-    def do(microscope_under_test: RecordedMicroscope) -> None:
-        microscope_under_test.picture = pictures[microscope_under_test.number % len(pictures)]
+    def do(instrument: RecordedMicroscope) -> None:
+        instrument.picture = pictures[instrument.number % len(pictures)]
 
     return do
 
 
-def grey(microscope_under_test: RecordedMicroscope) -> None:
-    microscope_under_test.picture = np.full((480, 640), 90, np.uint8)
+def grey(instrument: RecordedMicroscope) -> None:
+    instrument.picture = np.full((480, 640), 90, np.uint8)
 
 
-def white(microscope_under_test: RecordedMicroscope) -> None:
-    microscope_under_test.picture = np.full((480, 640), 255, np.uint8)
+def white(instrument: RecordedMicroscope) -> None:
+    instrument.picture = np.full((480, 640), 255, np.uint8)
 
 
 def both(*hooks: Hook) -> Hook:
-    def do(microscope_under_test: RecordedMicroscope) -> None:
+    def do(instrument: RecordedMicroscope) -> None:
         for hook in hooks:
-            hook(microscope_under_test)
+            hook(instrument)
 
     return do
 
@@ -415,23 +415,23 @@ def sweep(name: str, judge: Any, layout: str) -> Recording:
     microscope = VirtualMicroscope("tinball", 1000.0, 101)
     knobs = microscope.detector
     microscope.apply(brightness=knobs.brightness_optimum, contrast=knobs.contrast_optimum)
-    microscope_under_test = RecordedMicroscope(recording, microscope, judge)
+    instrument = RecordedMicroscope(recording, microscope, judge)
     middle_mm = microscope.focus_wd_mm
     places = [round(middle_mm + by * microscope.wd_unit_mm, 4) for by in (-12, -6, 0, 6, 12, -2, -1, 0, 1, 2, 0)]
     for number, place in enumerate([*places, places[-1]]):
-        microscope_under_test.number, microscope_under_test.extra = number, {}
+        instrument.number, instrument.extra = number, {}
         if number == len(places):
-            microscope_under_test.extra = {"steps": [0.0, 0.0, 0.0]}
+            instrument.extra = {"steps": [0.0, 0.0, 0.0]}
         else:
-            microscope_under_test.extra["dictated"] = {"status": "ADJUST", "first": number == 0}
+            instrument.extra["dictated"] = {"status": "ADJUST", "first": number == 0}
             upcoming = {"wd": places[min(number + 1, len(places) - 1)]}
             upcoming |= {"brightness": microscope.brightness, "contrast": microscope.contrast}
-            microscope_under_test.extra["dictated"]["targets"] = upcoming
+            instrument.extra["dictated"]["targets"] = upcoming
         if number == 3:
-            microscope_under_test.extra |= {"image": "cut", "dictated": {"status": "HOLD"}}
+            instrument.extra |= {"image": "cut", "dictated": {"status": "HOLD"}}
         if number == len(places) - 1:
-            microscope_under_test.extra["dictated"] = {"status": "DONE"}
-        recording["frames"].append(microscope_under_test.frame())
+            instrument.extra["dictated"] = {"status": "DONE"}
+        recording["frames"].append(instrument.frame())
         microscope.apply(wd_mm=place if number == 3 else places[min(number + 1, len(places) - 1)])
     return finish(recording)
 
