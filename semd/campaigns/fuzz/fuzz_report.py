@@ -9,9 +9,19 @@ from typing import Any
 
 from semd.campaigns.fuzz.fuzz_worker import Finding
 from semd.reporting.saving import save_report
+from semd.reporting.table import Column, Row, TextTable
 from semd.service.storage import storage_error, write_atomically
 
 REPORT_FILE, TABLE_FILE, FINDINGS_FOLDER = "fuzz.json", "fuzz.txt", "findings"
+_COLUMNS = (
+    Column("target", align="left"),
+    Column("inputs"),
+    Column("accepted"),
+    Column("findings"),
+    Column("inputs/s", form="{:.0f}"),
+    Column("slowest ms", form="{:.1f}"),
+    Column("peak MB", form="{:.0f}"),
+)
 
 
 @dataclass(slots=True)
@@ -89,25 +99,19 @@ class FuzzReport:
 
     def as_text(self) -> str:
         """Format the report for a terminal; inputs/s refers to CPU time, since other programs share the machine."""
-        lines = [
-            f"{'target':14}{'inputs':>10}{'accepted':>10}{'findings':>10}"
-            f"{'inputs/s':>10}{'slowest ms':>12}{'peak MB':>9}"
-        ]
+        rows: list[Row] = []
         for name, figures in self.figures.items():
             rate = figures.inputs / figures.cpu_s if figures.cpu_s else 0.0
-            peak = "-" if figures.peak_mb is None else f"{figures.peak_mb:.0f}"
-            lines.append(
-                f"{name:14}{figures.inputs:10}{figures.accepted:10}{figures.findings:10}{rate:10.0f}"
-                f"{figures.slowest_s * 1e3:12.1f}{peak:>9}"
-            )
-        lines.append(
+            counts = figures.inputs, figures.accepted, figures.findings
+            rows.append((name, *counts, rate, figures.slowest_s * 1e3, figures.peak_mb))
+        notes = [
             f"{self.inputs} inputs, {len(self.findings)} faults, {self.seconds:.0f} s"
             + (", interrupted" if self.interrupted else "")
-        )
+        ]
         for finding in self.findings:
             times = self.counts[fault_of(finding)]
-            lines.append(f"{finding.target} {finding.index}: {finding.kind}, {finding.where} ({times} times)")
-        return "\n".join(lines)
+            notes.append(f"{finding.target} {finding.index}: {finding.kind}, {finding.where} ({times} times)")
+        return TextTable(_COLUMNS, tuple(rows), notes=tuple(notes)).as_text()
 
     def save(self, directory: Path, inputs: Mapping[Finding, bytes]) -> None:
         """Write `fuzz.json`, `fuzz.txt`, and the input and traceback of each finding.

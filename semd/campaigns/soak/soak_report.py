@@ -13,6 +13,7 @@ from typing import Any
 from semd.campaigns.soak.processes import ProcessSample
 from semd.campaigns.soak.soak_sem import SoakFates
 from semd.reporting.saving import save_report
+from semd.reporting.table import Column, TextTable
 from semd.service.storage import write_atomically
 
 _WARM_UP = 0.2
@@ -114,25 +115,30 @@ class SoakReport:
         """Format the report for a terminal."""
         found = self.as_json()
         faults = sum(self.writer_faults.values()), sum(self.link_faults.values())
-        lines = [
-            f"{found['ended']} of {self.frames} frames ended in {self.seconds:.0f} s "
-            f"({found['frames_per_second']} frames/s), {faults[0]} pairs saved wrongly, "
-            f"{faults[1]} faults of the link, {self.kills} kills",
-            f"lost {found['lost']}, duplicated {found['duplicated']}, ended otherwise {found['ended_otherwise']}",
-            "",
-            f"{'after the warm-up':34}{'before':>12}{'after':>12}{'growth':>9}",
-        ]
-        lines += [
-            f"{growth.process + ', ' + growth.what:34}{growth.before:12.1f}{growth.after:12.1f}{growth.share:9.1%}"
-            for growth in self.growth
-        ]
+        notes = []
         if not self.growth:
-            lines.append("too few samples to tell whether anything grew")
+            notes.append("too few samples to tell whether anything grew")
         if self.interrupted:
-            lines.append(f"interrupted; {found['under_way']} frames were under way")
+            notes.append(f"interrupted; {found['under_way']} frames were under way")
         if self.stalled:
-            lines.append(f"given up: {self.stalled}")
-        return "\n".join([*lines, "", "passed" if self.passed else "not passed"])
+            notes.append(f"given up: {self.stalled}")
+        return TextTable(
+            columns=(
+                Column("after the warm-up", align="left"),
+                Column("before", form="{:.1f}"),
+                Column("after", form="{:.1f}"),
+                Column("growth", form="{:.1%}"),
+            ),
+            rows=tuple((f"{each.process}, {each.what}", each.before, each.after, each.share) for each in self.growth),
+            title=(
+                f"{found['ended']} of {self.frames} frames ended in {self.seconds:.0f} s "
+                f"({found['frames_per_second']} frames/s), {faults[0]} pairs saved wrongly, "
+                f"{faults[1]} faults of the link, {self.kills} kills",
+                f"lost {found['lost']}, duplicated {found['duplicated']}, ended otherwise {found['ended_otherwise']}",
+                "",
+            ),
+            notes=(*notes, "", "passed" if self.passed else "not passed"),
+        ).as_text()
 
     def save(self, directory: Path) -> None:
         """Write `soak.txt`, `soak.json` and `samples.csv`.

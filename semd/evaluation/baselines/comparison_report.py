@@ -14,24 +14,41 @@ from semd.evaluation.baselines.comparison import Comparison
 from semd.evaluation.baselines.comparison_table import ComparisonRow, cell_rows, pooled_rows, verdict
 from semd.evaluation.control.episode import GOOD_SCORE
 from semd.reporting.saving import save_report
+from semd.reporting.table import Cell, Column, Remark, TextTable
 
-_HEAD = (
-    f"{'method':24}{'runs':>5}{'frames':>8}{'p95':>5}{'sharp':>7}{'95 %':>14}{'+ B&C':>7}"
-    f"{'WD error':>10}{'p95':>7}{'worse':>7}{'dose':>8}"
+_COLUMNS = (
+    Column("method", align="left"),
+    Column("runs"),
+    Column("frames", form="{:.1f}"),
+    Column("p95", form="{:.0f}"),
+    Column("sharp", form="{:.3f}"),
+    Column("95 %"),
+    Column("+ B&C", form="{:.3f}"),
+    Column("WD error", form="{:.2f}"),
+    Column("p95", form="{:.2f}"),
+    Column("worse"),
+    Column("dose", form="{:.0f}"),
 )
 _PACKAGES = ("mapfost", "fibsem")
 
 
 def as_text(comparison: Comparison) -> str:
     """Format the table for a terminal: one block for each noise setting, followed by the notes."""
-    lines = []
+    tables = []
     for scenario in comparison.scenarios:
         rows = pooled_rows(comparison, scenario)
-        lines += [scenario.title, _HEAD, *(_line(row) for row in rows)]
-        lines += [f"{method.name:24} not run: {method.absent}" for method in comparison.methods if method.absent]
         conclusion = verdict(rows)
-        lines += [f"  {conclusion}", ""] if conclusion else [""]
-    return "\n".join(lines + notes(comparison))
+        table = TextTable(
+            columns=_COLUMNS,
+            rows=(
+                *(_cells(row) for row in rows),
+                *((each.name, Remark(f"not run: {each.absent}")) for each in comparison.methods if each.absent),
+            ),
+            title=(scenario.title,),
+            notes=(f"  {conclusion}", "") if conclusion else ("",),
+        )
+        tables.append(table.as_text())
+    return "\n".join(tables + notes(comparison))
 
 
 def as_json(comparison: Comparison) -> dict[str, object]:
@@ -111,13 +128,19 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
             writer.writerows(rows)
 
 
-def _line(row: ComparisonRow) -> str:
-    name = f"{row.method} *" if row.focus_only else row.method
-    interval = f"{row.sharp_low:.3f}..{row.sharp_high:.3f}"
+def _cells(row: ComparisonRow) -> tuple[Cell, ...]:
     return (
-        f"{name:24}{row.runs:>5}{row.median_frames:>8.1f}{row.p95_frames:>5.0f}{row.sharp:>7.3f}{interval:>14}"
-        f"{row.sharp_and_exposed:>7.3f}{row.median_wd_error_u:>10.2f}{row.p95_wd_error_u:>7.2f}"
-        f"{row.worse_than_start:>7}{row.median_dose:>8.0f}"
+        f"{row.method} *" if row.focus_only else row.method,
+        row.runs,
+        row.median_frames,
+        row.p95_frames,
+        row.sharp,
+        f"{row.sharp_low:.3f}..{row.sharp_high:.3f}",
+        row.sharp_and_exposed,
+        row.median_wd_error_u,
+        row.p95_wd_error_u,
+        row.worse_than_start,
+        row.median_dose,
     )
 
 

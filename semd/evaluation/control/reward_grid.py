@@ -22,6 +22,7 @@ from semd.domain.observation import Measurement
 from semd.domain.reward import PAPER_WEIGHTS, RewardWeights, reward
 from semd.pipeline import ScoringMachine
 from semd.reporting.saving import save_report
+from semd.reporting.table import Cell, Column, Row, TextTable
 from semd.simulator.field import Sample
 from semd.simulator.microscope import VirtualMicroscope
 
@@ -106,17 +107,25 @@ class RewardFindings:
 
     def as_text(self) -> str:
         """Format the table for a terminal."""
-        lines = [f"{'field':24}" + "".join(f"{name:>14}{'B':>8}{'C':>8}" for name in WEIGHTS)]
+        columns = [Column("field", align="left")]
+        for name in WEIGHTS:
+            columns += [Column(name), Column("B", form="{:+.1f}"), Column("C", form="{:+.1f}")]
+        rows: list[Row] = []
         for grid in self.grids:
-            cells = ""
+            cells: list[Cell] = []
             for name in WEIGHTS:
                 brighter, richer = grid.best_offset(name)
-                cells += f"{'good' if grid.best_is_good(name) else 'not good':>14}{brighter:>+8.1f}{richer:>+8.1f}"
-            lines.append(f"{f'{grid.sample} x{grid.magnification} #{grid.seed}':24}{cells}")
+                cells += ["good" if grid.best_is_good(name) else "not good", brighter, richer]
+            rows.append((f"{grid.sample} x{grid.magnification} #{grid.seed}", *cells))
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in self.shares().items())
-        lines.append(f"the best reward is a good picture, share of {len(self.grids)} fields: {shares}")
-        lines.append("B, C: brightness and contrast of the best reward, less the field's optimum")
-        return "\n".join(lines)
+        return TextTable(
+            columns=tuple(columns),
+            rows=tuple(rows),
+            notes=(
+                f"the best reward is a good picture, share of {len(self.grids)} fields: {shares}",
+                "B, C: brightness and contrast of the best reward, less the field's optimum",
+            ),
+        ).as_text()
 
     def as_json(self) -> dict[str, object]:
         """Return all figures."""

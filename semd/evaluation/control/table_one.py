@@ -12,6 +12,7 @@ from semd.decision.rules import RunRules
 from semd.domain.axes import Axis
 from semd.domain.limits import AxisLimits
 from semd.evaluation.control.episode import GOOD_SCORE, Episode
+from semd.reporting.table import Cell, Column, Remark, Row, TextTable
 from semd.simulator.microscope import KnobLimits
 
 FRAME_BUDGET = 25
@@ -33,6 +34,22 @@ PAPER_CONVENTIONAL = {"grid": (0.3681, 7.0182), "tinball": (0.2153, 7.5945)}
 PAPER_SUCCESS = 0.93
 NOTICEABLE_POINTS = 0.1
 """Smallest noticeable difference in points; the rounding of the parameter text and focus drift cause as much."""
+_COLUMNS = (
+    Column("sample", align="left"),
+    Column("mag"),
+    Column(align="left"),
+    Column("runs"),
+    Column("success", form="{:.4f}"),
+    Column("95 %"),
+    Column("WD RMSE mm", form="{:.4f}"),
+    Column("B&C ok", form="{:.3f}"),
+    Column("score", form="{:.3f}"),
+    Column("median", form="{:.1f}"),
+    Column("p95", form="{:.0f}"),
+    Column("worse"),
+    Column("false DONE"),
+    Column("ended good", form="{:.4f}"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,41 +107,43 @@ class TableOne:
 
     def as_text(self) -> str:
         """Format the table for a terminal, with the paper's row, where there is one, above ours."""
-        lines = [
-            f"{'sample':12}{'mag':>6} {'':6}{'runs':>6}{'success':>9}{'95 %':>14}{'WD RMSE mm':>12}{'B&C ok':>8}"
-            f"{'score':>8}{'median':>8}{'p95':>5}{'worse':>7}{'false DONE':>12}{'ended good':>12}"
-        ]
+        rows: list[Row] = []
         for row in self.rows:
             paper = PAPER_TABLE.get((row.sample, row.magnification))
             if paper is not None:
-                wd, exposure, score = paper
-                lines.append(_line(row.sample, row.magnification, "paper", f"{wd:>41.4f}{exposure:>8.3f}{score:>8.3f}"))
-            lines.append(_line(row.sample, row.magnification, "semd", _cells(row)))
+                rows.append((row.sample, row.magnification, "paper", "", "", "", *paper))
+            rows.append((row.sample, row.magnification, "semd", *_cells(row)))
         for sample in dict.fromkeys(row.sample for row in self.rows):
             if sample in PAPER_CONVENTIONAL:
                 wd, score = PAPER_CONVENTIONAL[sample]
-                lines.append(_line(sample, "all", "paper", f"{wd:>41.4f}{'-':>8}{score:>8.3f}   conventional scheme"))
-        lines.append(_line("all", "", "semd", _cells(self.total)))
-        lines.append(
-            f"success: DONE within {FRAME_BUDGET} frames at settings good by the ground truth; paper {PAPER_SUCCESS}"
-        )
-        lines.append(
-            f"worse: by more than {NOTICEABLE_POINTS} points; lower at all: {self.total.lower_than_start} of "
-            f"{self.total.episodes}"
-        )
-        return "\n".join(lines)
+                rows.append((sample, "all", "paper", "", "", "", wd, None, score, Remark("conventional scheme")))
+        rows.append(("all", "", "semd", *_cells(self.total)))
+        return TextTable(
+            columns=_COLUMNS,
+            rows=tuple(rows),
+            notes=(
+                f"success: DONE within {FRAME_BUDGET} frames at settings good by the ground truth; "
+                f"paper {PAPER_SUCCESS}",
+                f"worse: by more than {NOTICEABLE_POINTS} points; lower at all: {self.total.lower_than_start} of "
+                f"{self.total.episodes}",
+            ),
+        ).as_text()
 
 
-def _line(sample: str, magnification: int | str, who: str, cells: str) -> str:
-    return f"{sample[:12]:12}{magnification:>6} {who:6}{cells}"
-
-
-def _cells(row: TableOneRow) -> str:
+def _cells(row: TableOneRow) -> tuple[Cell, ...]:
     low, high = row.interval
     return (
-        f"{row.episodes:>6}{row.success:>9.4f}{f'{low:.3f}..{high:.3f}':>14}{row.wd_rmse_mm:>12.4f}"
-        f"{row.exposure_success:>8.3f}{row.mean_true_score:>8.3f}{row.median_frames:>8.1f}{row.p95_frames:>5.0f}"
-        f"{row.worse_than_start:>7}{row.false_done:>12}{row.ended_good:>12.4f}"
+        row.episodes,
+        row.success,
+        f"{low:.3f}..{high:.3f}",
+        row.wd_rmse_mm,
+        row.exposure_success,
+        row.mean_true_score,
+        row.median_frames,
+        row.p95_frames,
+        row.worse_than_start,
+        row.false_done,
+        row.ended_good,
     )
 
 

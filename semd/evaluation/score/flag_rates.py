@@ -13,11 +13,20 @@ from semd.datasets.dataset import LabelledFrames
 from semd.datasets.faulty import EMPTY, FAULTS, Fault, faulty_frames
 from semd.domain.frame_score import FrameScore
 from semd.evaluation.score.predictions import FrameProgress, Predictions
+from semd.reporting.table import Column, Row, TextTable
 from semd.scoring.scorer import Scorer
 
 ZERO_SCORE = 0.5
 """Scores below this count as class 0, nothing recognisable: half-way between the marks 0 and 1."""
 _ORDINARY = ("normal", "dark", "bright")
+_COLUMNS = (
+    Column("frames that nobody should score", align="left"),
+    Column("frames"),
+    Column("flagged", form="{:.1f} %"),
+    Column("score at most", form="{:.2f}"),
+    Column("< 0.5", form="{:.1f} %"),
+    Column(align="left"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +80,14 @@ class FlagRates:
 
     def as_text(self) -> str:
         """Format the table for a terminal."""
-        lines = [f"{'frames that nobody should score':36}{'frames':>8}{'flagged':>10}{'score at most':>15}{'< 0.5':>9}"]
+        rows: list[Row] = []
         for row in (*self.rows, self.empty, self.to_flag):
             flags = ", ".join(f"{name} {100 * share:.0f} %" for name, share in row.by_flag.items())
-            lines.append(
-                f"{row.fault:36}{row.frames:>8}{100 * row.flagged:>8.1f} %{row.largest_score:>15.2f}"
-                f"{100 * row.below_zero_score:>7.1f} %   {flags}"
-            )
+            shares = 100 * row.flagged, 100 * row.below_zero_score
+            rows.append((row.fault, row.frames, shares[0], row.largest_score, shares[1], flags))
         if self.false_flags is not None:
-            lines.append(
-                f"{'ordinary frames of the grouped test':36}{self.ordinary:>8}{100 * self.false_flags:>8.1f} %"
-            )
-        return "\n".join(lines)
+            rows.append(("ordinary frames of the grouped test", self.ordinary, 100 * self.false_flags))
+        return TextTable(_COLUMNS, tuple(rows)).as_text()
 
 
 def measure_flag_rates(

@@ -31,6 +31,7 @@ from semd.evaluation.score.predictions import FrameProgress
 from semd.inbox.dialects import read_parameters
 from semd.inbox.image import FrameSize, decode_scaled
 from semd.protocol.pairing import Dialect
+from semd.reporting.table import Column, TextTable
 from semd.scoring.scorer import BEST_SCORE, Scorer
 from semd.simulator.optics import FRAME_HEIGHT_PX, FRAME_WIDTH_PX, Blur, pixel_nm
 
@@ -92,6 +93,11 @@ class BlurSeries:
         )
 
     @property
+    def verdict(self) -> str:
+        """Remark of the table: the fall of the score and the quality flags."""
+        return " ".join(["falls" if self.falls else "does NOT fall", *self.flags])
+
+    @property
     def falls_strictly(self) -> bool:
         """True if every wider disc lowers the score, at the ends of the scale as well."""
         return all(wider < narrower for narrower, wider in pairwise(self.scores))
@@ -106,23 +112,37 @@ class RealFrames:
 
     def as_text(self) -> str:
         """Format the tables for a terminal."""
-        lines = [f"{'deepfocus, towards focus':44}{'mag':>8}" + "".join(f"{part:>10}" for part in _DEEPFOCUS)]
-        for triple in self.triples:
-            numbers = "".join(f"{score:>10.2f}" for score in triple.scores)
-            verdict = "ordered" if triple.ordered else "NOT ordered"
-            lines.append(f"{triple.crop:44}{triple.magnification:>8.0f}{numbers}  {verdict}")
-        lines.append(f"in order: {sum(triple.ordered for triple in self.triples)} of {len(self.triples)}")
-        lines += ["", f"{'in focus, then blurred by discs':44}{'mag':>8}" + "".join(f"{d:>7.0f} px" for d in DISCS_PX)]
-        for series in self.series:
-            numbers = "".join(f"{score:>10.2f}" for score in series.scores)
-            verdict = f"{'falls' if series.falls else 'does NOT fall'} {' '.join(series.flags)}".rstrip()
-            lines.append(f"{series.name[:43]:44}{series.magnification:>8.0f}{numbers}  {verdict}")
+        magnification = Column("mag", form="{:.0f}")
+        triples = TextTable(
+            columns=(
+                Column("deepfocus, towards focus", align="left"),
+                magnification,
+                *(Column(part, form="{:.2f}") for part in _DEEPFOCUS),
+                Column(align="left"),
+            ),
+            rows=tuple(
+                (each.crop, each.magnification, *each.scores, "ordered" if each.ordered else "NOT ordered")
+                for each in self.triples
+            ),
+            notes=(f"in order: {sum(triple.ordered for triple in self.triples)} of {len(self.triples)}",),
+        )
         sharp = sum(series.scores[0] >= IN_FOCUS_SCORE for series in self.series)
-        lines.append(f"at least {IN_FOCUS_SCORE:g} in focus: {sharp} of {len(self.series)}")
         strict = sum(series.falls_strictly for series in self.series)
         falling = sum(series.falls for series in self.series)
-        lines.append(f"falling: {falling} of {len(self.series)}, {strict} of them at every step")
-        return "\n".join(lines)
+        blurred = TextTable(
+            columns=(
+                Column("in focus, then blurred by discs", align="left"),
+                magnification,
+                *(Column(f"{disc_px:.0f} px", form="{:.2f}") for disc_px in DISCS_PX),
+                Column(align="left"),
+            ),
+            rows=tuple((each.name, each.magnification, *each.scores, each.verdict) for each in self.series),
+            notes=(
+                f"at least {IN_FOCUS_SCORE:g} in focus: {sharp} of {len(self.series)}",
+                f"falling: {falling} of {len(self.series)}, {strict} of them at every step",
+            ),
+        )
+        return f"{triples.as_text()}\n\n{blurred.as_text()}"
 
     def as_json(self) -> dict[str, object]:
         """Return all figures."""

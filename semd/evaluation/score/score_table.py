@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from semd.datasets.dataset import LabelledFrames
 from semd.evaluation.score.predictions import Predictions
+from semd.reporting.table import Column, Remark, Row, TextTable
 
 MAGNIFICATIONS = (500, 1000, 2000, 5000, 10000)
 LABELS = tuple(range(11))
 NOT_TRAINED = "not trained"
-_NAME_WIDTH = 42
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,30 +105,28 @@ def make_row(name: str, frames: LabelledFrames, rows: NDArray[np.int64], predict
 
 def table_text(rows: Sequence[ScoreRow]) -> str:
     """Format both tables of one split for a terminal."""
-    head = [*(f"x{m}" for m in MAGNIFICATIONS), "all", "MAE", "to score", "68 % in", "flagged"]
-    first = [_line("RMSE by magnification", head)]
-    second = [_line("RMSE by label", [str(label) for label in LABELS])]
+    figures = [Column(name, form="{:.4f}") for name in (*(f"x{m}" for m in MAGNIFICATIONS), "all", "MAE", "to score")]
+    shares = [Column(name, form="{:.1f} %") for name in ("68 % in", "flagged")]
+    by_magnification: list[Row] = []
+    by_label: list[Row] = []
     for row in rows:
         name = f"{'published: ' if row.published else ''}{row.name} {row.note if row.published else ''}".rstrip()
         if row.note == NOT_TRAINED:
-            first.append(_line(name, [NOT_TRAINED]))
-            second.append(_line(name, [NOT_TRAINED]))
+            by_magnification.append((name, Remark(NOT_TRAINED)))
+            by_label.append((name, Remark(NOT_TRAINED)))
             continue
-        numbers = [*(row.by_magnification.get(m) for m in MAGNIFICATIONS), row.rmse, row.mae, row.rmse_score]
-        shares = [row.coverage, row.flagged]
-        cells = [_number(value) for value in numbers]
-        first.append(_line(name, cells + ["-" if share is None else f"{100 * share:.1f} %" for share in shares]))
+        errors = [*(row.by_magnification.get(m) for m in MAGNIFICATIONS), row.rmse, row.mae, row.rmse_score]
+        by_magnification.append((name, *errors, _percent(row.coverage), _percent(row.flagged)))
         if row.by_label:
-            second.append(_line(name, [_number(row.by_label.get(label)) for label in LABELS]))
-    return "\n".join([*first, "", *second])
+            by_label.append((name, *(row.by_label.get(label) for label in LABELS)))
+    first = TextTable((Column("RMSE by magnification", align="left"), *figures, *shares), tuple(by_magnification))
+    labels = [Column(str(label), form="{:.4f}") for label in LABELS]
+    second = TextTable((Column("RMSE by label", align="left"), *labels), tuple(by_label))
+    return f"{first.as_text()}\n\n{second.as_text()}"
 
 
-def _line(name: str, cells: Sequence[str]) -> str:
-    return f"{name:{_NAME_WIDTH}}" + "".join(f"{cell:>12}" if cell == NOT_TRAINED else f"{cell:>9}" for cell in cells)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def csv_lines(split: str, rows: Sequence[ScoreRow]) -> list[list[str]]:

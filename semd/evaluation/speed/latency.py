@@ -25,6 +25,7 @@ from semd.errors import ConfigError, ModelError
 from semd.evaluation.speed.latency_worker import KINDS, MAGNIFICATION
 from semd.model_store import default_directory
 from semd.reporting.saving import save_report
+from semd.reporting.table import Column, Remark, Row, TextTable
 from semd.simulator.microscope import VirtualMicroscope
 
 if TYPE_CHECKING:
@@ -36,6 +37,18 @@ if TYPE_CHECKING:
 
 _ROUNDS = 5
 _IMAGES = 8
+_TIMES = (
+    Column(align="left"),
+    Column("frame", form="{:.2f}"),
+    Column("p95", form="{:.2f}"),
+    Column("IQR", form="{:.2f}"),
+    Column("x eager", form="{:.2f}"),
+    Column("x idle", form="{:.2f}"),
+    Column("bare", form="{:.2f}"),
+    Column("p95", form="{:.2f}"),
+    Column("IQR", form="{:.2f}"),
+)
+_MEMORY = (Column(align="left"), Column(form="{:.0f}"), Column(form="{:.0f}"), Column(align="left"))
 _SPIN = """import os, signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 parent = os.getppid()
@@ -108,21 +121,24 @@ class LatencyReport:
 
     def as_text(self) -> str:
         """Format the table for a terminal, with times in milliseconds."""
-        title = f"{'':22}{'frame':>9}{'p95':>9}{'IQR':>8}{'x eager':>9}{'x idle':>8}{'bare':>9}{'p95':>9}{'IQR':>8}"
-        lines = []
+        parts = []
         for threads, busy in sorted({(row.threads, row.busy) for row in self.rows}):
             condition = "one core kept busy by another process" if busy else "nothing else started"
-            lines += ["", f"{threads} thread{'s' * (threads > 1)}, {condition}; ms", title]
-            for row in self.rows:
-                if (row.threads, row.busy) == (threads, busy):
-                    frame, bare = (f"{s.median_ms:9.2f}{s.p95_ms:9.2f}{s.iqr_ms:8.2f}" for s in (row.frame, row.bare))
-                    lines.append(f"{row.kind:22}{frame}{row.times_as_fast:9.2f}{row.of_idle:8.2f}{bare}")
-        lines += ["", "memory of a process with one scorer, MB"]
-        for kind, memory in self.memory_mb.items():
-            resident, peak = (f"{value:9.0f}" if value is not None else f"{'-':>9}" for value in memory.values())
-            lines.append(f"{kind:22}{resident}{peak} at most")
-        lines += [f"{kind:22}not timed: {reason}" for kind, reason in self.missing.items()]
-        return "\n".join([*lines, "", ", ".join(f"{key} {value}" for key, value in self.machine.items())]).strip()
+            times = TextTable(
+                columns=_TIMES,
+                rows=tuple(
+                    (row.kind, *row.frame, row.times_as_fast, row.of_idle, *row.bare)
+                    for row in self.rows
+                    if (row.threads, row.busy) == (threads, busy)
+                ),
+                title=(f"{threads} thread{'s' * (threads > 1)}, {condition}; ms",),
+            )
+            parts.append(times.as_text())
+        measured: list[Row] = [(kind, *memory.values(), "at most") for kind, memory in self.memory_mb.items()]
+        missing: list[Row] = [(kind, Remark(f"not timed: {reason}")) for kind, reason in self.missing.items()]
+        memory = TextTable(_MEMORY, (*measured, *missing), title=("memory of a process with one scorer, MB",))
+        machine = ", ".join(f"{key} {value}" for key, value in self.machine.items())
+        return "\n\n".join([*parts, memory.as_text(), machine]).strip()
 
 
 def measure_latency(models: Path | None, frames: int, threads: tuple[int, ...], track: RoundProgress) -> LatencyReport:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from semd.domain.exposure import ExposureRange, measure_exposure
 from semd.domain.frame_score import FrameScore
+from semd.reporting.table import Column, TextTable
 from semd.simulator.field import Sample
 from semd.simulator.microscope import VirtualMicroscope
 from semd.simulator.twin_frames import exposure_defect, take_frames
@@ -71,14 +72,14 @@ class TwinErrors:
     def as_text(self) -> str:
         """Format the table for a terminal."""
         names = [each.name for each in fields(ScoreErrors)]
-        rows = [("rendered", self.rendered), ("twin", self.twin)]
-        lines = [f"{'error of the score, points':28}" + "".join(f"{name:>11} " for name in names)]
-        for title, errors in rows:
-            marks = ["*" if title == "twin" and name in self.beyond else " " for name in names]
-            numbers = "".join(f"{getattr(errors, name):>11.3f}{mark}" for name, mark in zip(names, marks, strict=True))
-            lines.append(f"{title:28}{numbers}")
-        lines.append(f"{self.rendered_fields} fields; * not {MIN_RATIO:g} to {MAX_RATIO:g} times as large")
-        return "\n".join(lines)
+        # The space behind an accepted figure keeps the decimal points in line.
+        rendered = [f"{getattr(self.rendered, name):.3f} " for name in names]
+        twin = [f"{getattr(self.twin, name):.3f}{'*' if name in self.beyond else ' '}" for name in names]
+        return TextTable(
+            columns=(Column("error of the score, points", align="left"), *(Column(f"{name} ") for name in names)),
+            rows=(("rendered", *rendered), ("twin", *twin)),
+            notes=(f"{self.rendered_fields} fields; * not {MIN_RATIO:g} to {MAX_RATIO:g} times as large",),
+        ).as_text()
 
     def as_json(self) -> dict[str, object]:
         """Return all figures."""

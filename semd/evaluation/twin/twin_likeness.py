@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from semd.domain.exposure import ExposureRange, measure_exposure
 from semd.domain.features import grey_histogram, measure_features
+from semd.reporting.table import Column, TextTable
 from semd.simulator.field import Sample
 from semd.simulator.microscope import Scan, VirtualMicroscope
 from semd.simulator.twin_fit import fit_scene
@@ -72,15 +73,20 @@ class TwinFindings:
 
     def as_text(self) -> str:
         """Format the table for a terminal."""
-        lines = [f"{'twin less rendered, RMS':24}" + "".join(f"{name:>11} " for name in (*MEASURED, "exposure"))]
+        names = (*MEASURED, "exposure")
+        rows = []
         for cell in self.cells:
             shown = {**cell.rms, "exposure": cell.exposure_agrees}
-            numbers = "".join(f"{value:>11.3f}{'*' if name in cell.beyond else ' '}" for name, value in shown.items())
-            lines.append(f"{f'{cell.sample} x{cell.magnification}':24}{numbers}")
-        lines.append(f"{'tolerated':24}" + "".join(f"{most:>11.3f} " for most in (*TOLERANCES.values(), MIN_AGREEMENT)))
+            # The space behind a tolerated figure keeps the decimal points in line.
+            numbers = [f"{value:.3f}{'*' if name in cell.beyond else ' '}" for name, value in shown.items()]
+            rows.append((f"{cell.sample} x{cell.magnification}", *numbers))
+        rows.append(("tolerated", *(f"{most:.3f} " for most in (*TOLERANCES.values(), MIN_AGREEMENT))))
         frames = sum(cell.frames for cell in self.cells)
-        lines.append(f"{frames} frames; exposure: share judged alike; * not tolerated")
-        return "\n".join(lines)
+        return TextTable(
+            columns=(Column("twin less rendered, RMS", align="left"), *(Column(f"{name} ") for name in names)),
+            rows=tuple(rows),
+            notes=(f"{frames} frames; exposure: share judged alike; * not tolerated",),
+        ).as_text()
 
     def as_json(self) -> dict[str, object]:
         """Return all figures."""

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from semd.errors import SemdError, TrainingError
+from semd.reporting.table import Column, TextTable
 from semd.training.control.control_checkpoint import has_checkpoint
 from semd.training.control.control_settings import ControlTrainingConfig
 from semd.training.control.control_training import CURVE, train_control
@@ -74,13 +75,11 @@ class SweepResult:
         if not self.ended:
             return "nothing has ended"
         names = [*self.ended[0].trial.swept, *FIGURES]
-        width = max(len(name) for name in names) + 2
-        lines = ["".join(f"{name:>{width}}" for name in names)]
-        for row in self.rows():
-            cells = "".join(f"{_shown(row[name]):>{width}}" for name in names)
-            lines.append(f"{cells}  {row['failure']}".rstrip())
-        lines.append(f"{len(self.ended)} trainings, {self.skipped} of them finished before, {self.failed} failed")
-        return "\n".join(lines)
+        return TextTable(
+            columns=(*(Column(name) for name in names), Column(align="left")),
+            rows=tuple((*(_shown(row[name]) for name in names), row["failure"]) for row in self.rows()),
+            notes=(f"{len(self.ended)} trainings, {self.skipped} of them finished before, {self.failed} failed",),
+        ).as_text()
 
     def as_json(self) -> dict[str, object]:
         """The same for a program."""
