@@ -20,7 +20,7 @@ from semd.simulator.field import Field, Sample, crop_margin, make_field
 from semd.simulator.grid import HollowPolicy
 from semd.simulator.optics import Blur, ElectronOptics
 from semd.simulator.texture import Picture
-from semd.simulator.truth import Truth, judge
+from semd.simulator.truth import Truth, ground_truth
 
 EmptyFrameKind = Literal["noise", "white", "black"]
 Variant = Literal["normal", "dark", "bright", "flat", "wide"] | EmptyFrameKind
@@ -188,7 +188,7 @@ def labelled_frames(
             # What clips is another matter before smoothing than behind it: such frames are well exposed.
             variant = "normal"
         brightness, contrast = exposure_settings(rng, detector, variant)
-        judge_at = partial(judge, look.signal, focused, detector, magnification)
+        judge_at = partial(ground_truth, look.signal, focused, detector, magnification)
         truth = judge_at(brightness, contrast, look.blur_px, look.wd_error_mm)
         if truth.recognisability < 1.0 and rng.uniform() < 0.7:
             # Mostly a second try nearer the optimum: the unrecognisable stay rare.
@@ -269,7 +269,7 @@ def zero_frame(
     contrast = detector.contrast_optimum + float(rng.uniform(-40.0, 30.0))
     noisy = replace(detector, electrons=detector.electrons * float(np.exp(rng.uniform(-2.0, 0.0))))
     image = maybe_jpeg(rng, noisy.digitise(nothing, brightness, contrast, rng))
-    truth = judge(nothing, focused, noisy, magnification, brightness, contrast, 0.0, 0.0)
+    truth = ground_truth(nothing, focused, noisy, magnification, brightness, contrast, 0.0, 0.0)
     return LabelledFrame(image, truth, variant, focus_wd_mm)
 
 

@@ -1,1 +1,1 @@
-"""A virtual tabletop SEM behind the real files and the real socket."""
+"""Simulated tabletop SEM: samples, optics, detector, ground truth, frame files and link; and its feature-level twin."""

@@ -1,4 +1,4 @@
-"""Assorted surfaces, neither tin balls nor grid: the scoring machine must not learn one look by heart."""
+"""Assorted surfaces other than tin balls and grids, so that the scoring machine generalises over samples."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 
 from semd.simulator.packing import ROW_SPACING, hexagonal_balls
-from semd.simulator.texture import Picture, cells, finest_grain_px, fractal, past_an_edge_px, scratches
+from semd.simulator.texture import Picture, cells, distance_past_edge_px, finest_grain_px, fractal, scratches
 
 _COMPOSITE_SHARE = 0.25
 
 
 def assorted_emission(rng: np.random.Generator, shape: tuple[int, int], pixel_size_nm: float) -> Picture:
-    """Emission of a surface with detail at every scale, or of two that meet, float32 of `shape`, about 0..1.
+    """Emission of one surface with detail at every scale, or of two that meet, float32 of `shape`, about 0..1.
 
-    Flakes, cells, fibres, scratched patches, pores, crystallites, particles, lamellae, lattices and monolayers.
+    Kinds: flakes, cells, fibres, scratched patches, pores, crystallites, particles, lamellae, lattices, monolayers.
     """
     finest_px = finest_grain_px(pixel_size_nm)
     emission = _surface(rng, shape, finest_px)
@@ -30,9 +30,9 @@ def _surface(rng: np.random.Generator, shape: tuple[int, int], finest_px: float)
 
 
 def _joined(rng: np.random.Generator, one: Picture, other: Picture) -> Picture:
-    """Two surfaces along a straight or winding edge, or one in islands on the other, each of its own brightness."""
+    """Join two surfaces along a straight or winding edge, or as islands of one on the other; the second is rescaled."""
     shape = (one.shape[0], one.shape[1])
-    past_px = past_an_edge_px(rng, shape, (0.0, 20.0, 400.0), 48.0)
+    past_px = distance_past_edge_px(rng, shape, (0.0, 20.0, 400.0), 48.0)
     beyond = past_px > np.float32(rng.uniform(-200.0, 200.0))
     dimmed = np.float32(rng.uniform(0.3, 1.0)) * other + np.float32(rng.uniform(0.0, 0.2))
     return np.asarray(np.where(beyond, dimmed, one), dtype=np.float32)
@@ -87,7 +87,7 @@ def _patches(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Pic
 
 
 def _pores(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Picture:
-    """Dark holes, alike or of all sizes, some with a bright rim, in a smooth or grainy wall."""
+    """Dark holes of equal or varied size, some with a bright rim, in a smooth or grainy wall."""
     typical_px = finest_px * float(np.exp(rng.uniform(np.log(1.5), np.log(20.0))))
     spread = float(rng.uniform(0.0, 0.7))
     wall = np.float32(rng.uniform(0.0, 1.0)) * (canvas - 0.4) + np.float32(rng.uniform(0.4, 0.8))
@@ -109,7 +109,7 @@ def _pores(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Pictu
 
 
 def _crystallites(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Picture:
-    """Grains that meet in straight edges, each of its own grey, with or without grooves between."""
+    """Grains with straight boundaries, each of its own grey level, with or without grooves between them."""
     grain_px = finest_px * float(np.exp(rng.uniform(np.log(3.0), np.log(40.0))))
     count = int(max(canvas.size / grain_px**2, 8.0))
     nearest = cells(rng, (canvas.shape[0], canvas.shape[1]), count)
@@ -122,7 +122,7 @@ def _crystallites(rng: np.random.Generator, canvas: Picture, finest_px: float) -
 
 
 def _particles(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Picture:
-    """A powder: round grains, brighter towards their rims, in heaps."""
+    """Powder of round grains in heaps, brighter towards their rims."""
     typical_px = finest_px * float(np.exp(rng.uniform(np.log(2.0), np.log(20.0))))
     canvas *= np.float32(rng.uniform(0.3, 1.0))
     grain = np.float32(rng.uniform(0.0, 0.08)) * fractal(rng, (canvas.shape[0], canvas.shape[1]), finest_px, 32.0, 0.2)
@@ -147,7 +147,7 @@ def _particles(rng: np.random.Generator, canvas: Picture, finest_px: float) -> P
 
 
 def _lamellae(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Picture:
-    """Bent stripes of two phases, sharply bounded, as in eutectics and pearlite, in one or several directions."""
+    """Bent lamellae of two phases with sharp boundaries, as in eutectics and pearlite, in one or two directions."""
     shape = (canvas.shape[0], canvas.shape[1])
     period_px = finest_px * float(np.exp(rng.uniform(np.log(3.0), np.log(25.0))))
     bent_px = np.float32(period_px * rng.uniform(0.0, 1.5)) * fractal(rng, shape, 4.0 * period_px, 256.0, 0.8)
@@ -166,7 +166,7 @@ def _lamellae(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Pi
 
 
 def _lattice(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Picture:
-    """Made things in rows: dots, holes, squares or bars at a regular pitch, turned, sheared, a few of them missing."""
+    """Patterned lattice of dots, squares or bars at a regular pitch, rotated, sheared, with some elements missing."""
     pitch_px = max(finest_px * float(np.exp(rng.uniform(np.log(4.0), np.log(50.0)))), 5.0)
     turn, shear = rng.uniform(0.0, np.pi), rng.choice([0.0, 0.5, rng.uniform(-0.3, 0.3)])
     y, x = np.indices(canvas.shape, dtype=np.float32)
@@ -180,7 +180,7 @@ def _lattice(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Pic
     reach = np.float32(rng.uniform(0.15, 0.45))
     shapes = (np.hypot(aside, above), np.maximum(aside, above), aside)
     inside_px = (reach - shapes[int(rng.choice(3, p=(0.5, 0.25, 0.25)))]) * np.float32(pitch_px)
-    # Edges fall off within a pixel, as a rendered shape's do; a rim is brighter, as edges are.
+    # Edges are antialiased over one pixel; rims are brighter by the edge effect.
     cover = np.clip(inside_px + 0.5, 0.0, 1.0)
     chance = rng.random((256, 256), dtype=np.float32)
     missing = chance[row % 256, column % 256] < np.float32(rng.choice([0.0, 0.0, rng.uniform(0.0, 0.2)]))
@@ -191,7 +191,7 @@ def _lattice(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Pic
 
 
 def _monolayer(rng: np.random.Generator, canvas: Picture, finest_px: float) -> Picture:
-    """Touching balls in one layer: packed in domains of their own direction, strained, a few missing, with gaps."""
+    """Monolayer of touching balls, packed in strained domains, with single balls missing and gaps."""
     pitch_px = max(finest_px * float(np.exp(rng.uniform(np.log(3.0), np.log(24.0)))), 5.0)
     shape = (canvas.shape[0], canvas.shape[1])
     y, x = np.indices(shape, dtype=np.float32)
@@ -203,14 +203,14 @@ def _monolayer(rng: np.random.Generator, canvas: Picture, finest_px: float) -> P
     turns = rng.uniform(0.0, np.pi / 3.0, len(seeds)).astype(np.float32)[domain]
     along = (x * np.cos(turns) + y * np.sin(turns)) / np.float32(pitch_px)
     across = (y * np.cos(turns) - x * np.sin(turns)) / np.float32(pitch_px * ROW_SPACING)
-    ball, away = hexagonal_balls(along, across, domain)
+    ball, distance = hexagonal_balls(along, across, domain)
     chance = rng.random(4096, dtype=np.float32)[ball % 4096]
     radius = np.float32(0.5) - np.float32(rng.uniform(0.0, 0.12)) * chance
     gaps = fractal(rng, shape, 3.0 * pitch_px, 128.0, 0.6) > np.float32(rng.uniform(1.2, 4.0))
     missing = (chance < np.float32(rng.uniform(0.0, 0.06))) | gaps
-    inside_px = (radius - away) * np.float32(pitch_px)
+    inside_px = (radius - distance) * np.float32(pitch_px)
     cover = np.where(missing, np.float32(0.0), np.clip(inside_px + 0.5, 0.0, 1.0))
-    depth = np.clip(away / np.maximum(radius, 0.05), 0.0, 1.0)
+    depth = np.clip(distance / np.maximum(radius, 0.05), 0.0, 1.0)
     limb = np.float32(rng.uniform(0.0, 0.35)) * depth ** np.float32(rng.uniform(2.0, 8.0))
     grey = np.float32(rng.uniform(0.25, 0.6)) + limb + np.float32(rng.uniform(0.0, 0.5)) * (canvas - 0.4)
     ground = np.float32(rng.uniform(0.1, 0.6)) * canvas

@@ -1,7 +1,8 @@
-"""Latex beads dried into one dense layer: fine, regular, and packed in domains of a few or a few hundred beads.
+"""Latex beads in a dense monolayer, packed in domains of a few to a few hundred beads.
 
-A disc of defocus wider than their pitch turns such a layer inside out beyond its first zero: gaps look like beads, and
-the layer looks sharp. Only what lies beside it tells, edges and the grain of its domains.
+A defocus disc wider than the pitch reverses the contrast of such a layer (spurious resolution beyond the first zero of
+the transfer function): gaps look like beads, and the layer looks sharp. Only edges and domain boundaries show the
+defocus.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 import numpy as np
 
 from semd.simulator.packing import ROW_SPACING, hexagonal_balls
-from semd.simulator.texture import Picture, cells, fractal, past_an_edge_px
+from semd.simulator.texture import Picture, cells, distance_past_edge_px, fractal
 
 _PITCH_PX = (4.5, 9.0)
-_MOST_DOMAINS = 800.0
-_DRAWN = 8192
+_MAX_DOMAINS = 800.0
+_BEADS_DRAWN = 8192
 
 
 def beads_emission(rng: np.random.Generator, shape: tuple[int, int], finest_px: float) -> Picture:
-    """Emission of a layer of touching beads, with gaps, on a plain ground that may be bare beyond its edge.
+    """Emission of a layer of touching beads with gaps; half of the layers end at an edge with bare substrate beyond.
 
     Args:
         rng: source of randomness.
@@ -29,7 +30,7 @@ def beads_emission(rng: np.random.Generator, shape: tuple[int, int], finest_px: 
     """
     pitch_px = float(np.exp(rng.uniform(*np.log(_PITCH_PX))))
     # From one domain to hundreds.
-    domain = cells(rng, shape, int(np.exp(rng.uniform(0.0, np.log(_MOST_DOMAINS))))).astype(np.int64)
+    domain = cells(rng, shape, int(np.exp(rng.uniform(0.0, np.log(_MAX_DOMAINS))))).astype(np.int64)
     turn = rng.uniform(0.0, np.pi / 3.0, int(domain.max()) + 1).astype(np.float32)[domain]
     y, x = np.indices(shape, dtype=np.float32)
     strain_px = np.float32(pitch_px * rng.uniform(0.0, 0.4))
@@ -37,26 +38,26 @@ def beads_emission(rng: np.random.Generator, shape: tuple[int, int], finest_px: 
     y += strain_px * fractal(rng, shape, 6.0 * pitch_px, 256.0, 0.8)
     along = (x * np.cos(turn) + y * np.sin(turn)) / np.float32(pitch_px)
     across = (y * np.cos(turn) - x * np.sin(turn)) / np.float32(pitch_px * ROW_SPACING)
-    jitter = np.float32(rng.uniform(0.0, 0.1)) * rng.standard_normal((_DRAWN, 2), dtype=np.float32)
-    number, away = hexagonal_balls(along, across, domain, jitter)
-    chance = rng.random(_DRAWN, dtype=np.float32)[number % _DRAWN]
+    jitter = np.float32(rng.uniform(0.0, 0.1)) * rng.standard_normal((_BEADS_DRAWN, 2), dtype=np.float32)
+    number, distance = hexagonal_balls(along, across, domain, jitter)
+    chance = rng.random(_BEADS_DRAWN, dtype=np.float32)[number % _BEADS_DRAWN]
     radius = np.float32(0.5) - np.float32(rng.uniform(0.0, 0.12)) * chance
     gaps = fractal(rng, shape, 3.0 * pitch_px, 128.0, 0.6) > np.float32(rng.uniform(1.2, 4.0))
     missing = (chance < np.float32(rng.uniform(0.0, 0.06))) | gaps
-    cover = np.where(missing, np.float32(0.0), np.clip((radius - away) * np.float32(pitch_px) + 0.5, 0.0, 1.0))
-    depth = np.clip(away / radius, 0.0, 1.0)
+    cover = np.where(missing, np.float32(0.0), np.clip((radius - distance) * np.float32(pitch_px) + 0.5, 0.0, 1.0))
+    depth = np.clip(distance / radius, 0.0, 1.0)
     limb = np.float32(rng.uniform(-0.3, 0.35)) * depth ** np.float32(rng.uniform(2.0, 8.0))
     grain = fractal(rng, shape, finest_px, 256.0, rng.uniform(0.0, 0.7))
     ground = np.float32(rng.uniform(0.05, 0.3)) + np.float32(rng.uniform(0.002, 0.04)) * grain
     bead = np.float32(rng.uniform(0.45, 0.7)) + limb + np.float32(rng.uniform(0.0, 0.04)) * grain
     layer = ground + cover * (bead - ground)
-    return np.asarray(_laid_bare(rng, layer, grain) if rng.uniform() < 0.5 else layer, dtype=np.float32)
+    return np.asarray(_with_bare_substrate(rng, layer, grain) if rng.uniform() < 0.5 else layer, dtype=np.float32)
 
 
-def _laid_bare(rng: np.random.Generator, layer: Picture, grain: Picture) -> Picture:
-    """The layer ends at a straight or winding edge, which may be bright; beyond it lies what it was dried on."""
+def _with_bare_substrate(rng: np.random.Generator, layer: Picture, grain: Picture) -> Picture:
+    """Replace one side of the layer by bare substrate; the edge is straight or winding, and may be bright."""
     shape = (layer.shape[0], layer.shape[1])
-    past_px = past_an_edge_px(rng, shape, (0.0, 10.0, 60.0), 32.0)
+    past_px = distance_past_edge_px(rng, shape, (0.0, 10.0, 60.0), 32.0)
     beyond_px = past_px - np.float32(rng.uniform(0.0, 280.0))
     bare = np.float32(rng.uniform(0.1, 0.7)) + np.float32(rng.uniform(0.0, 0.03)) * grain
     rim = np.float32(rng.uniform(0.0, 0.4)) * np.exp(-np.abs(beyond_px) / np.float32(rng.uniform(1.0, 6.0)))

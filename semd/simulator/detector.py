@@ -1,4 +1,4 @@
-"""The detector: dose noise, gain (contrast), offset (brightness), clipping, rounding, and scan faults."""
+"""Detector: shot noise, gain (contrast), offset (brightness), clipping, rounding and scan distortions."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ FULL_SCALE = 255.0
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """One detector on one field.
+    """Detector tuned to one field.
 
-    The settings act like the real thing: `v = gain(contrast) * (signal - mid) + offset(brightness)`, clipped
-    to 0..255. Contrast is exponential (a photomultiplier's voltage), brightness linear.
+    Grey level `v = gain(contrast) * (signal - mid) + offset(brightness)`, clipped to 0..255. Gain is exponential in the
+    contrast setting, as in the voltage of a photomultiplier; offset is linear in the brightness setting.
 
     Attributes:
-        brightness_optimum: setting at which `mid` comes out as middle grey.
+        brightness_optimum: setting at which `mid` becomes middle grey.
         contrast_optimum: setting at which the gain is `gain_grey`.
-        mid: emission the gain turns about.
+        mid: emission whose grey level is independent of the gain.
         gain_grey: grey levels per unit of emission at `contrast_optimum`.
         grey_per_brightness: grey levels per unit of brightness.
         contrast_per_octave: units of contrast that double the gain.
         electrons: detected electrons per pixel at emission 1 (dwell time times current): shot noise.
-        readout_grey: standard deviation in grey levels of the noise behind the gain.
+        readout_grey: standard deviation in grey levels of the noise added after the gain.
         smear: share of a pixel's noise that leaks into the next along the line (amplifier bandwidth), 0..0.8.
-        jitter_px: standard deviation of the lines' sideways shift in pixels.
-        drift_px: sideways shift from the first line to the last in pixels.
+        jitter_px: standard deviation of the horizontal shift of a line in pixels.
+        drift_px: horizontal shift from the first line to the last in pixels.
         charging_grey: amplitude in grey levels of slow horizontal stripes.
     """
 
@@ -50,13 +50,13 @@ class Detector:
     charging_grey: float = 0.0
 
     def tuned_to(self, signal: Picture) -> Detector:
-        """The detector whose optimum puts this in-focus signal's 2nd..98th percentile at grey 48..208 or so.
+        """Return a detector tuned so that 160 grey levels span the 2nd to 98th percentile of this in-focus signal.
 
-        A field with next to no contrast keeps a finite gain: 1600 grey levels per unit of emission at most.
+        The gain is limited to 1600 grey levels per unit of emission, for fields with little contrast.
         """
         low, high = np.percentile(signal, (2.0, 98.0))
         spread = max(float(high - low), 0.1)
-        # Skewed fields: turn about a point between the percentiles' middle and the mean, so neither runs off.
+        # Skewed fields: a point between the middle of the percentiles and the mean keeps both within the range.
         mid = 0.5 * (0.5 * float(low + high)) + 0.5 * float(signal.mean())
         return replace(self, mid=mid, gain_grey=160.0 / spread)
 
@@ -80,10 +80,10 @@ class Detector:
 
     def digitise(self, signal: Picture, brightness: float, contrast: float, rng: np.random.Generator) -> Frame:
         """Scan a blurred signal, float32, into a frame of grey levels, uint8 of the same shape."""
-        signal = self._scan_faults(signal, rng)
+        signal = self._distort(signal, rng)
         noise = rng.standard_normal(signal.shape, dtype=np.float32)
         if self.smear > 0.0:
-            noise = _leak(noise, self.smear)
+            noise = _correlate_along_lines(noise, self.smear)
         grey = self.ideal(signal, brightness, contrast) + noise * self.noise_sigma(signal, contrast)
         if self.charging_grey > 0.0:
             rows = signal.shape[0]
@@ -91,7 +91,7 @@ class Detector:
             grey += np.float32(self.charging_grey) * slow.reshape(rows, 1)
         return np.asarray(np.clip(np.rint(grey), 0.0, FULL_SCALE), dtype=np.uint8)
 
-    def _scan_faults(self, signal: Picture, rng: np.random.Generator) -> Picture:
+    def _distort(self, signal: Picture, rng: np.random.Generator) -> Picture:
         if self.jitter_px <= 0.0 and self.drift_px == 0.0:
             return signal
         rows, cols = signal.shape
@@ -102,7 +102,7 @@ class Detector:
         return np.asarray(moved, dtype=np.float32)
 
 
-def _leak(noise: Picture, smear: float) -> Picture:
+def _correlate_along_lines(noise: Picture, smear: float) -> Picture:
     """Correlate white noise along the lines, keeping its standard deviation."""
     taps = np.array([[smear * smear, smear, 1.0]], np.float32)
     taps /= np.sqrt((taps**2).sum())

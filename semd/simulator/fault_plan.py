@@ -1,4 +1,4 @@
-"""Schedule of faults: as listed, or at random from a seed."""
+"""Schedule of injected faults: listed ones, and random ones from a seed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ F = TypeVar("F")
 
 @dataclass(slots=True)
 class FaultPlan(Generic[F]):
-    """Asked before each event, counted from 1.
+    """Schedule of faults for numbered events; the first event is 1.
 
     Attributes:
         listed: faults at numbered events.
-        share: of all other events that get a fault.
-        kinds: to choose from for those.
-        rng: chooses; seeded by whoever makes the plan.
-        happened: how often each fault has been handed out.
+        share: share of all other events that get a random fault, 0..1.
+        kinds: faults that random ones are chosen from.
+        rng: random generator of those.
+        happened: number of times that each fault was returned.
     """
 
     listed: Mapping[int, F] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class FaultPlan(Generic[F]):
     _number: int = 0
 
     def next(self) -> F | None:
-        """The fault of this event, or None."""
+        """Return the fault of the next event, or None."""
         self._number += 1
         fault = self.listed.get(self._number)
         if fault is None and self.kinds and self.rng.random() < self.share:

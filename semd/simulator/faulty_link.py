@@ -1,7 +1,7 @@
-"""A SEM side of the socket that does everything wrong that the other side of a link can do.
+"""SEM side of the link with injected faults.
 
-Whatever happens, the truth stays what `SemLink` keeps: an id is applied once, and only from a whole message. What the
-client must show is in `AFTERMATH`.
+`SemLink` stays the reference under every fault: an id is applied once, and only from a complete message.
+`EXPECTED_EVENTS` lists the events that the client must log.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ class LinkFault(StrEnum):
 
 
 AISEM_FAULTS: Final = tuple(LinkFault)[: tuple(LinkFault).index(LinkFault.BUSY)]
-"""Those that a dialect without ids and verdicts can have."""
+"""Faults of the `aisem` dialect, which has neither ids nor ACK, NAK and BUSY."""
 
-SURVIVED: Final[Mapping[str, tuple[LinkFault, ...]]] = {
+RECOVERED_FAULTS: Final[Mapping[str, tuple[LinkFault, ...]]] = {
     "text": tuple(fault for fault in LinkFault if fault is not LinkFault.NAK),
     "aisem": (
         LinkFault.RESET_AFTER, LinkFault.CUT, LinkFault.LATE, LinkFault.SLOW, LinkFault.SLICED, LinkFault.DUPLICATED,
     ),
 }  # fmt: skip
-"""Faults after which the SEM scans again by itself, by dialect: a lost `aisem` command is never sent again."""
+"""Faults after which the SEM scans again by itself, by dialect; a lost `aisem` command is never sent again."""
 
-AFTERMATH: Final[Mapping[LinkFault, tuple[str, ...]]] = {
+EXPECTED_EVENTS: Final[Mapping[LinkFault, tuple[str, ...]]] = {
     LinkFault.LOST: ("link.lost",),
     LinkFault.RESET_BEFORE: ("link.lost",),
     LinkFault.RESET_AFTER: ("link.lost",),
@@ -66,23 +66,23 @@ AFTERMATH: Final[Mapping[LinkFault, tuple[str, ...]]] = {
     LinkFault.NAK: ("action.refused",),
     LinkFault.WRONG_ID: ("link.stray-answer", "link.lost"),
 }
-"""Events in the Middle Client's log that each fault ends in, in the `text` dialect (see deploy/OPERATIONS.md)."""
+"""Events that the Middle Client logs after each fault, in the `text` dialect (see deploy/OPERATIONS.md)."""
 
 _NO_ID = "f" * 32
 
 
 @dataclass(slots=True)
 class FaultySemLink(SemLink):
-    """A SEM side with faults.
+    """SEM side of the link with faults.
 
     Attributes:
-        plan: which commands go wrong, and how; every message is one, also one that is sent again.
+        plan: schedule of faults; each message counts as one command, including repeated ones.
         pause: waits for a number of seconds, or until the server stops.
-        slow_s: how long a slow answer takes; less than the client's patience.
-        slice_s: between the pieces of a sliced one.
-        busy_times: length of a BUSY storm.
-        rng: for garbage.
-        received: id of every message that came whole, in the order of coming; empty ids in the `aisem` dialect.
+        slow_s: delay of a slow answer in s; shorter than the client's timeout.
+        slice_s: pause between the pieces of a sliced answer in s.
+        busy_times: number of BUSY answers in a row.
+        rng: random generator of the garbage.
+        received: ids of all complete messages in the order of arrival; empty ids in the `aisem` dialect.
     """
 
     plan: FaultPlan[LinkFault] = field(default_factory=FaultPlan)
@@ -93,22 +93,22 @@ class FaultySemLink(SemLink):
     rng: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 - no secret
     received: list[str] = field(default_factory=list)
     _busy_left: dict[str, int] = field(default_factory=dict)
-    _ghosts: list[socket.socket] = field(default_factory=list)
-    _held_back: list[bytes] = field(default_factory=list)
+    _silent_sockets: list[socket.socket] = field(default_factory=list)
+    _late_answers: list[bytes] = field(default_factory=list)
 
     def serve(self, listener: socket.socket, dialect: str) -> None:
         """Serve clients until stopped; see `SemLink`."""
         try:
             SemLink.serve(self, listener, dialect)
         finally:
-            for ghost in self._ghosts:
-                ghost.close()
-            self._ghosts.clear()
+            for silent in self._silent_sockets:
+                silent.close()
+            self._silent_sockets.clear()
 
     def _carry_out(self, connection: socket.socket, command: Command) -> None:
         self.received.append(command.id)
-        while self._held_back:  # the answer to another connection's message
-            connection.sendall(self._held_back.pop())
+        while self._late_answers:  # answers to messages of an earlier connection
+            connection.sendall(self._late_answers.pop())
         if self._busy_left.get(command.id, 0) > 0:
             self._busy_left[command.id] -= 1
             connection.sendall(f"BUSY {command.id}\n".encode())
@@ -117,10 +117,10 @@ class FaultySemLink(SemLink):
         if fault is None:
             SemLink._carry_out(self, connection, command)
         else:
-            _MANNERS[fault](self, connection, command)
+            _FAULT_METHODS[fault](self, connection, command)
 
-    def _taken(self, command: Command, answer: Callable[[], None]) -> None:
-        """Apply it, misbehave in place of the answer, and scan all the same."""
+    def _apply_then(self, command: Command, answer: Callable[[], None]) -> None:
+        """Apply a command, run `answer` in place of the proper answer, and scan in any case."""
         after = command.apply()
         try:
             answer()
@@ -128,43 +128,43 @@ class FaultySemLink(SemLink):
             if after is not None:
                 after()
 
-    def _lose(self, _connection: socket.socket, _command: Command) -> None:
+    def _drop(self, _connection: socket.socket, _command: Command) -> None:
         raise HungUpError
 
     def _reset_before(self, connection: socket.socket, _command: Command) -> None:
         _reset(connection)
 
     def _reset_after(self, connection: socket.socket, command: Command) -> None:
-        self._taken(command, lambda: _reset(connection))
+        self._apply_then(command, lambda: _reset(connection))
 
     def _cut(self, connection: socket.socket, command: Command) -> None:
         def answer() -> None:
             connection.sendall(command.answer[: len(command.answer) // 2])
             raise HungUpError
 
-        # In the dialect without line ends half a reply is one: the client cannot know.
-        self._taken(command, answer)
+        # `aisem` replies have no terminator, so the client takes half a reply for a whole one.
+        self._apply_then(command, answer)
 
     def _go_silent(self, connection: socket.socket, _command: Command) -> None:
-        """The connection stays and nobody is there any more: no byte, no end."""
-        self._ghosts.append(socket.socket(fileno=connection.detach()))
+        """Leave the connection open without sending or closing."""
+        self._silent_sockets.append(socket.socket(fileno=connection.detach()))
         raise HungUpError
 
-    def _come_late(self, connection: socket.socket, command: Command) -> None:
-        """The answer comes when the client has given up and is back: on the connection it has then."""
+    def _answer_late(self, connection: socket.socket, command: Command) -> None:
+        """Send the answer after the client has timed out, on the connection it opens next."""
 
         def answer() -> None:
-            self._held_back.append(command.answer)
+            self._late_answers.append(command.answer)
             self._go_silent(connection, command)
 
-        self._taken(command, answer)
+        self._apply_then(command, answer)
 
-    def _be_slow(self, connection: socket.socket, command: Command) -> None:
+    def _answer_slowly(self, connection: socket.socket, command: Command) -> None:
         def answer() -> None:
             self.pause(self.slow_s)
             connection.sendall(command.answer)
 
-        self._taken(command, answer)
+        self._apply_then(command, answer)
 
     def _slice(self, connection: socket.socket, command: Command) -> None:
         def answer() -> None:
@@ -172,7 +172,7 @@ class FaultySemLink(SemLink):
                 connection.sendall(command.answer[index : index + 1])
                 self.pause(self.slice_s)
 
-        self._taken(command, answer)
+        self._apply_then(command, answer)
 
     def _duplicate(self, connection: socket.socket, command: Command) -> None:
         def answer() -> None:
@@ -180,52 +180,52 @@ class FaultySemLink(SemLink):
                 connection.sendall(command.answer)
                 self.pause(self.slice_s)
 
-        self._taken(command, answer)
+        self._apply_then(command, answer)
 
-    def _babble(self, connection: socket.socket, _command: Command) -> None:
+    def _send_garbage(self, connection: socket.socket, _command: Command) -> None:
         connection.sendall(self.rng.randbytes(200) + b"\n")
 
-    def _never_end(self, connection: socket.socket, _command: Command) -> None:
+    def _send_endless(self, connection: socket.socket, _command: Command) -> None:
         connection.sendall(b"ACK " * 1000)
 
-    def _storm(self, connection: socket.socket, command: Command) -> None:
+    def _send_busy_repeatedly(self, connection: socket.socket, command: Command) -> None:
         self._busy_left[command.id] = self.busy_times - 1
         connection.sendall(f"BUSY {command.id}\n".encode())
 
-    def _contradict(self, connection: socket.socket, command: Command) -> None:
+    def _send_busy_then_done(self, connection: socket.socket, command: Command) -> None:
         def answer() -> None:
             connection.sendall(f"BUSY {command.id}\n".encode() + command.answer)
 
-        self._taken(command, answer)
+        self._apply_then(command, answer)
 
     def _refuse(self, connection: socket.socket, command: Command) -> None:
         connection.sendall(f"NAK {command.id} the stage is locked\n".encode())
 
-    def _mistake(self, connection: socket.socket, _command: Command) -> None:
+    def _send_wrong_id(self, connection: socket.socket, _command: Command) -> None:
         connection.sendall(f"ACK {_NO_ID}\n".encode())
 
 
 def _reset(connection: socket.socket) -> None:
-    """End a connection by RST: what was on its way is lost."""
+    """Close a connection by RST, which discards unsent data."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
     raise HungUpError
 
 
-_MANNERS: Final[Mapping[LinkFault, Callable[[FaultySemLink, socket.socket, Command], None]]] = {
-    LinkFault.LOST: FaultySemLink._lose,
+_FAULT_METHODS: Final[Mapping[LinkFault, Callable[[FaultySemLink, socket.socket, Command], None]]] = {
+    LinkFault.LOST: FaultySemLink._drop,
     LinkFault.RESET_BEFORE: FaultySemLink._reset_before,
     LinkFault.RESET_AFTER: FaultySemLink._reset_after,
     LinkFault.CUT: FaultySemLink._cut,
     LinkFault.HALF_OPEN: FaultySemLink._go_silent,
-    LinkFault.LATE: FaultySemLink._come_late,
-    LinkFault.SLOW: FaultySemLink._be_slow,
+    LinkFault.LATE: FaultySemLink._answer_late,
+    LinkFault.SLOW: FaultySemLink._answer_slowly,
     LinkFault.SLICED: FaultySemLink._slice,
     LinkFault.DUPLICATED: FaultySemLink._duplicate,
-    LinkFault.GARBAGE: FaultySemLink._babble,
-    LinkFault.ENDLESS: FaultySemLink._never_end,
-    LinkFault.BUSY: FaultySemLink._storm,
-    LinkFault.BUSY_THEN_DONE: FaultySemLink._contradict,
+    LinkFault.GARBAGE: FaultySemLink._send_garbage,
+    LinkFault.ENDLESS: FaultySemLink._send_endless,
+    LinkFault.BUSY: FaultySemLink._send_busy_repeatedly,
+    LinkFault.BUSY_THEN_DONE: FaultySemLink._send_busy_then_done,
     LinkFault.NAK: FaultySemLink._refuse,
-    LinkFault.WRONG_ID: FaultySemLink._mistake,
+    LinkFault.WRONG_ID: FaultySemLink._send_wrong_id,
 }

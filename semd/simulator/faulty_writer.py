@@ -1,4 +1,4 @@
-"""A NanoStation that saves its pairs in every wrong way: what a reader of the watch directory must bear."""
+"""Frame writer with injected faults, which a reader of the watch directory must tolerate."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class WriterFault(StrEnum):
 
 End = Literal["answered", "held", "quarantined"]
 
-ENDS: Final[Mapping[WriterFault, End]] = {
+EXPECTED_ENDS: Final[Mapping[WriterFault, End]] = {
     **dict.fromkeys(WriterFault, "answered"),
     WriterFault.EMPTY: "held",
     WriterFault.TRUNCATED: "held",
     WriterFault.IMAGE_ALONE: "quarantined",
     WriterFault.TEXT_ALONE: "quarantined",
 }
-"""How a frame so saved must end: in an action, in HOLD and quarantine, or in quarantine alone (protocol, section 2)."""
+"""Required outcome of each fault: an action, HOLD and quarantine, or quarantine alone (protocol, section 2)."""
 
-GOING_ON: Final = tuple(fault for fault in WriterFault if ENDS[fault] != "quarantined")
+ANSWERED_FAULTS: Final = tuple(fault for fault in WriterFault if EXPECTED_ENDS[fault] != "quarantined")
 """Faults that the daemon answers, so that the SEM scans again."""
 
 _LONG_AGO_NS = 10**9 * 3600 * 24 * 365
@@ -62,12 +62,12 @@ class _File:
 
 @dataclass(slots=True)
 class FaultyWriter(FrameWriter):
-    """Saves pairs as planned; without a fault like any `FrameWriter`.
+    """Frame writer that saves pairs with the faults of a plan.
 
     Attributes:
-        plan: which pairs go wrong, and how.
-        ends: how each pair written so far must end, by its number.
-        rest_s: how long a half-done pair stays as it is before it is mended.
+        plan: schedule of faults; one event for each pair.
+        ends: required outcome of each pair written so far, by its number.
+        rest_s: time that an incomplete pair stays incomplete, in s.
     """
 
     plan: FaultPlan[WriterFault] = field(default_factory=FaultPlan)
@@ -89,8 +89,8 @@ class FaultyWriter(FrameWriter):
             if self.stopped():
                 return None
             self.sleep(0.005)
-        _MANNERS[fault](self, picture, text)
-        self.ends[number] = ENDS[fault]
+        _FAULT_METHODS[fault](self, picture, text)
+        self.ends[number] = EXPECTED_ENDS[fault]
         return stem
 
     def _grow(self, picture: _File, text: _File) -> None:
@@ -102,7 +102,7 @@ class FaultyWriter(FrameWriter):
                     self.sleep(self.rest_s / 8)
 
     def _replace(self, picture: _File, text: _File) -> None:
-        """Half of each, closed and left; then all of it, in place."""
+        """Write and close half of each file, then overwrite both in full."""
         for file in (picture, text):
             file.path.write_bytes(file.data[: len(file.data) // 2])
         self.sleep(self.rest_s)
@@ -114,7 +114,7 @@ class FaultyWriter(FrameWriter):
         _save(picture)
 
     def _write_twice(self, picture: _File, text: _File) -> None:
-        """In layout `single` the pair may have been taken meanwhile, and would be another frame."""
+        """Write the pair twice; once in layout `single`, where a second copy could count as another frame."""
         _save(picture, text)
         if self.layout is Layout.SERIES:
             self.sleep(self.rest_s)
@@ -140,18 +140,18 @@ class FaultyWriter(FrameWriter):
                 out.write(file.data)
         self.sleep(self.rest_s)
         for file in (picture, text):
-            with suppress(FileNotFoundError):  # who may read everything has taken it already
+            with suppress(FileNotFoundError):  # a reader with full rights may have taken it already
                 file.path.chmod(0o644)
 
-    def _turn_time_back(self, picture: _File, text: _File) -> None:
-        """As a copy that keeps the time of another computer's clock."""
+    def _set_old_times(self, picture: _File, text: _File) -> None:
+        """Set modification times a year back, as a copy does that keeps times of another computer's clock."""
         for age, file in enumerate((picture, text)):
             hidden = file.path.with_name(f".{file.path.name}.part")
             hidden.write_bytes(file.data)
             os.utime(hidden, ns=(_LONG_AGO_NS, _LONG_AGO_NS - age))
             hidden.replace(file.path)
 
-    def _put_a_folder_there(self, picture: _File, text: _File) -> None:
+    def _write_folder_first(self, picture: _File, text: _File) -> None:
         picture.path.mkdir()
         _save(text)
         self.sleep(self.rest_s)
@@ -184,7 +184,7 @@ def _save(*files: _File) -> None:
         file.path.write_bytes(file.data)
 
 
-_MANNERS: Final[Mapping[WriterFault, Callable[[FaultyWriter, _File, _File], None]]] = {
+_FAULT_METHODS: Final[Mapping[WriterFault, Callable[[FaultyWriter, _File, _File], None]]] = {
     WriterFault.GROWING: FaultyWriter._grow,
     WriterFault.REPLACED: FaultyWriter._replace,
     WriterFault.SWAPPED: FaultyWriter._swap,
@@ -192,8 +192,8 @@ _MANNERS: Final[Mapping[WriterFault, Callable[[FaultyWriter, _File, _File], None
     WriterFault.RENAMED_INTO: FaultyWriter._rename_into,
     WriterFault.HARD_LINKED: FaultyWriter._link_into,
     WriterFault.DENIED: FaultyWriter._deny,
-    WriterFault.TIME_BACK: FaultyWriter._turn_time_back,
-    WriterFault.FOLDER: FaultyWriter._put_a_folder_there,
+    WriterFault.TIME_BACK: FaultyWriter._set_old_times,
+    WriterFault.FOLDER: FaultyWriter._write_folder_first,
     WriterFault.EMPTY_FIRST: FaultyWriter._begin_empty,
     WriterFault.EMPTY: FaultyWriter._leave_empty,
     WriterFault.TRUNCATED: FaultyWriter._truncate,

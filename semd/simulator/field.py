@@ -1,4 +1,4 @@
-"""A field of view: what the sample emits at one place and magnification, before optics and detector."""
+"""Field of view: emission of a sample at one place and magnification, before optics and detector."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from semd.simulator.tinball import tinball_emission
 Sample = Literal["tinball", "grid", "assorted", "gold", "beads"]
 SAMPLES: tuple[Sample, ...] = get_args(Sample)
 MARGIN_PX = 64
-"""Border around the frame that blur may draw from; multiples of 8 keep reduced pictures aligned."""
+"""Border around the frame that blur draws from, in pixels; a multiple of 8 keeps reduced pictures aligned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of view.
+    """Field of view.
 
     Attributes:
-        emission: float32 (608, 768), 0..1: the frame and `MARGIN_PX` pixels around it.
+        emission: emission of the frame and of `MARGIN_PX` pixels around it, float32 (608, 768), 0..1.
         sample: kind of sample, or `micrograph`.
         magnification: magnification.
         pixel_size_nm: pixel size in nm.
@@ -42,15 +42,15 @@ class Field:
 
 
 def crop_margin(picture: Picture) -> Picture:
-    """The frame within a field-sized picture: (608, 768) to (480, 640)."""
+    """Crop a field-sized picture (608, 768) to the frame (480, 640)."""
     return picture[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
 
 
 def make_field(sample: Sample, magnification: float, seed: int, hollow: HollowPolicy = "avoid") -> Field:
-    """Make the field that (sample, magnification, seed) stands for; the same three give the same field.
+    """Generate the field of a sample, a magnification and a seed; equal arguments give equal fields.
 
     Raises:
-        ConfigError: unknown sample, or a magnification that is not positive.
+        ConfigError: the sample is unknown, or the magnification is not positive.
     """
     if sample not in SAMPLES:
         raise ConfigError(f"unknown sample {sample!r}, known are: {', '.join(SAMPLES)}")
@@ -69,8 +69,7 @@ def make_field(sample: Sample, magnification: float, seed: int, hollow: HollowPo
         emission = beads_emission(rng, shape, finest_grain_px(size_nm))
     else:
         emission = assorted_emission(rng, shape, size_nm)
-    # Electrons leave from a volume, not a point: at high magnification even the sample itself is a little
-    # soft.
+    # Electrons escape from an interaction volume, which softens the sample itself at high magnification.
     sigma_px = 0.25 * lenient_blur_px(magnification) * rng.uniform(0.3, 0.6)
     emission = np.asarray(cv2.GaussianBlur(emission, (0, 0), max(sigma_px, 0.3)), dtype=np.float32)
     gamma = float(np.exp(rng.uniform(-0.35, 0.35)))

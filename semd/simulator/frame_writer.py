@@ -1,4 +1,4 @@
-"""Frame writer of the virtual NanoStation: image and parameter text, in every way that the protocol names."""
+"""Frame writer of the virtual NanoStation: saves image and parameter text in each manner that the protocol allows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from semd.protocol.pairing import Layout
 
 
 class Manner(StrEnum):
-    """A writer's habit (protocol, section 1)."""
+    """Manner in which a pair is written (protocol, section 1)."""
 
     IMAGE_FIRST = "image-first"
     TEXT_FIRST = "text-first"
@@ -36,7 +36,11 @@ class ImageFormat(StrEnum):
 
 
 def encode_image(image: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
-    """Encode a grey frame, uint8 (480, 640), as NanoStation does: three equal channels in a JPEG."""
+    """Encode a grey frame, uint8 (480, 640), as NanoStation does; a JPEG gets three equal channels.
+
+    Raises:
+        StorageError: the image cannot be encoded.
+    """
     picture = np.repeat(image[:, :, None], 3, axis=2) if image_format is ImageFormat.JPG else image
     options = [cv2.IMWRITE_JPEG_QUALITY, 95] if image_format is ImageFormat.JPG else []
     done, encoded = cv2.imencode(f".{image_format}", picture, options)
@@ -47,17 +51,17 @@ def encode_image(image: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
 
 @dataclass(slots=True)
 class FrameWriter:
-    """Writes pairs into the watch directory.
+    """Writer of pairs into the watch directory.
 
     Attributes:
         directory: the watch directory.
-        layout: `series` numbers the stems; `single` overwrites one pair once the last was taken away.
-        manner: the writer's habit.
-        image_format: of the image.
-        encoding: of the text.
-        pause_s: between the pieces of a slow writer, and between the halves of any.
-        sleep: how to pause.
-        stopped: asked while waiting for a pair to be taken.
+        layout: `series` numbers the stems; `single` writes the same stem again once the previous pair is gone.
+        manner: manner of writing.
+        image_format: format of the image.
+        encoding: encoding of the parameter text.
+        pause_s: pause between the two files, and between the pieces of a slow writer.
+        sleep: pauses for a number of seconds.
+        stopped: returns True to end the wait for the previous pair to be taken.
     """
 
     directory: Path
@@ -70,25 +74,25 @@ class FrameWriter:
     stopped: Callable[[], bool] = lambda: False
 
     def write(self, number: int, image: NDArray[np.uint8], parameter_text: str) -> str | None:
-        """Write one pair; returns its stem, or None when stopped while the last pair still lay there."""
+        """Write one pair; returns its stem, or None if stopped before the previous pair was taken."""
         stem = "ResponseImage" if self.layout is Layout.SINGLE else f"frame-{number:06d}"
-        halves = [
+        files = [
             (self.directory / f"{stem}.{self.image_format}", encode_image(image, self.image_format)),
             (self.directory / f"{stem}.txt", parameter_text.encode(self.encoding)),
         ]
-        while self.layout is Layout.SINGLE and any(path.exists() for path, _ in halves):
+        while self.layout is Layout.SINGLE and any(path.exists() for path, _ in files):
             if self.stopped():
                 return None
             self.sleep(0.005)
         if self.manner is Manner.TEXT_FIRST:
-            halves.reverse()
-        for index, (path, data) in enumerate(halves):
+            files.reverse()
+        for index, (path, data) in enumerate(files):
             if index and self.pause_s:
                 self.sleep(self.pause_s)
-            self._write_half(path, data)
+            self._write_file(path, data)
         return stem
 
-    def _write_half(self, path: Path, data: bytes) -> None:
+    def _write_file(self, path: Path, data: bytes) -> None:
         if self.manner is Manner.RENAME:
             temporary = path.with_name(f"~{path.name}.tmp")
             temporary.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Gold islands on carbon, the usual resolution specimen: a sample that no model here has been trained on."""
+"""Gold islands on carbon, the usual resolution specimen; held out from the training of all models."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ _FINEST_PX = 1.6
 def gold_emission(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
     """Emission of bright, ragged islands with narrow channels of dark carbon between, float32 of `shape`, about 0..1.
 
-    Specimens are evaporated thin or thick for low or high magnification; so the islands are some 10 to 60 pixels
-    wide at any.
+    Film thickness is chosen for the magnification, so the islands are about 10 to 60 pixels wide at any magnification.
     """
     island_px = float(np.exp(rng.uniform(np.log(10.0), np.log(60.0))))
-    # A metal film breaks up into islands where a smooth random height exceeds a level.
+    # Islands are the regions where a smooth random height exceeds a level.
     height = cv2.GaussianBlur(rng.standard_normal(shape).astype(np.float32), (0, 0), 0.28 * island_px)
     height = height / height.std()
     ragged = np.float32(rng.uniform(0.05, 0.2)) * fractal(rng, shape, _FINEST_PX, island_px, 0.2)
     above = height + ragged - np.float32(rng.uniform(-0.5, 0.2))
-    # The slope turns heights into distances from the rim in pixels.
+    # Division by the typical slope converts heights to distances from the rim in pixels.
     rim_px = above / np.float32(1.0 / (0.28 * island_px))
     cover = np.clip(rim_px + 0.5, 0.0, 1.0)
     grain = fractal(rng, shape, _FINEST_PX, 0.5 * island_px, 0.1)

@@ -1,4 +1,4 @@
-"""A calibration grid: bars with bright edges and worked surfaces around dark, nearly empty hollows."""
+"""Calibration grid: bars with bright edges and machined surfaces around dark, nearly featureless hollows."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def grid_emission(
         rng: source of randomness.
         shape: height and width in pixels.
         pixel_size_nm: pixel size.
-        hollow: `avoid` looks for a place whose middle shows a bar, `allow` takes any place, `force` looks for
-            a hollow (above about x3000 it then fills the frame, and there is nothing to focus on).
+        hollow: `avoid` searches for a place with a bar in the middle, `allow` takes any place, `force` centres a hollow
+            (above about x3000 it fills the frame and leaves nothing to focus on).
     """
     um = 1000.0 / pixel_size_nm
     pitch_px = float(np.exp(rng.uniform(np.log(24.0), np.log(110.0)))) * um
@@ -62,7 +62,7 @@ def _bar_depth(
     round_holes: bool,
     hollow: HollowPolicy,
 ) -> Picture:
-    """Depth inside the bars in pixels (negative in a hollow) at a place that suits the policy."""
+    """Depth inside the bars in pixels, negative in a hollow, at a place that satisfies the policy."""
     angle = rng.uniform(0.0, np.pi / 2.0)
     cosine, sine = float(np.cos(angle)), float(np.sin(angle))
     y = np.arange(shape[0], dtype=np.float32)[:, None] - np.float32(shape[0] / 2.0)
@@ -70,7 +70,7 @@ def _bar_depth(
     u, v = x * cosine + y * sine, y * cosine - x * sine
     places = rng.uniform(0.0, pitch_px, (_PLACES if hollow == "avoid" else 1, 2))
     if hollow == "force":
-        # Half a pitch either way from the bars' crossing is the middle of a hollow.
+        # The centre of a hollow lies half a pitch from the crossing of the bars along both axes.
         return _depth_at(u, v, np.array([0.5, 0.5]) * pitch_px, pitch_px, bar_px, round_holes)
     step = 16
     best, best_fit = places[0], -np.inf
@@ -78,7 +78,7 @@ def _bar_depth(
         depth = _depth_at(u[::step, ::step], v[::step, ::step], place, pitch_px, bar_px, round_holes)
         rows, cols = depth.shape[0] // 4, depth.shape[1] // 4
         share = float((depth[rows:-rows, cols:-cols] > 0.0).mean())
-        # A bar with its edge in the middle is what an operator would drive to.
+        # An operator would choose a bar with its edge near the middle.
         if -abs(share - 0.6) > best_fit:
             best, best_fit = place, -abs(share - 0.6)
         if 0.35 <= share <= 0.95:

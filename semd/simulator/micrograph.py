@@ -1,4 +1,4 @@
-"""A real micrograph as the sample: what it shows becomes the emission that the virtual microscope scans."""
+"""Real micrograph as a sample: its grey levels become the emission that the virtual microscope scans."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _QUIET_SIGMA_PX = 1.0
 
 
 def micrograph_field(path: Path, magnification: float, seed: int) -> Field:
-    """A micrograph, mirrored or not, as a field of view at some magnification.
+    """Load a micrograph as a field of view, mirrored at random along each axis.
 
-    The picture's own noise would be sharp at any focus; a light blur takes most of it away.
+    A Gaussian blur of 1 pixel removes most of the noise of the micrograph, which would stay sharp at any focus.
 
     Args:
-        path: a picture in focus, at least 768 x 608 pixels; a larger one is scaled down, and what lies below the
-            frame's proportions, often a bar of data, is cut off.
-        magnification: magnification it is said to have been taken at.
-        seed: of the mirroring.
+        path: picture in focus, at least 768 x 608 pixels. A larger one is scaled down, and the part below the aspect
+            ratio of the frame, often a data bar, is cut off.
+        magnification: magnification assigned to the field.
+        seed: seed of the mirroring.
 
     Raises:
-        ConfigError: the file cannot be read, is no picture, or is too small.
+        ConfigError: the file cannot be read, is not a picture, or is too small.
     """
     try:
         picture = decode_image(path.read_bytes(), path.suffix.lower(), _SIZE)

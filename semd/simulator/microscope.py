@@ -1,4 +1,4 @@
-"""A virtual tabletop SEM: three knobs, one field of view, and a scan button."""
+"""Virtual tabletop SEM on one field of view: working distance, brightness and contrast, and a scan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from semd.simulator.field import Field, Sample, crop_margin, make_field
 from semd.simulator.grid import HollowPolicy
 from semd.simulator.optics import ElectronOptics, wd_unit_mm
 from semd.simulator.texture import Picture
-from semd.simulator.truth import Truth, judge
+from semd.simulator.truth import Truth, ground_truth
 
 _NEAREST_START_U = 3.0
 _FARTHEST_START_U = 25.0
@@ -22,7 +22,7 @@ _HALF_WINDOW_U = 30.0
 
 @dataclass(frozen=True, slots=True)
 class KnobLimits:
-    """Ends of the knobs.
+    """Adjustment ranges of the knobs.
 
     Attributes:
         wd_mm: lowest and highest working distance in mm.
@@ -37,15 +37,15 @@ class KnobLimits:
 
 @dataclass(frozen=True, slots=True)
 class Imperfections:
-    """Imperfections that keep a real instrument from obeying exactly.
+    """Instrument imperfections.
 
     Attributes:
-        backlash_u: lens hysteresis: the working distance lags by this much behind the last direction of
-            travel, in units of `wd_unit_mm`.
-        focus_drift_u: standard deviation of the focus' walk from scan to scan, in the same unit.
-        astigmatism_u: half the distance between the two foci, in the same unit.
-        jitter_px: line jitter in pixels.
-        charging_grey: charging stripes in grey levels.
+        backlash_u: lens hysteresis: lag of the working distance behind the last direction of travel, in units of
+            `wd_unit_mm`.
+        focus_drift_u: standard deviation of the focus drift from scan to scan, in the same unit.
+        astigmatism_u: largest half distance between the two foci, in the same unit; the seed draws a share of it.
+        jitter_px: standard deviation of the line jitter in pixels.
+        charging_grey: amplitude of the charging stripes in grey levels.
     """
 
     backlash_u: float = 0.0
@@ -57,12 +57,12 @@ class Imperfections:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """One scanned frame.
+    """Scanned frame with its settings and ground truth.
 
     Attributes:
         image: uint8 (480, 640), grey.
-        truth: what is true about it.
-        wd_mm: working distance setting at which it was taken.
+        truth: ground truth.
+        wd_mm: working distance setting in mm.
         brightness: brightness setting.
         contrast: contrast setting.
     """
@@ -75,22 +75,22 @@ class Scan:
 
 
 class VirtualMicroscope:
-    """A microscope over one field of view; everything about it follows from its arguments.
+    """Virtual microscope on one field of view, determined by its arguments.
 
-    Stage height (7..13 mm), start settings, the detector's optimum, dose and the field are drawn from
-    `seed`. The start is out of focus by 3 to 25 WD units (`wd_unit_mm`), with brightness and contrast
-    anywhere in 10..90; or, with `start_anywhere`, anywhere in the control window of 60 units and between the knobs'
-    limits. The field stays the same throughout; the noise differs from scan to scan.
+    The seed determines field, stage height (7..13 mm), detector optimum, dose and start settings. The start is 3 to 25
+    WD units (`wd_unit_mm`) out of focus, with brightness and contrast in 10..90. With `start_anywhere` it lies anywhere
+    in the control window of 60 units and within the knob limits. The field stays the same; the noise differs from scan
+    to scan.
 
     Attributes:
         sample: kind of sample.
         magnification: magnification.
-        focus_wd_mm: working distance in focus now (it walks when `focus_drift_u` is set).
-        limits: where the knobs end.
-        imperfections: how far it does not do as told.
-        optics: the column.
-        detector: the detector, tuned to the field.
-        field: the field.
+        focus_wd_mm: working distance that is in focus now; it drifts if `focus_drift_u` is positive.
+        limits: adjustment ranges of the knobs.
+        imperfections: instrument imperfections.
+        optics: electron optics of the column.
+        detector: detector tuned to the field.
+        field: field of view.
     """
 
     def __init__(
@@ -106,18 +106,18 @@ class VirtualMicroscope:
         start_anywhere: bool = False,
         aperture_radius_um: float = 30.0,
     ) -> None:
-        """Set up the microscope at its random start.
+        """Set up the microscope at the start that the seed determines.
 
         Args:
             sample: kind of sample.
             magnification: magnification.
-            seed: of field, column, detector, start and noise.
-            limits: where the knobs end.
-            imperfections: how far it does not do as told.
-            hollow: what to do about a grid's hollows.
-            field: takes the place of the one that the seed stands for.
-            start_anywhere: see the class.
-            aperture_radius_um: of the final aperture; its half angle is `aperture_radius_um / wd_mm` mrad.
+            seed: seed of field, column, detector, start and noise.
+            limits: adjustment ranges of the knobs.
+            imperfections: instrument imperfections.
+            hollow: placement of a grid field relative to the grid's hollows.
+            field: field to scan instead of the one that the seed determines.
+            start_anywhere: start anywhere in the control window; see the class.
+            aperture_radius_um: radius of the final aperture; its half angle is `aperture_radius_um / wd_mm` mrad.
 
         Raises:
             ConfigError: unknown sample, or a magnification or an aperture that is not positive.
@@ -129,7 +129,7 @@ class VirtualMicroscope:
         self.limits = limits or KnobLimits()
         self.imperfections = imperfections or Imperfections()
         self.field: Field = field or make_field(sample, magnification, seed, hollow)
-        # Two streams: what the microscope is, and what it does; how long it runs must not change its start.
+        # Separate random streams for set-up and noise: the number of scans must not change the set-up.
         rng = np.random.default_rng([seed, round(magnification), 7001])
         self._noise_rng = np.random.default_rng([seed, round(magnification), 7002])
 
@@ -166,13 +166,13 @@ class VirtualMicroscope:
 
     @property
     def wd_unit_mm(self) -> float:
-        """Defocus in mm that experts hardly mind at this magnification: the natural unit of steps."""
+        """Unit of defocus in mm: the defocus that experts tolerate at this magnification (`optics.wd_unit_mm`)."""
         return self._unit_mm
 
     def apply(
         self, *, wd_mm: float | None = None, brightness: float | None = None, contrast: float | None = None
     ) -> None:
-        """Turn knobs; what is not given stays, what lies beyond the limits stops at them.
+        """Set knobs; values beyond the limits are clamped, knobs not given stay as they are.
 
         Raises:
             ConfigError: a value is not a finite number.
@@ -191,14 +191,14 @@ class VirtualMicroscope:
             self.contrast = _clamp(contrast, self.limits.contrast)
 
     def scan(self) -> Scan:
-        """Scan a frame with the present settings, and judge it."""
+        """Scan a frame at the current settings and compute its ground truth."""
         if self.imperfections.focus_drift_u > 0.0:
             self.focus_wd_mm += self.imperfections.focus_drift_u * self._unit_mm * self._noise_rng.standard_normal()
         lens_wd_mm = self.wd_mm + self._lag_mm
         blur = self.optics.blur(lens_wd_mm, self.focus_wd_mm, self.field.pixel_size_nm)
         signal = np.ascontiguousarray(crop_margin(blur.apply(self.field.emission)))
         image = self.detector.digitise(signal, self.brightness, self.contrast, self._noise_rng)
-        truth = judge(
+        truth = ground_truth(
             signal,
             self._focused,
             self.detector,
@@ -211,11 +211,11 @@ class VirtualMicroscope:
         return Scan(image, truth, self.wd_mm, self.brightness, self.contrast)
 
     def set_dose(self, electrons: float) -> None:
-        """Change the detected electrons per pixel at emission 1: slower or faster scanning."""
+        """Set the detected electrons per pixel at emission 1, which scales with the dwell time."""
         self.detector = replace(self.detector, electrons=electrons)
 
     def _start_wd_mm(self, rng: np.random.Generator, nearest_u: float, farthest_u: float) -> float:
-        """A start at a random distance either side; the other side where a limit is in the way."""
+        """Draw a start at a random distance from focus, on the other side if it would lie beyond a limit."""
         distance_mm = float(rng.uniform(nearest_u, farthest_u)) * self._unit_mm
         side = 1.0 if rng.uniform() < 0.5 else -1.0
         low, high = self.limits.wd_mm

@@ -15,19 +15,19 @@ from semd.domain.features import grey_histogram, measure_features
 from semd.domain.observation import Measurement, Observation
 
 Score = Callable[[NDArray[np.uint8], float], float]
-"""The scoring machine: frame uint8 (480, 640) and magnification to 0..10."""
+"""Scoring function: frame uint8 (480, 640) and magnification -> score 0..10."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One scanned frame.
+    """One frame with its parameters and, from a simulator, its ground truth.
 
     Attributes:
         image: uint8 (480, 640), grey.
-        parameters: what its parameter text would say.
-        quality: true focus quality 1..10; not a number where nobody knows.
-        exposure_ok: True where brightness and contrast suit the field, by the truth; False where nobody knows.
-        wd_error_mm: working distance less the focused one; not a number where nobody knows.
+        parameters: values of its parameter text.
+        quality: true focus quality, 1..10; NaN on a real instrument.
+        exposure_ok: True if brightness and contrast truly suit the field; False on a real instrument.
+        wd_error_mm: working distance minus the focused one; NaN on a real instrument.
     """
 
     image: NDArray[np.uint8]
@@ -38,17 +38,17 @@ class Shot:
 
 
 class Microscope(Protocol):
-    """A microscope on one field of view."""
+    """Microscope on one field of view."""
 
     def scan(self) -> Shot:
-        """Scan with the present settings."""
+        """Scan a frame at the current settings."""
 
     def apply(self, targets: Mapping[Axis, float]) -> None:
-        """Move the axes named to absolute targets: mm for WD, the instrument's scale otherwise."""
+        """Move the given axes to absolute targets: mm for WD, the instrument's scale otherwise."""
 
 
 def observe(shot: Shot, score: Score, frame: str) -> Observation:
-    """Measure a shot as the daemon does: score, AVG, GRD, VAR and exposure."""
+    """Measure score, AVG, GRD, VAR and exposure of a shot as the daemon does."""
     histogram = grey_histogram(shot.image)
     measurement = Measurement(
         score=score(shot.image, shot.parameters.magnification),

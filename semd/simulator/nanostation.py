@@ -1,4 +1,4 @@
-"""The virtual NanoStation: a virtual microscope behind the real files and the real socket."""
+"""Virtual NanoStation: a virtual microscope that saves real files and serves a real socket."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ from semd.simulator.microscope import Scan, VirtualMicroscope
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """One frame that the virtual SEM scanned and saved."""
+class ScannedFrame:
+    """Frame that the virtual SEM scanned and saved.
+
+    Attributes:
+        number: number of the frame, from 0.
+        stem: stem of its files.
+        scan: the scan.
+    """
 
     number: int
     stem: str
@@ -27,26 +33,26 @@ class Taken:
 
 @dataclass(slots=True)
 class NanoStation:
-    """Scans, saves pairs, obeys commands and scans again, until told to stop.
+    """SEM software in a loop: scan, save the pair, execute a command, scan again, until stopped.
 
     Attributes:
-        microscope: the physics.
-        writer: how pairs are saved.
+        microscope: the virtual microscope.
+        writer: writer of the pairs.
         dialect: wire dialect of the link.
-        on_frame: told of every frame saved, with its ground truth.
-        on_applied: told of every action applied (text dialect).
+        on_frame: called with every frame saved.
+        on_applied: called with every action applied (text dialect).
         taken: all frames saved.
-        ended: set by DONE or GIVE-UP.
-        stopping: set to end `run`.
-        link_faults: what goes wrong on the link; nothing unless set.
+        ended: set after DONE or GIVE-UP.
+        stopping: event that ends `run` when set.
+        link_faults: schedule of faults on the link; empty by default.
     """
 
     microscope: VirtualMicroscope
     writer: FrameWriter
     dialect: str = "text"
-    on_frame: Callable[[Taken], None] = lambda _: None
+    on_frame: Callable[[ScannedFrame], None] = lambda _: None
     on_applied: Callable[[Action], None] = lambda _: None
-    taken: list[Taken] = field(default_factory=list)
+    taken: list[ScannedFrame] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
     stopping: threading.Event = field(default_factory=threading.Event)
     link_faults: FaultPlan[LinkFault] = field(default_factory=FaultPlan)
@@ -60,7 +66,7 @@ class NanoStation:
         link.serve(listener, self.dialect)
 
     def scan_and_save(self) -> None:
-        """Scan a frame with the present settings and save its pair."""
+        """Scan a frame at the current settings and save its pair."""
         scan = self.microscope.scan()
         parameters = Parameters(
             magnification=self.microscope.magnification,
@@ -74,11 +80,11 @@ class NanoStation:
         number = len(self.taken)
         stem = self.writer.write(number, scan.image, format_parameters(parameters))
         if stem is not None:
-            self.taken.append(Taken(number, stem, scan))
+            self.taken.append(ScannedFrame(number, stem, scan))
             self.on_frame(self.taken[-1])
 
     def on_action(self, action: Action) -> Callable[[], None]:
-        """Move the knobs to the action's targets; scan again unless it ends the run."""
+        """Move the knobs to the action's targets; returns the scan that follows, or the end of the run."""
         self.microscope.apply(
             wd_mm=action.targets.get(Axis.WD),
             brightness=action.targets.get(Axis.BRIGHTNESS),
@@ -91,6 +97,6 @@ class NanoStation:
         return self.scan_and_save
 
     def on_working_distance(self, wd_mm: float) -> Callable[[], None]:
-        """Move the working distance and scan again; the aisem link has no command that does not scan."""
+        """Move the working distance; returns the scan that follows every move of the `aisem` dialect."""
         self.microscope.apply(wd_mm=wd_mm)
         return self.scan_and_save

@@ -1,8 +1,8 @@
-"""Electron optics: how wide the beam is at the sample, and what that does to a picture.
+"""Electron optics: probe size at the sample, and the blur it causes.
 
-The defocused probe is the image of the aperture: a disc of diameter `2 * alpha * |WD - WD_focus|`, an
-ellipse when the two axes focus at different heights (astigmatism), with a rim that aberrations make brighter
-on one side of focus and dimmer on the other. That is why defocused tin balls show rings, not soft blobs.
+The defocused probe is an image of the aperture: a disc of diameter `2 * alpha * |WD - WD_focus|`. Astigmatism
+makes it an ellipse. Aberrations make its rim brighter on one side of focus and dimmer on the other, which is why
+defocused tin balls show rings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from semd.domain.expert_scale import lenient_blur_px
 FRAME_HEIGHT_PX = 480
 FRAME_WIDTH_PX = 640
 REFERENCE_WIDTH_MM = 127.0
-"""Field width times magnification: the photographic convention (a setting; the maker's is unknown)."""
+"""Field width times magnification in mm: 127 mm by photographic convention; the manufacturer's value is unknown."""
 ALPHA_NOMINAL_MRAD = 3.0
 
 # A disc of diameter D has the variance D**2 / 16 along each axis: D = sqrt(8 * (Mxx + Myy)).
@@ -40,7 +40,7 @@ def wd_unit_mm(magnification: float, alpha_mrad: float = ALPHA_NOMINAL_MRAD) -> 
 
 @dataclass(frozen=True, slots=True)
 class ElectronOptics:
-    """The column, as far as sharpness is concerned.
+    """Electron optics of the column that determine the blur.
 
     Attributes:
         aperture_radius_um: final aperture's radius; the half angle is `aperture_radius_um / wd_mm` mrad.
@@ -51,7 +51,7 @@ class ElectronOptics:
         hv_kv: accelerating voltage.
         astigmatism_mm: half the distance between the foci of the two axes.
         astigmatism_rad: direction of the first axis.
-        rim: how much brighter (over focus) or dimmer (under focus) the disc's rim is than its centre, -1..1.
+        rim: excess (overfocus) or deficit (underfocus) of the rim intensity of the disc against its centre, -1..1.
     """
 
     aperture_radius_um: float = 30.0
@@ -79,7 +79,7 @@ class ElectronOptics:
         return math.sqrt(self.source_nm**2 + spherical_nm**2 + chromatic_nm**2 + diffraction_nm**2)
 
     def blur(self, wd_mm: float, focus_wd_mm: float, pixel_size_nm: float) -> Blur:
-        """The blur in pixels of a frame taken at `wd_mm` of a surface in focus at `focus_wd_mm`."""
+        """Blur in pixels of a frame taken at `wd_mm` of a surface in focus at `focus_wd_mm`."""
         full_angle = 2.0 * self.alpha_mrad(wd_mm) * 1e-3
         to_px = 1e6 / pixel_size_nm
         defocus_mm = wd_mm - focus_wd_mm
@@ -94,7 +94,7 @@ class ElectronOptics:
 
 @dataclass(frozen=True, slots=True)
 class Blur:
-    """A blur kernel in pixels: an elliptic disc with a weighted rim, convolved with a Gaussian spot.
+    """Blur kernel in pixels: an elliptic disc with a weighted rim, convolved with a Gaussian spot.
 
     Attributes:
         major_px: disc diameter along the first axis.
@@ -120,7 +120,7 @@ class Blur:
         return math.sqrt(disc + (_GAUSS_TO_DISC * self.spot_sigma_px) ** 2)
 
     def kernel(self, scale: int = 1) -> NDArray[np.float32]:
-        """The kernel, float32, odd and square, sum 1, for a picture reduced by `scale`."""
+        """Kernel for a picture reduced by `scale`, float32, square with an odd side, sum 1."""
         major, minor, sigma = self.major_px / scale, self.minor_px / scale, self.spot_sigma_px / scale
         fine = 5 if max(major, minor) < 10.0 else 1
         half = math.ceil(max(major, minor) / 2.0 + 3.0 * sigma + 0.5)
@@ -128,7 +128,7 @@ class Blur:
         axis = (np.arange(size * fine, dtype=np.float32) + 0.5) / fine - 0.5 - half
         x, y = axis[None, :], axis[:, None]
         cosine, sine = math.cos(self.angle_rad), math.sin(self.angle_rad)
-        # A half axis under the sampling step would fall between the samples.
+        # Half axes below the sampling step would fall between the samples.
         a, b = max(major / 2.0, 0.4 / fine), max(minor / 2.0, 0.4 / fine)
         rho = np.sqrt(((x * cosine + y * sine) / a) ** 2 + ((y * cosine - x * sine) / b) ** 2)
         edge_px = math.sqrt(a * b) * fine
@@ -144,10 +144,10 @@ class Blur:
         return np.asarray(kernel / kernel.sum(), dtype=np.float32)
 
     def apply(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Blur a float32 picture (sides multiples of 8); beyond its margin it is taken as mirrored.
+        """Blur a float32 picture whose sides are multiples of 8, mirrored beyond its border.
 
-        Wide kernels leave nothing fine behind, so they work on a reduced picture: a frame costs a few
-        milliseconds at any defocus.
+        Wide kernels remove all fine detail, so they are applied to a reduced picture: a frame takes a few milliseconds
+        at any defocus.
         """
         widest = max(self.major_px, self.minor_px)
         narrowest = min(self.major_px, self.minor_px)

@@ -1,4 +1,4 @@
-"""The SEM side of the socket: takes commands in both wire dialects and answers (protocol, section 3)."""
+"""SEM side of the link: receives and answers commands in both wire dialects (protocol, section 3)."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _AISEM_REPLY = "명령을 수행했습니다".encode("euc-kr")
 
 
 class HungUpError(Exception):
-    """The SEM side has ended the connection on its own account."""
+    """The SEM side closed the connection."""
 
 
 class CommandHandler(Protocol):
-    """The SEM's handler of a command. A returned function runs after the answer was sent: the scan."""
+    """Handler of commands. The function that a method returns, a scan, runs after the answer was sent."""
 
     def on_action(self, action: Action) -> Callable[[], None]:
         """Apply an action (text dialect)."""
 
     def on_working_distance(self, wd_mm: float) -> Callable[[], None]:
-        """Apply `WDMAG` (aisem dialect). Its magnification is that of the frame: the field stays."""
+        """Apply `WDMAG` (aisem dialect); its magnification is ignored, as the field stays the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command of the client and the answer to it.
+    """Command of the client with its answer.
 
     Attributes:
-        id: of the action; empty in the `aisem` dialect, which has none.
-        apply: does it; what it returns is run after the answer went out.
-        answer: bytes.
+        id: id of the action; empty in the `aisem` dialect, which has none.
+        apply: applies the command; returns what to run after the answer was sent, or None.
+        answer: bytes of the answer.
     """
 
     id: str
@@ -47,12 +47,12 @@ class Command:
 
 @dataclass(slots=True)
 class SemLink:
-    """One listening socket, one client at a time.
+    """Server of the link; it serves one client at a time.
 
     Attributes:
-        handler: what commands do.
-        stopped: asked often; ends `serve`.
-        applied: ids applied so far; an id is applied once, however often it is sent.
+        handler: handler of the commands.
+        stopped: returns True to end `serve`; polled every 0.1 s.
+        applied: ids applied so far; an id is applied once, even if it is sent again.
     """
 
     handler: CommandHandler
@@ -60,9 +60,9 @@ class SemLink:
     applied: set[str] = field(default_factory=set)
 
     def serve(self, listener: socket.socket, dialect: str) -> None:
-        """Serve clients on a listening socket until stopped; a client may leave and come back."""
+        """Serve clients on a listening socket until stopped; a client may disconnect and reconnect."""
         listener.settimeout(_POLL_S)
-        talk = self._talk_aisem if dialect == "aisem" else self._talk_text
+        serve_client = self._serve_aisem if dialect == "aisem" else self._serve_text
         while not self.stopped():
             try:
                 connection, _ = listener.accept()
@@ -71,12 +71,12 @@ class SemLink:
             with connection:
                 connection.settimeout(_POLL_S)
                 try:
-                    talk(connection)
+                    serve_client(connection)
                 except (ConnectionError, HungUpError):
-                    continue  # the client comes back by itself
+                    continue  # the client reconnects by itself
 
     def _receive(self, connection: socket.socket) -> bytes:
-        """Return what came; empty when the client left or the server stops."""
+        """Return the bytes received; empty when the client disconnected or the server stops."""
         while not self.stopped():
             try:
                 return connection.recv(65536)
@@ -84,7 +84,7 @@ class SemLink:
                 continue
         return b""
 
-    def _talk_text(self, connection: socket.socket) -> None:
+    def _serve_text(self, connection: socket.socket) -> None:
         pending = b""
         while data := self._receive(connection):
             pending += data
@@ -109,15 +109,15 @@ class SemLink:
         return self.handler.on_action(action)
 
     def _carry_out(self, connection: socket.socket, command: Command) -> None:
-        """Apply a command, answer it, and do what comes after."""
+        """Apply a command, answer it and run what follows."""
         after = command.apply()
         try:
             connection.sendall(command.answer)
-        finally:  # the SEM scans, whether or not anybody is left to hear of it
+        finally:  # the SEM scans even if the client is gone
             if after is not None:
                 after()
 
-    def _talk_aisem(self, connection: socket.socket) -> None:
+    def _serve_aisem(self, connection: socket.socket) -> None:
         while data := self._receive(connection):
             for command in _AISEM_COMMAND.findall(data.decode("ascii", "replace")):
                 name, _, rest = command.partition(",")

@@ -12,17 +12,29 @@ from semd.config import Config
 from semd.errors import ConfigError, LinkError
 from semd.service.stop_signals import stopping_on_signals
 from semd.simulator.fault_plan import FaultPlan
-from semd.simulator.faulty_link import SURVIVED
-from semd.simulator.faulty_writer import GOING_ON, FaultyWriter
+from semd.simulator.faulty_link import RECOVERED_FAULTS
+from semd.simulator.faulty_writer import ANSWERED_FAULTS, FaultyWriter
 from semd.simulator.field import Sample
 from semd.simulator.frame_writer import ImageFormat, Manner
 from semd.simulator.microscope import KnobLimits, VirtualMicroscope
-from semd.simulator.nanostation import NanoStation, Taken
+from semd.simulator.nanostation import NanoStation, ScannedFrame
 
 
 @dataclass(frozen=True, slots=True)
 class SimulateSpec:
-    """The virtual microscope, its writer's habits (see `FrameWriter`) and the shares of what goes wrong."""
+    """Settings of `semd simulate`.
+
+    Attributes:
+        sample: kind of sample.
+        magnification: magnification.
+        seed: seed of the field, the instrument, the noise and the faults.
+        manner: way in which the writer saves a pair.
+        image_format: format of the image files.
+        encoding: encoding of the parameter texts.
+        pause_s: pause between the pieces that the writer writes.
+        link_faults: share of the commands that meet a fault on the link, 0..1.
+        writer_faults: share of the pairs that are saved with a fault, 0..1.
+    """
 
     sample: Sample
     magnification: float
@@ -48,37 +60,43 @@ class SimulateSpec:
         link_faults: float = 0.0,
         writer_faults: float = 0.0,
     ) -> SimulateSpec:
-        """Build from words typed by a person.
+        """Build the settings from command-line values.
 
         Raises:
-            ConfigError: a word is not known, or a share is none; names those that are.
+            ConfigError: a sample, manner, format or encoding is unknown, or a share lies outside 0..1;
+                the message lists the known values.
         """
         if not (0.0 <= link_faults <= 1.0 and 0.0 <= writer_faults <= 1.0):
-            raise ConfigError("the shares of faults lie between 0 and 1")
+            raise ConfigError("the shares of faults must lie between 0 and 1")
         try:
             "µ".encode(encoding)
-            habits = Manner(manner), ImageFormat(image_format)
+            writing = Manner(manner), ImageFormat(image_format)
         except (ValueError, LookupError) as error:
             raise ConfigError(f"{error}; manners: {', '.join(Manner)}; formats: {', '.join(ImageFormat)}") from error
-        return cls(checked_sample(sample), magnification, seed, *habits, encoding, pause_s, link_faults, writer_faults)
+        return cls(checked_sample(sample), magnification, seed, *writing, encoding, pause_s, link_faults, writer_faults)
 
 
 def checked_sample(word: str) -> Sample:
     """Return the sample of this name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the name is unknown.
     """
     if word not in get_args(Sample):
-        raise ConfigError(f"sample {word!r} is not known; there are {', '.join(get_args(Sample))}")
+        raise ConfigError(f"unknown sample {word!r}, known are: {', '.join(get_args(Sample))}")
     return cast("Sample", word)
 
 
 def serve_microscope(config: Config, spec: SimulateSpec, show: Callable[[str], None]) -> None:
-    """Write frames into the watch directory and obey the link until Ctrl+C.
+    """Write frames into the watch directory and execute commands of the link until SIGINT or SIGTERM.
+
+    Args:
+        config: configuration of the daemon: watch directory, link and limits.
+        spec: settings of the simulation.
+        show: receives one line for each frame and each applied action.
 
     Raises:
-        LinkError: the port cannot be listened on.
+        LinkError: the address cannot be bound.
     """
     limits = KnobLimits(config.limits.wd_mm, config.limits.brightness, config.limits.contrast)
     microscope = VirtualMicroscope(spec.sample, spec.magnification, spec.seed, limits=limits)
@@ -89,23 +107,23 @@ def serve_microscope(config: Config, spec: SimulateSpec, show: Callable[[str], N
         image_format=spec.image_format,
         encoding=spec.encoding,
         pause_s=spec.pause_s,
-        plan=FaultPlan(share=spec.writer_faults, kinds=GOING_ON, rng=random.Random(spec.seed)),  # noqa: S311
+        plan=FaultPlan(share=spec.writer_faults, kinds=ANSWERED_FAULTS, rng=random.Random(spec.seed)),  # noqa: S311
     )
     link_faults = FaultPlan(
         share=spec.link_faults,
-        kinds=SURVIVED[config.link.dialect],
+        kinds=RECOVERED_FAULTS[config.link.dialect],
         rng=random.Random(spec.seed),  # noqa: S311
     )
 
-    def told(taken: Taken) -> None:
-        truth = taken.scan.truth
-        show(f"{taken.stem}: true score {truth.true_score:.2f}, WD error {truth.wd_error_mm * 1e3:+.1f} um")
+    def report(frame: ScannedFrame) -> None:
+        truth = frame.scan.truth
+        show(f"{frame.stem}: true score {truth.true_score:.2f}, WD error {truth.wd_error_mm * 1e3:+.1f} um")
 
     station = NanoStation(
         microscope,
         writer,
         config.link.dialect,
-        on_frame=told,
+        on_frame=report,
         link_faults=link_faults,
         on_applied=lambda action: show(f"{action.frame}: {action.status} applied"),
     )

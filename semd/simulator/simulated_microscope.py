@@ -1,4 +1,4 @@
-"""The virtual microscope behind the control machine's environment, for training and tests on rendered frames."""
+"""Rendered frames for the control machine's environment: the virtual microscope behind the `Microscope` interface."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from semd.simulator.field import Sample
 from semd.simulator.microscope import Imperfections, VirtualMicroscope
 from semd.simulator.microscope_interface import Shot
 from semd.simulator.optics import ALPHA_NOMINAL_MRAD
-from semd.simulator.twin_scene import ELECTRONS, IMPERFECT_SHARE, MOST_BACKLASH_U, MOST_DRIFT_U, SceneRanges
+from semd.simulator.twin_scene import ELECTRONS, IMPERFECT_SHARE, MAX_BACKLASH_U, MAX_DRIFT_U, SceneRanges
 
 _SAMPLES: tuple[Sample, ...] = ("tinball", "grid", "assorted")
 MAGNIFICATIONS = (500.0, 1000.0, 2000.0, 5000.0, 10_000.0)
 _MIDDLE_WD_MM = 10.0
-"""Of the stage heights drawn: there the aperture has the half angle drawn."""
+"""Middle of the stage heights drawn (7..13 mm); at this working distance the aperture has the half angle drawn."""
 
 
 class SimulatedMicroscope:
-    """A `microscope_interface.Microscope` over a `VirtualMicroscope`; rounds as the text files do."""
+    """A `Microscope` that scans a `VirtualMicroscope` and rounds its settings as the parameter texts do.
+
+    Attributes:
+        microscope: the virtual microscope.
+    """
 
     def __init__(self, microscope: VirtualMicroscope) -> None:
-        """Take the microscope over."""
+        """Wrap a virtual microscope."""
         self.microscope = microscope
 
     def scan(self) -> Shot:
-        """Scan with the present settings."""
+        """Scan a frame at the current settings."""
         scan = self.microscope.scan()
         return Shot(
             image=scan.image,
@@ -44,7 +48,7 @@ class SimulatedMicroscope:
         )
 
     def apply(self, targets: Mapping[Axis, float]) -> None:
-        """Move the axes named to absolute targets."""
+        """Move the given axes to absolute targets: mm for WD, the instrument's scale otherwise."""
         self.microscope.apply(
             wd_mm=targets.get(Axis.WD),
             brightness=targets.get(Axis.BRIGHTNESS),
@@ -53,10 +57,10 @@ class SimulatedMicroscope:
 
 
 def draw_microscope(seed: int) -> SimulatedMicroscope:
-    """A microscope with everything about it drawn from `seed`: what `SemEnvironment` asks for.
+    """Draw a microscope from a seed; one for each episode of `SemEnvironment`.
 
-    Drawn are sample, magnification, field, stage height, start anywhere in the control window, the detector's
-    optimum, and in the ranges of the feature-level twin the aperture's angle, dose, backlash and drift of the focus.
+    The seed determines sample, magnification, field, stage height, detector optimum and a start anywhere in the control
+    window. Aperture half angle, dose, backlash and focus drift come from the ranges of the feature-level twin.
     """
     rng = np.random.default_rng([seed, 7003])
     sample = _SAMPLES[int(rng.integers(len(_SAMPLES)))]
@@ -65,7 +69,7 @@ def draw_microscope(seed: int) -> SimulatedMicroscope:
     alpha_mrad = float(rng.triangular(low_mrad, ALPHA_NOMINAL_MRAD, high_mrad))
     electrons = float(np.exp(rng.uniform(*np.log(ELECTRONS))))
     imperfections = Imperfections(
-        backlash_u=_sometimes(rng, MOST_BACKLASH_U), focus_drift_u=_sometimes(rng, MOST_DRIFT_U)
+        backlash_u=_sometimes(rng, MAX_BACKLASH_U), focus_drift_u=_sometimes(rng, MAX_DRIFT_U)
     )
     microscope = VirtualMicroscope(
         sample,
@@ -80,6 +84,6 @@ def draw_microscope(seed: int) -> SimulatedMicroscope:
 
 
 def _sometimes(rng: np.random.Generator, most: float) -> float:
-    """0 in the share of perfect microscopes, else anything up to `most`."""
+    """Draw 0 with probability `1 - IMPERFECT_SHARE`, else a uniform value up to `most`."""
     size = float(rng.uniform(0.0, most))
     return size if rng.random() < IMPERFECT_SHARE else 0.0

@@ -1,4 +1,4 @@
-"""Random texture at every scale: the grain and scratches that give a field detail at each magnification."""
+"""Random textures: grain and scratches that give a field detail at every magnification."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Picture = NDArray[np.float32]
 
 
 def finest_grain_px(pixel_size_nm: float) -> float:
-    """Size in pixels of the finest grain of a surface: about 50 nm, where pixels can show it."""
+    """Size in pixels of the finest grain of a surface: 50 nm, limited to 1.3..4.5 pixels."""
     return float(np.clip(50.0 / pixel_size_nm, 1.3, 4.5))
 
 
@@ -21,7 +21,7 @@ def fractal(
     coarsest_px: float,
     roughness: float = 0.3,
 ) -> Picture:
-    """Noise with the same look at every scale, float32 of `shape`, mean 0, standard deviation 1.
+    """Self-similar noise, a sum of octaves, float32 of `shape`, mean 0, standard deviation 1.
 
     Args:
         rng: source of randomness.
@@ -37,7 +37,7 @@ def fractal(
         rows, cols = int(height / size_px) + 4, int(width / size_px) + 4
         coarse = rng.standard_normal((rows, cols), dtype=np.float32)
         if size_px > 1.0:
-            # Sub-cell offset: otherwise the octaves' lattices coincide and show.
+            # Without a sub-cell offset the lattices of the octaves coincide and become visible.
             dy, dx = rng.uniform(0.0, 1.0, 2)
             matrix = np.array([[1 / size_px, 0.0, dx + 1.0], [0.0, 1 / size_px, dy + 1.0]])
             flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
@@ -49,16 +49,16 @@ def fractal(
     return np.asarray(total / (total.std() + 1e-6), dtype=np.float32)
 
 
-def past_an_edge_px(
+def distance_past_edge_px(
     rng: np.random.Generator, shape: tuple[int, int], windings_px: tuple[float, ...], finest_px: float
 ) -> Picture:
-    """Distance of pixels past an edge through the middle in a random direction, float32 of `shape`, negative before it.
+    """Signed distance in pixels past an edge through the middle in a random direction, float32 of `shape`.
 
     Args:
         rng: source of randomness.
         shape: height and width in pixels.
-        windings_px: standard deviations of the edge from a straight line, of which one is taken.
-        finest_px: size of its finest windings.
+        windings_px: candidates for the standard deviation of the edge from a straight line; one is drawn.
+        finest_px: size of the finest windings.
     """
     y, x = np.indices(shape, dtype=np.float32)
     towards = rng.uniform(0.0, 2.0 * np.pi)
@@ -68,7 +68,7 @@ def past_an_edge_px(
 
 
 def cells(rng: np.random.Generator, shape: tuple[int, int], count: int) -> NDArray[np.int32]:
-    """The plane divided among random points, each pixel to the nearest: numbers from 1 up, int32 of `shape`."""
+    """Voronoi cells of `count` random points: cell number of each pixel from 1, int32 of `shape`."""
     free = np.ones(shape, np.uint8)
     free[rng.integers(0, shape[0], count), rng.integers(0, shape[1], count)] = 0
     _, nearest = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL)

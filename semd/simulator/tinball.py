@@ -1,4 +1,4 @@
-"""Tin balls on carbon: the focus standard. Bright spheres of every size lying densely on a dark ground."""
+"""Tin balls on carbon, a common focus standard: bright spheres of many sizes on a dark ground."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class BallLook:
 
     Attributes:
         body: emission of a surface seen head-on.
-        limb: added emission where the surface turns away (secondary electrons escape, about 1/cos).
+        limb: added emission of tilted surfaces (secondary electron yield, about 1/cos).
         limb_floor: lower bound of the cosine in 1/cos; small means a thin, sharp rim.
-        shading: emission difference between the detector's side and the far side, half of it.
+        shading: half the emission difference between the detector's side and the far side.
         light_rad: direction of the detector in the picture.
-        shadow: darkening of what lies next to a ball.
+        shadow: darkening of the surroundings of a ball.
         texture: strength of the surface grain.
         spread: ball-to-ball variation of the body's emission.
     """
@@ -43,14 +43,14 @@ def draw_ball(
     look: BallLook,
     body: float,
 ) -> None:
-    """Draw one sphere onto `canvas` in place, over what is there already, with a contact shadow around it.
+    """Draw one sphere with a contact shadow onto `canvas`, in place.
 
     Args:
         canvas: emission, float32.
         grain: texture of the same shape, mean 0, standard deviation 1.
         centre_px: row and column of the centre.
         radius_px: radius in pixels.
-        look: how surfaces emit.
+        look: emission of the surface.
         body: this ball's head-on emission.
     """
     cy, cx = centre_px
@@ -87,12 +87,12 @@ def ball_radii_px(
     area_px: float,
     most: int,
 ) -> NDArray[np.float64]:
-    """Radii with `N(>r) ~ r ** -exponent`, largest first, at most `most`, until they cover `area_px`."""
+    """Draw radii with `N(>r) ~ r ** -exponent` that cover `area_px` pixels, largest first, at most `most` of them."""
     uniform = rng.uniform(0.0, 1.0, most * 4)
     low, high = smallest_px**-exponent, largest_px**-exponent
     radii = (low - uniform * (low - high)) ** (-1.0 / exponent)
     count = int(np.searchsorted(np.cumsum(np.pi * radii**2), area_px)) + 1
-    # Past the limit the smallest go: they cost time and cover little.
+    # The limit drops the smallest, which cost time and cover little.
     return np.sort(radii[:count])[::-1][:most]
 
 
@@ -121,7 +121,7 @@ def tinball_emission(rng: np.random.Generator, shape: tuple[int, int], pixel_siz
     grain = fractal(rng, shape, max(1.5, smallest_px * 0.7), 64.0, rng.uniform(0.0, 0.5))
     cover = rng.uniform(0.5, 1.9) * shape[0] * shape[1]
     radii = ball_radii_px(rng, smallest_px, largest_px, rng.uniform(1.5, 2.2), cover, 1500)
-    # Mostly large below and small above, as poured powder lies; the jitter buries some of the small ones.
+    # Large balls mostly lie below small ones, as in poured powder; the jitter buries some of the small ones.
     order = np.argsort(-radii * np.exp(rng.normal(0.0, 0.6, radii.size)))
     centres = rng.uniform(-0.05, 1.05, (radii.size, 2)) * np.array(shape)
     bodies = look.body + look.spread * rng.standard_normal(radii.size)

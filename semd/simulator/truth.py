@@ -1,16 +1,14 @@
-"""Ground truth: the expert's score as a rule about what is visible in the frame; and good exposure.
+"""Ground truth of a simulated frame: expert score and suitability of brightness and contrast.
 
-The rule follows the marks in the authors' public test log: a focus score, lenient at high magnification, indifferent
-to ordinary brightness.
+The rule reproduces the scores in the authors' public test log: a focus score that tolerates more blur at high
+magnification and does not depend on ordinary brightness.
 
 1. Focus quality `q` from the effective blur diameter: `semd.domain.expert_scale`.
-2. Recognisability `r` in 0..1: what is left of the blurred field after clipping must stand at least about
-   one grey level high, and above the noise as the eye averages it over the size of the blur disc; and the
-   field must hold some detail in focus, above the noise as well, or there is nothing to judge sharpness by.
-3. `true_score = q * r`, `label = round(true_score)`, 0 only where nothing can be recognised.
+2. Recognisability `r` in 0..1. The blurred field after clipping must have a standard deviation of about one grey level
+   and exceed the noise averaged over the blur disc. The field in focus must have detail above the noise as well.
+3. `true_score = q * r`, `label = round(true_score)`; 0 only if nothing can be recognised.
 
-Brightness, contrast and noise move the score only through step 2. Whether they are well set is said
-separately.
+Brightness, contrast and noise affect the score only through step 2. `brightness_contrast_ok` rates them separately.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from semd.simulator.detector import FULL_SCALE, Detector
 from semd.simulator.texture import Picture
 
 _WIDEST_AVERAGING_PX = 48.0
-# Over about so much the eye averages noise where it looks for detail.
+# Size over which the eye averages noise at fine detail.
 _FINEST_AVERAGING_PX = 5.0
 _DETAIL_PX = 40
 _SIGNAL_RAMP_GREY = (0.6, 1.4)
@@ -40,11 +38,11 @@ class Truth:
     Attributes:
         true_score: continuous expert score, 0..10.
         label: the integer an expert would write, 0..10.
-        quality: focus quality alone, 1..10, whether or not anything can be recognised.
+        quality: focus quality, 1..10, independent of recognisability.
         recognisability: 0 (nothing to see) to 1.
         blur_px: effective blur diameter in pixels.
         wd_error_mm: working distance minus the focused one, signed.
-        brightness_contrast_ok: the settings suit this field.
+        brightness_contrast_ok: True if brightness and contrast suit the field.
     """
 
     true_score: float
@@ -63,13 +61,13 @@ def recognisability(
 
     Args:
         signal: blurred, noise-free emission of the frame, float32 (480, 640).
-        focused: the same in focus.
+        focused: the same emission in focus, float32 (480, 640).
         detector: the detector.
         brightness: brightness setting.
         contrast: contrast setting.
-        blur_px: effective blur diameter in pixels: over its area the eye averages noise.
+        blur_px: effective blur diameter in pixels; the eye averages noise over this disc.
     """
-    # Every other pixel is plenty for standard deviations.
+    # Every other pixel suffices for standard deviations.
     thin, thin_focused = signal[::2, ::2], focused[::2, ::2]
     ideal = detector.ideal(thin, brightness, contrast)
     open_pixels = (ideal > 0.0) & (ideal < FULL_SCALE)
@@ -77,8 +75,7 @@ def recognisability(
     noise_grey = math.sqrt(float(variance.mean()) + 1.0 / 12.0)
     signal_grey = float(np.clip(ideal, 0.0, FULL_SCALE).std())
     snr = signal_grey * _disc_side_px(min(max(blur_px, 2.0), _WIDEST_AVERAGING_PX)) / noise_grey
-    # A hollow with a smooth gradient is bright enough to see, but has nothing in it that could ever be sharp, or
-    # nothing that its noise does not hide.
+    # A hollow with a smooth gradient has contrast, but no detail that exceeds its noise and could be in focus.
     shown = np.clip(detector.ideal(thin_focused, brightness, contrast), 0.0, FULL_SCALE)
     smooth = cv2.blur(shown, (_DETAIL_PX // 2, _DETAIL_PX // 2))
     detail_grey = float((shown - smooth).std())
@@ -90,10 +87,10 @@ def recognisability(
 
 
 def brightness_contrast_ok(focused: Picture, detector: Detector, brightness: float, contrast: float) -> bool:
-    """Return True if brightness and contrast suit the field, judged on its noise-free rendering in focus.
+    """Return True if brightness and contrast suit the field, by its noise-free rendering in focus.
 
-    Good means: at most 3 % of the pixels clipped, mean level within 60..195, the 2nd to 98th percentile at
-    least 80 grey levels apart, and that at least 3 times the noise.
+    Conditions: at most 3 % of the pixels clipped, mean level within 60..195, and a span from the 2nd to the 98th
+    percentile of at least 80 grey levels and 3 times the noise.
 
     Args:
         focused: in-focus, noise-free emission of the frame, float32 (480, 640).
@@ -111,7 +108,7 @@ def brightness_contrast_ok(focused: Picture, detector: Detector, brightness: flo
     return clipped <= 0.03 and 60.0 <= float(shown.mean()) <= 195.0 and spread >= 80.0 and spread >= 3.0 * noise_grey
 
 
-def judge(
+def ground_truth(
     signal: Picture,
     focused: Picture,
     detector: Detector,
@@ -121,11 +118,11 @@ def judge(
     blur_px: float,
     wd_error_mm: float,
 ) -> Truth:
-    """Apply the whole rule to one frame.
+    """Compute the ground truth of one frame.
 
     Args:
         signal: blurred, noise-free emission of the frame, float32 (480, 640).
-        focused: the same in focus.
+        focused: the same emission in focus, float32 (480, 640).
         detector: the detector.
         magnification: magnification.
         brightness: brightness setting.
@@ -134,13 +131,13 @@ def judge(
         wd_error_mm: working distance minus the focused one.
     """
     quality = focus_quality(blur_px, magnification)
-    seen = recognisability(signal, focused, detector, brightness, contrast, blur_px)
-    score = quality * seen
+    visible = recognisability(signal, focused, detector, brightness, contrast, blur_px)
+    score = quality * visible
     return Truth(
         true_score=score,
         label=round(score),
         quality=quality,
-        recognisability=seen,
+        recognisability=visible,
         blur_px=blur_px,
         wd_error_mm=wd_error_mm,
         brightness_contrast_ok=brightness_contrast_ok(focused, detector, brightness, contrast),
@@ -153,5 +150,5 @@ def _disc_side_px(diameter_px: float) -> float:
 
 
 def _ramp(value: float, low: float, high: float) -> float:
-    """0 below `low`, 1 above `high`, straight between."""
+    """Linear ramp: 0 below `low`, 1 above `high`."""
     return min(max((value - low) / (high - low), 0.0), 1.0)

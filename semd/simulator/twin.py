@@ -1,7 +1,7 @@
-"""The feature-level twin: B microscopes at once, without a single pixel, for training the control machine.
+"""Feature-level twin: B simulated microscopes without rendered frames, for training the control machine.
 
-It answers with what is measured on a frame, not with the frame: a step of 64 microscopes takes a millisecond.
-State, reward and stop rule are those of the domain; the tests hold both against each other.
+The twin returns the measurements of a frame instead of the frame; a step of 64 microscopes takes about 1 ms. State,
+reward and stop rule equal those of the domain; the tests compare both.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from semd.simulator.twin_scene import Column, SceneRanges, Scenes, draw_scenes
 from semd.simulator.vector_environment import VectorStep
 
 _WD_STEP_U = 0.003
-"""What is left of a working distance after the text file: 0.1 um at x10000, in u."""
+"""Resolution of the working distance in a parameter text, in u: 0.1 um at x10000."""
 _KNOB_STEP = 0.01
 _GOOD_QUALITY = 9.0
 
 
 class Twin:
-    """A `control.vector.VectorEnvironment` over random scenes.
+    """`VectorEnvironment` over random scenes.
 
     Attributes:
         knobs: float64 (B, 3): working distance in u from the start, brightness, contrast.
-        scenes: what is looked at.
-        frames: what was measured last.
+        scenes: current scenes.
+        frames: latest measurements.
     """
 
     def __init__(
         self, n_envs: int, rules: RunRules, time_limit: int, seed: int, ranges: SceneRanges | None = None
     ) -> None:
-        """Set up; `reset` draws the scenes.
+        """Set up the environment; `reset` draws the scenes.
 
         Args:
-            n_envs: B.
-            rules: N, rho, weights of the reward, threshold, good exposure, window in focus units.
-            time_limit: T, steps of an episode.
-            seed: of everything drawn.
-            ranges: how varied the scenes are.
+            n_envs: number of microscopes, B.
+            rules: rules of the runs: N, rho, reward weights, threshold, exposure range and window in focus units.
+            time_limit: largest number of steps of an episode, T.
+            seed: seed of all draws.
+            ranges: ranges of the scenes.
         """
         self._rules = rules
         self._time_limit = time_limit
@@ -65,7 +65,7 @@ class Twin:
 
     @property
     def n_envs(self) -> int:
-        """B."""
+        """Number of microscopes, B."""
         return self._n_envs
 
     def random_state(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Twin:
         return dict(self._rng.bit_generator.state)
 
     def set_random_state(self, state: dict[str, Any]) -> None:
-        """Put it back."""
+        """Restore a state returned by `random_state`."""
         self._rng.bit_generator.state = state
 
     def reset(self) -> States:
@@ -83,7 +83,7 @@ class Twin:
         return self._states()
 
     def step(self, actions: Actions) -> VectorStep:
-        """Move by steps float32 (B, 3) on the networks' scale, scan, start anew where an episode ended."""
+        """Move by steps float32 (B, 3) on the networks' scale, scan, and start new episodes where one ended."""
         before = self.knobs
         self.knobs = self._moved(np.asarray(actions, np.float64))
         travel = self.knobs[:, 0] - before[:, 0]
@@ -115,14 +115,14 @@ class Twin:
         return VectorStep(states=self._states(), **step)
 
     def _begin(self, rows: NDArray[np.int64]) -> None:
-        """Start episodes: at 0 u, brightness and contrast anywhere, or near their best if not controlled."""
+        """Start episodes at 0 u; brightness and contrast start anywhere, or near their optimum if not controlled."""
         count = len(rows)
         knobs = np.column_stack((np.zeros(count), self._rng.uniform(self._low, self._high, (count, 2))))
         near = np.column_stack((self.scenes.brightness_at[rows], self.scenes.contrast_at[rows]))
         near += self._rng.uniform(-8.0, 8.0, (count, 2))
         fixed = self.scenes.wd_only[rows] > 0.0
         knobs[fixed, 1:] = near[fixed]
-        self.knobs[rows] = _as_written(knobs)
+        self.knobs[rows] = _rounded_as_text(knobs)
         self._lag_u[rows] = 0.0
         self._steps[rows] = 0
         frames = self._scan()
@@ -135,14 +135,14 @@ class Twin:
         self._history[rows] = self._features(np.zeros((self._n_envs, 3)))[rows, None]
 
     def _moved(self, actions: Column) -> Column:
-        """Equations (4) and (5), and the rounding of the text files."""
+        """Equations (4) and (5) with the rounding of the parameter texts; knobs, float64 (B, 3)."""
         bound = 2.0 * self._rules.rho
         controlled = np.ones((self._n_envs, 3))
         controlled[:, 1:] -= self.scenes.wd_only[:, None]
-        wanted = self.knobs + controlled * np.clip(actions, -bound, bound) * self._half_width
+        target = self.knobs + controlled * np.clip(actions, -bound, bound) * self._half_width
         low = np.column_stack((self.scenes.low_u, np.broadcast_to(self._low, (self._n_envs, 2))))
         high = np.column_stack((self.scenes.high_u, np.broadcast_to(self._high, (self._n_envs, 2))))
-        return _as_written(np.clip(wanted, low, high))
+        return _rounded_as_text(np.clip(target, low, high))
 
     def _scan(self) -> Frames:
         wd_u, brightness, contrast = self.knobs.T
@@ -172,7 +172,7 @@ class Twin:
         return rewards
 
 
-def _as_written(knobs: Column) -> Column:
+def _rounded_as_text(knobs: Column) -> Column:
     """Round to what the text files carry."""
     steps = np.array([_WD_STEP_U, _KNOB_STEP, _KNOB_STEP])
     rounded: Column = np.rint(knobs / steps) * steps

@@ -1,7 +1,7 @@
-"""The scene of the feature-level twin that comes nearest to a virtual microscope: what tells how true the twin is.
+"""Fit of a feature-level twin's scene to a virtual microscope, which measures the accuracy of the twin.
 
-The detector's numbers are taken over as they are. How contrast and gradient go with the blur is fitted to noise-free
-renderings, within the ranges that `draw_scenes` draws from: a misfit is then one of the twin, not of a lucky draw.
+The detector's values are copied. The decay of contrast and gradient with the blur is fitted to noise-free renderings,
+within the ranges of `draw_scenes`, so that the residual is an error of the twin and not of a random draw.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from semd.simulator.twin_scene import (
     GRADIENT_AT,
     GRADIENT_PER_SPREAD,
     GRADIENT_POWER,
-    LEAST_BLUR,
+    MIN_BLUR,
     SAMPLES,
     SHRINK_AT,
     SHRINK_FLOOR,
@@ -34,23 +34,23 @@ Range: TypeAlias = tuple[float, float]
 
 _DEFOCUS_U = (-30.0, -16.0, -8.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _GRID = 25
-# The gradient of a normally distributed picture is so many times its standard deviation, in each direction.
-_MEAN_SIZE = float(np.sqrt(2.0 / np.pi))
+# Mean absolute value of a standard normal deviate: gradient over standard deviation, in each direction.
+_MEAN_ABS_DEVIATE = float(np.sqrt(2.0 / np.pi))
 
 
 def fit_scene(microscope: VirtualMicroscope, count: int, rng: np.random.Generator) -> Scenes:
-    """The nearest scene `count` times over, in focus at 0 u, with a scoring machine that does not err.
+    """Fit the nearest scene, in focus at 0 u and without score errors, and repeat it `count` times.
 
     Args:
-        microscope: stays as it is; its backlash and drift are left out.
-        count: B, as many frames as are wanted of the scene.
-        rng: of the pixels' noise.
+        microscope: virtual microscope, not modified; backlash and drift are ignored.
+        count: number of scenes, B.
+        rng: random generator of the pixel noise.
     """
     focused = _noise_free(microscope, 0.0)
     least_blur = microscope.optics.blur(
         microscope.focus_wd_mm, microscope.focus_wd_mm, microscope.field.pixel_size_nm
     ).effective_px / lenient_blur_px(microscope.magnification)
-    least_blur = float(np.clip(least_blur, *LEAST_BLUR))
+    least_blur = float(np.clip(least_blur, *MIN_BLUR))
     blur_per_u = microscope.optics.alpha_mrad(microscope.focus_wd_mm) / ALPHA_NOMINAL_MRAD
     low, high = np.percentile(focused, (2.0, 98.0))
     spread = max(float(high - low), 0.1)
@@ -59,11 +59,11 @@ def fit_scene(microscope: VirtualMicroscope, count: int, rng: np.random.Generato
     blur = np.hypot(least_blur, blur_per_u * np.array(_DEFOCUS_U))
     kept = np.array([picture.std() for picture in pictures]) / max(float(focused.std()), 1e-6)
     shrink_at, shrink_power, shrink_floor = _fit_shrinking(blur, kept)
-    structure = np.array([_gradient(picture) for picture in pictures]) / (2.0 * _MEAN_SIZE)
+    structure = np.array([_gradient(picture) for picture in pictures]) / (2.0 * _MEAN_ABS_DEVIATE)
     gradient, gradient_at, gradient_power = _fit_gradient(blur, structure, spread)
 
     detector = microscope.detector
-    numbers = {
+    values = {
         "focus_u": 0.0,
         "blur_per_u": blur_per_u,
         "least_blur": least_blur,
@@ -92,7 +92,7 @@ def fit_scene(microscope: VirtualMicroscope, count: int, rng: np.random.Generato
         emission=np.tile(emission, (count, 1)),
         noise_shape=rng.standard_normal((count, SAMPLES)),
         **{
-            column.name: np.full(count, numbers.get(column.name, 0.0))
+            column.name: np.full(count, values.get(column.name, 0.0))
             for column in fields(Scenes)
             if column.name not in ("emission", "noise_shape")
         },
@@ -100,7 +100,7 @@ def fit_scene(microscope: VirtualMicroscope, count: int, rng: np.random.Generato
 
 
 def _noise_free(microscope: VirtualMicroscope, defocus_u: float) -> Picture:
-    """The frame's emission at a defocus, float32 (480, 640)."""
+    """Noise-free emission of the frame at a defocus, float32 (480, 640)."""
     wd_mm = microscope.focus_wd_mm + defocus_u * microscope.wd_unit_mm
     blur = microscope.optics.blur(wd_mm, microscope.focus_wd_mm, microscope.field.pixel_size_nm)
     return np.ascontiguousarray(crop_margin(blur.apply(microscope.field.emission)))
@@ -112,23 +112,25 @@ def _gradient(picture: Picture) -> float:
 
 
 def _fit_shrinking(blur: Column, kept: Column) -> tuple[float, float, float]:
-    """Where, how sharply and how far the contrast goes: `kept` over relative blur, both (K,)."""
-    at, power, floor = _all_of(np.geomspace(*SHRINK_AT, _GRID), SHRINK_POWER, SHRINK_FLOOR)
+    """Fit scale, power and floor of the contrast's decay to `kept`, contrast over relative blur, both (K,)."""
+    at, power, floor = _combinations(np.geomspace(*SHRINK_AT, _GRID), SHRINK_POWER, SHRINK_FLOOR)
     curve = floor + (1.0 - floor) / (1.0 + (blur / at) ** power)
     best = int(((curve - kept) ** 2).sum(axis=1).argmin())
     return float(at[best, 0]), float(power[best, 0]), float(floor[best, 0])
 
 
 def _fit_gradient(blur: Column, structure: Column, spread: float) -> tuple[float, float, float]:
-    """Size in focus, where and how sharply it goes; the features see its root, so that is what is fitted."""
-    at, power, share = _all_of(np.geomspace(*GRADIENT_AT, _GRID), GRADIENT_POWER, tuple(np.sqrt(GRADIENT_PER_SPREAD)))
+    """Fit size in focus, scale and power of the gradient's decay to its root, as the feature GRD uses it."""
+    at, power, share = _combinations(
+        np.geomspace(*GRADIENT_AT, _GRID), GRADIENT_POWER, tuple(np.sqrt(GRADIENT_PER_SPREAD))
+    )
     gradient = spread * share**2
     curve = np.sqrt(gradient / (1.0 + (blur / at) ** power))
     best = int(((curve - np.sqrt(structure)) ** 2).sum(axis=1).argmin())
     return float(gradient[best, 0]), float(at[best, 0]), float(power[best, 0])
 
 
-def _all_of(first: Column, second: Range, third: Range) -> tuple[NDArray[np.float64], ...]:
-    """Every combination of three numbers, as columns (K, 1)."""
+def _combinations(first: Column, second: Range, third: Range) -> tuple[NDArray[np.float64], ...]:
+    """All combinations of three grids of values, as columns (K, 1)."""
     grids = np.meshgrid(first, np.linspace(*second, _GRID), np.linspace(*third, _GRID))
     return tuple(grid.reshape(-1, 1) for grid in grids)

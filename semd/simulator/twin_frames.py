@@ -1,4 +1,4 @@
-"""From a scene and three knobs to what would be measured on the frame: score, AVG, GRD, VAR and exposure."""
+"""Measurements of the twin's frames from scene and knobs: score, AVG, GRD, VAR and exposure."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from semd.simulator.twin_scene import SAMPLES, Column, Scenes
 
 _FULL_SCALE = 255.0
 _WIDEST_AVERAGING_PX = 48.0
-# The grey values that `domain.exposure.measure_exposure` takes, as places in 256 sorted samples.
+# Percentiles of `domain.exposure.measure_exposure`, as indices into 256 sorted samples.
 _LOW_PLACE = int(np.ceil(0.02 * SAMPLES)) - 1
 _HIGH_PLACE = int(np.ceil(0.98 * SAMPLES)) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Measurements and ground truth of B frames; float64 (B,) each unless said.
+    """Measurements and ground truth of B frames; float64 (B,) unless stated otherwise.
 
     Attributes:
-        score: as the scoring machine would say, 0..10.
+        score: score of the scoring machine, 0..10.
         avg, grd, var: the image features, normalised as in `domain.features`.
         black, white, level, contrast: the exposure, as in `domain.exposure`.
         quality: true focus quality, 1..10.
-        true_score: the expert's score: quality, where anything can be recognised.
-        exposure_ok: bool, whether brightness and contrast suit the field, by the truth.
+        true_score: expert score: quality times recognisability.
+        exposure_ok: True where brightness and contrast truly suit the field, bool (B,).
     """
 
     score: Column
@@ -55,11 +55,11 @@ def take_frames(
 
     Args:
         scenes: B scenes.
-        lens_u: where the lens stands, hysteresis included, in u from the start.
-        brightness: settings, 0..100.
-        contrast: settings, 0..100.
-        good: the exposure's good range: the scorer errs more outside it.
-        rng: of the scorer's noise.
+        lens_u: working distances of the lens, including hysteresis, in u from the start.
+        brightness: brightness settings, 0..100.
+        contrast: contrast settings, 0..100.
+        good: accepted exposure range; the score error is larger outside it.
+        rng: random generator of the score noise.
     """
     defocus_u = lens_u - scenes.focus_u
     blur = np.hypot(scenes.least_blur, scenes.blur_per_u * defocus_u)
@@ -80,9 +80,9 @@ def take_frames(
     spread = ordered[:, _HIGH_PLACE] - ordered[:, _LOW_PLACE]
     open_share = 1.0 - black - white
     defect = exposure_defect(black, white, level, spread, good)
-    seen = _seen(scenes, blur, ideal, sigma)
+    visible = _recognisability(scenes, blur, ideal, sigma)
     return Frames(
-        score=np.clip((quality + _score_error(scenes, quality, defocus_u, defect, rng)) * seen, 0.0, 10.0),
+        score=np.clip((quality + _score_error(scenes, quality, defocus_u, defect, rng)) * visible, 0.0, 10.0),
         avg=level / 127.5 - 1.0,
         grd=np.sqrt(open_share * _gradient(scenes, blur, gain, sigma) / _FULL_SCALE),
         var=grey.std(axis=1) / 127.5,
@@ -91,7 +91,7 @@ def take_frames(
         level=level,
         contrast=spread,
         quality=quality,
-        true_score=quality * seen,
+        true_score=quality * visible,
         exposure_ok=_exposure_ok(scenes, gain, offset),
     )
 
@@ -106,7 +106,7 @@ def exposure_defect(black: Column, white: Column, level: Column, contrast: Colum
 
 
 def _noise_grey(scenes: Scenes, emission: Column, gain: Column) -> Column:
-    """Standard deviation of the noise in grey levels, (B, 256): shot noise through the gain, and readout."""
+    """Standard deviation of the noise in grey levels, (B, 256): amplified shot noise and readout noise."""
     shot = (gain**2 / scenes.electrons)[:, None] * np.maximum(emission, 0.005)
     sigma: Column = np.sqrt(shot + (scenes.readout_grey**2)[:, None])
     return sigma
@@ -115,7 +115,7 @@ def _noise_grey(scenes: Scenes, emission: Column, gain: Column) -> Column:
 def _gradient(scenes: Scenes, blur: Column, gain: Column, sigma: Column) -> Column:
     """Mean of |I(x+1) - I(x)| + |I(y+1) - I(y)| without clipping: structure and noise in quadrature.
 
-    A normal deviate's mean size is sqrt(2 / pi) of its deviation; neighbours in a line share some noise.
+    The mean absolute value of a normal deviate is sqrt(2 / pi) standard deviations; neighbours in a line share noise.
     """
     structure = (gain * scenes.gradient / (1.0 + (blur / scenes.gradient_at) ** scenes.gradient_power)) ** 2
     noise = 2.0 * (sigma**2).mean(axis=1)
@@ -125,12 +125,12 @@ def _gradient(scenes: Scenes, blur: Column, gain: Column, sigma: Column) -> Colu
     return gradient
 
 
-def _seen(scenes: Scenes, blur: Column, ideal: Column, sigma: Column) -> Column:
+def _recognisability(scenes: Scenes, blur: Column, ideal: Column, sigma: Column) -> Column:
     """Recognisability of the frames, 0..1: `truth.recognisability` for B scenes, without its term for detail.
 
-    The emission has no places, so no detail apart from its contrast: fields with nothing to focus on are not drawn
-    here. On rendered fields that have something, at a low dose and any settings, the factor for detail above the noise
-    changes one frame in 300, a tenth of those on which the edge of recognisability lies elsewhere anyway.
+    Samples of the emission have no positions and so no detail apart from contrast; fields without detail are not drawn.
+    On rendered fields with detail, at a low dose and any settings, the omitted term changes one frame in 300, a tenth
+    of the frames on which twin and rendering disagree about recognisability.
     """
     shown = np.clip(ideal, 0.0, _FULL_SCALE)
     is_open = (ideal > 0.0) & (ideal < _FULL_SCALE)
@@ -138,17 +138,17 @@ def _seen(scenes: Scenes, blur: Column, ideal: Column, sigma: Column) -> Column:
     signal_grey = shown.std(axis=1)
     disc_px = np.clip(blur * scenes.tolerated_px, 2.0, _WIDEST_AVERAGING_PX)
     snr = signal_grey * np.sqrt(np.maximum(1.0, 0.25 * np.pi * disc_px**2)) / noise_grey
-    seen: Column = np.clip((signal_grey - 0.6) / 0.8, 0.0, 1.0) * np.clip(snr - 0.5, 0.0, 1.0)
-    return seen
+    visible: Column = np.clip((signal_grey - 0.6) / 0.8, 0.0, 1.0) * np.clip(snr - 0.5, 0.0, 1.0)
+    return visible
 
 
 def _score_error(
     scenes: Scenes, quality: Column, defocus_u: Column, defect: Column, rng: np.random.Generator
 ) -> Column:
-    """A trained network's errors, in points.
+    """Errors of a trained scoring network, in points.
 
-    They grow away from focus, and have a part that stays with the field, a part that changes along the defocus, a
-    part for bad exposure and one from frame to frame.
+    Terms: a constant of the field, a wave along the defocus, an error of bad exposure, and noise from frame to frame.
+    The constant, the wave and the noise grow with the distance from focus.
     """
     far = np.clip((10.0 - quality) / 5.0, 0.0, 1.0)
     error: Column = scenes.score_bias + far * (
@@ -160,7 +160,7 @@ def _score_error(
 
 
 def _exposure_ok(scenes: Scenes, gain: Column, offset: Column) -> NDArray[np.bool_]:
-    """`truth.brightness_contrast_ok` for B scenes: judged in focus and without noise."""
+    """`truth.brightness_contrast_ok` for B scenes, from the noise-free emission in focus, bool (B,)."""
     ideal = gain[:, None] * (scenes.emission - scenes.mid[:, None]) + offset[:, None]
     clipped = ((ideal <= 0.0) | (ideal >= _FULL_SCALE)).mean(axis=1)
     shown = np.clip(ideal, 0.0, _FULL_SCALE)

@@ -1,4 +1,4 @@
-"""The feature-level twin under the daemon's own rules: many runs at once, frame by frame, without a pixel."""
+"""Feature-level twin for runs under the daemon's own rules: many microscopes at once, without rendering frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from semd.protocol.action import round_target
 from semd.simulator.twin_frames import Frames, take_frames
 from semd.simulator.twin_scene import SHIPPED_SCORER, Column, SceneRanges, Scenes, draw_scenes
 
-# What the parameter text says; the scenes draw their own leniency, and everything else is relative to it.
+# Nominal parameters of every frame; scenes draw their tolerated blur themselves, and lengths are relative to it.
 _MAGNIFICATION = 2000.0
 _START_WD_MM = 15.0
 _PIXELS = 640 * 480
@@ -30,8 +30,8 @@ class TwinTruth:
 
     Attributes:
         score: the expert's score, float64 (B,).
-        start_score: what it would be now with the knobs as they were at the start: the focus walks by itself.
-        exposure_ok: True where brightness and contrast suit the field, bool (B,).
+        start_score: the score now at the start's settings, float64 (B,); it changes because the focus drifts.
+        exposure_ok: True where brightness and contrast truly suit the field, bool (B,).
     """
 
     score: Column
@@ -40,20 +40,20 @@ class TwinTruth:
 
 
 class TwinMicroscopes:
-    """B microscopes, each on a scene of its own, that read back and are moved like the real one.
+    """B microscopes, each on its own scene, with the read-back and the absolute moves of the real instrument.
 
     Attributes:
-        scenes: what they look at.
+        scenes: their scenes.
     """
 
     def __init__(self, count: int, rules: RunRules, seed: int, ranges: SceneRanges = SHIPPED_SCORER) -> None:
-        """Draw the scenes and starts.
+        """Draw the scenes and the start settings.
 
         Args:
-            count: B.
-            rules: of the runs; the scorer errs more outside their exposure.
-            seed: of everything drawn.
-            ranges: how varied the scenes are.
+            count: number of microscopes, B.
+            rules: rules of the runs; the score error is larger outside their exposure range.
+            seed: seed of all draws.
+            ranges: ranges of the scenes.
         """
         self._rules = rules
         self._rng = np.random.default_rng(seed)
@@ -66,17 +66,17 @@ class TwinMicroscopes:
         )
         self._start = self._knobs.copy()
         self._lag_u = np.zeros(count)
-        # A well calibrated scoring machine says how wrong it is: near focus by its bias there and its noise.
+        # A calibrated sigma equals the true error; near focus that is bias and noise.
         self._sigma = np.hypot(ranges.score_bias, self.scenes.score_noise)
         self._frames: Frames
 
     @property
     def count(self) -> int:
-        """B."""
+        """Number of microscopes, B."""
         return len(self._lag_u)
 
     def scan(self) -> TwinTruth:
-        """Scan with all microscopes; the focus walks a little between scans."""
+        """Scan with all microscopes after one step of focus drift; returns the ground truth of the B frames."""
         scenes = self.scenes
         scenes.focus_u += scenes.drift_u * self._rng.standard_normal(len(self._lag_u))
         self._frames = self._take(self._knobs, self._lag_u)
@@ -89,7 +89,7 @@ class TwinMicroscopes:
         return take_frames(self.scenes, wd_u + lag_u, brightness, contrast, self._rules.exposure, self._rng)
 
     def observation(self, row: int, name: str) -> Observation:
-        """Observation of one microscope's last frame, as the daemon would measure it."""
+        """Observation of one microscope's latest frame, as the daemon would measure it."""
         frames = self._frames
         wd_mm, brightness, contrast = (float(value) for value in self._knobs[row])
         return Observation(
@@ -114,7 +114,7 @@ class TwinMicroscopes:
         )
 
     def apply(self, row: int, targets: Mapping[Axis, float]) -> None:
-        """Move one microscope's knobs to absolute targets."""
+        """Move the knobs of one microscope to absolute targets, rounded as the parameter text rounds them."""
         for place, axis in enumerate((Axis.WD, Axis.BRIGHTNESS, Axis.CONTRAST)):
             if axis in targets:
                 target = round_target(axis, targets[axis])

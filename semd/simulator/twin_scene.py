@@ -1,7 +1,7 @@
-"""The hidden side of the feature-level twin: what B microscopes look at, drawn anew for every episode.
+"""Scenes of the feature-level twin: hidden properties of sample and microscope, drawn for every episode.
 
-Emission is a set of 256 samples of a noise-free picture (its quantiles, so to speak), in the units of the
-field simulator. Lengths along the working distance are in focus units u (`Optics.focus_unit_mm`).
+Emission is given as 256 samples of a noise-free picture, in the units of the field simulator. Lengths along the working
+distance are in focus units u (`Optics.focus_unit_mm`).
 """
 
 from __future__ import annotations
@@ -18,59 +18,59 @@ Column = NDArray[np.float64]
 SAMPLES = 256
 _MAGNIFICATIONS = (500.0, 1000.0, 2000.0, 5000.0, 10000.0)
 
-# What microscopes to train on differ in, here and on rendered frames.
+# Ranges of the instruments used for training, in the twin and on rendered frames.
 ELECTRONS = (60.0, 1000.0)
 """Detected electrons per pixel at emission 1, log-uniform."""
-MOST_BACKLASH_U = 0.25
-MOST_DRIFT_U = 0.04
+MAX_BACKLASH_U = 0.25
+MAX_DRIFT_U = 0.04
 IMPERFECT_SHARE = 0.5
-"""Share of the microscopes that have backlash at all, and, drawn apart, of those that drift."""
+"""Share of the microscopes with backlash; an independently drawn share of the same size has focus drift."""
 
-# How a picture goes with the blur; `twin_fit` looks for rendered fields within these.
-LEAST_BLUR = (0.05, 0.5)
+# Ranges of the dependence of a picture on the blur; `twin_fit` fits rendered fields within them.
+MIN_BLUR = (0.05, 0.5)
 SHRINK_AT, SHRINK_POWER, SHRINK_FLOOR = (4.0, 100.0), (0.8, 1.4), (0.0, 0.2)
 GRADIENT_PER_SPREAD, GRADIENT_AT, GRADIENT_POWER = (0.012, 0.15), (0.8, 6.0), (0.8, 1.3)
 
 
 @dataclass(slots=True)
 class Scenes:
-    """B scenes; every array has shape (B,) but the first two, (B, 256).
+    """B scenes: float64 arrays of shape (B,), the first two of shape (B, 256).
 
     Attributes:
         emission: samples of the in-focus emission, 0..1.
-        noise_shape: a standard normal deviate for each sample: the noise of its pixels.
-        focus_u: focus, in u from the start's working distance.
+        noise_shape: standard normal deviate of each sample: normalised noise of its pixels.
+        focus_u: working distance of focus, in u from the start.
         blur_per_u: true aperture half angle over the nominal one: relative blur per u of defocus.
         least_blur: relative blur in focus (spot, astigmatism).
-        tolerated_px: the blur disc that experts hardly mind, in pixels.
+        tolerated_px: blur diameter that experts tolerate, in pixels.
         quality_slope: points of focus quality lost per unit of `log2(1 + blur**2)`, see `truth`.
-        shrink_at: relative blur at which the picture's contrast starts to go.
-        shrink_power: how sharply it goes.
-        shrink_floor: share of the contrast that no blur takes.
+        shrink_at: relative blur at which the decaying part of the contrast is halved.
+        shrink_power: power of that decay.
+        shrink_floor: share of the contrast that does not decay.
         gradient: in-focus gradient of the emission, per pixel.
-        gradient_at: relative blur at which the gradient starts to go.
-        gradient_power: how sharply it goes.
+        gradient_at: relative blur at which the gradient is halved.
+        gradient_power: power of that decay.
         brightness_at: setting at which `mid` is middle grey.
         contrast_at: setting at which the gain is `gain_grey`.
         grey_per_brightness: grey levels per unit of brightness.
         contrast_per_octave: units of contrast that double the gain.
-        mid: emission the gain turns about.
+        mid: emission whose grey level is independent of the gain.
         gain_grey: grey levels per unit of emission at `contrast_at`.
         electrons: detected electrons per pixel at emission 1.
-        readout_grey: noise behind the gain.
-        smear: share of the noise shared by neighbours in a line.
-        backlash_u: lens hysteresis.
-        drift_u: walk of the focus from scan to scan.
-        score_bias: the scorer's error on this field near focus.
-        score_bias_low: its further error far from focus.
-        score_wave: amplitude of its error's change along the defocus.
-        score_wave_k: wave number of that, per u.
-        score_wave_phase: its phase.
-        score_noise: standard deviation from frame to frame.
-        score_exposure: points by which it is off where the exposure's defect is 1 or more, or that share of it.
-        score_exposure_loss: points it takes off per unit of the exposure's defect.
+        readout_grey: standard deviation in grey levels of the noise added after the gain.
+        smear: share of the noise that neighbours in a line have in common.
+        backlash_u: lens hysteresis in u.
+        drift_u: standard deviation of the focus drift from scan to scan, in u.
+        score_bias: score error on this field near focus, in points.
+        score_bias_low: further score error far from focus.
+        score_wave: amplitude of the score error's wave along the defocus.
+        score_wave_k: wave number of that wave, per u.
+        score_wave_phase: phase of that wave.
+        score_noise: standard deviation of the score from frame to frame.
+        score_exposure: score error at an exposure defect of 1 or more; proportional to the defect below.
+        score_exposure_loss: points lost per unit of the exposure defect.
         low_u: lower limit of the working distance, in u from the start.
-        high_u: upper limit.
+        high_u: upper limit of the working distance, in u from the start.
         wd_only: True where only the working distance is controlled.
     """
 
@@ -111,27 +111,27 @@ class Scenes:
     wd_only: Column
 
     def replace_rows(self, rows: NDArray[np.int64], fresh: Scenes) -> None:
-        """Put the scenes of `fresh` in place of those at `rows`."""
+        """Replace the scenes at `rows` by those of `fresh`."""
         for column in fields(self):
             getattr(self, column.name)[rows] = getattr(fresh, column.name)
 
 
 @dataclass(frozen=True, slots=True)
 class SceneRanges:
-    """Ranges of the scenes; the rest of the ranges stands beside each draw.
+    """Configurable ranges of the scenes; the other ranges are constants of `draw_scenes`.
 
     Attributes:
         nearest_start_u: smallest distance of the start from focus.
-        farthest_start_u: largest.
-        alpha_mrad: true aperture half angle; the nominal one is `nominal_alpha_mrad`.
-        nominal_alpha_mrad: what the daemon assumes.
+        farthest_start_u: largest distance of the start from focus.
+        alpha_mrad: range of the true aperture half angle.
+        nominal_alpha_mrad: aperture half angle that the daemon assumes.
         score_noise: largest standard deviation of the score from frame to frame.
-        score_bias: standard deviation of the scorer's error on a field near focus.
-        score_bias_low: the same far from focus.
-        score_wave: largest amplitude of its error's change along the defocus.
-        score_exposure: the most that a bad exposure puts it off, to either side; mostly far less.
-        score_exposure_loss: the most that it takes off per unit of the exposure's defect.
-        wd_only_share: share of episodes that control the working distance alone.
+        score_bias: standard deviation over fields of the score error near focus.
+        score_bias_low: standard deviation over fields of the further score error far from focus.
+        score_wave: largest amplitude of the score error's wave along the defocus.
+        score_exposure: largest score error of either sign due to bad exposure.
+        score_exposure_loss: largest loss per unit of the exposure defect.
+        wd_only_share: share of the episodes that control only the working distance.
     """
 
     nearest_start_u: float = 0.0
@@ -155,12 +155,14 @@ SHIPPED_SCORER = SceneRanges(
     score_exposure=1.2,
     score_exposure_loss=0.0,
 )
-"""With errors somewhat larger than those of the scoring machine that comes with semd: `semd evaluate twin --scored`
-compares them. The control machine learns with larger ones: it must not rely on a scoring machine that good."""
+"""Score errors somewhat larger than those of the shipped scoring machine; `semd evaluate twin --scored` compares them.
+
+Training of the control machine uses the larger errors of the defaults, so that it tolerates a worse scoring machine.
+"""
 
 
 def draw_scenes(count: int, ranges: SceneRanges, rng: np.random.Generator) -> Scenes:
-    """Draw `count` scenes; the ranges hold what the image simulator renders, and some more on either side."""
+    """Draw `count` scenes from ranges that include those of the rendering simulator with a margin on either side."""
     emission = _draw_emission(count, rng)
     low, high = np.percentile(emission, (2.0, 98.0), axis=1)
     spread = np.maximum(high - low, 0.1)
@@ -175,7 +177,7 @@ def draw_scenes(count: int, ranges: SceneRanges, rng: np.random.Generator) -> Sc
         noise_shape=rng.standard_normal((count, SAMPLES)),
         focus_u=focus_u,
         blur_per_u=rng.triangular(low_alpha, nominal, high_alpha, count) / nominal,
-        least_blur=rng.uniform(*LEAST_BLUR, count),
+        least_blur=rng.uniform(*MIN_BLUR, count),
         tolerated_px=np.array([lenient_blur_px(each) for each in magnification]),
         quality_slope=np.array([quality_slope(each) for each in magnification]),
         shrink_at=_log_uniform(rng, *SHRINK_AT, count),
@@ -193,15 +195,15 @@ def draw_scenes(count: int, ranges: SceneRanges, rng: np.random.Generator) -> Sc
         electrons=_log_uniform(rng, *ELECTRONS, count),
         readout_grey=rng.uniform(0.5, 3.0, count),
         smear=rng.uniform(0.0, 0.4, count),
-        backlash_u=rng.uniform(0.0, MOST_BACKLASH_U, count) * (rng.random(count) < IMPERFECT_SHARE),
-        drift_u=rng.uniform(0.0, MOST_DRIFT_U, count) * (rng.random(count) < IMPERFECT_SHARE),
+        backlash_u=rng.uniform(0.0, MAX_BACKLASH_U, count) * (rng.random(count) < IMPERFECT_SHARE),
+        drift_u=rng.uniform(0.0, MAX_DRIFT_U, count) * (rng.random(count) < IMPERFECT_SHARE),
         score_bias=ranges.score_bias * rng.standard_normal(count),
         score_bias_low=ranges.score_bias_low * rng.standard_normal(count),
         score_wave=rng.uniform(0.0, ranges.score_wave, count),
         score_wave_k=rng.uniform(0.2, 1.0, count),
         score_wave_phase=rng.uniform(0.0, 2.0 * np.pi, count),
         score_noise=rng.uniform(0.3, 1.0, count) * ranges.score_noise,
-        # Heavy tails, as the scoring machine's: half of them are below an eighth of the largest.
+        # Heavy tails, as the scoring machine's: half of the errors are below an eighth of the largest.
         score_exposure=ranges.score_exposure * (2.0 * (exposure_share := rng.random(count)) - 1.0) ** 3,
         score_exposure_loss=ranges.score_exposure_loss * exposure_share,
         low_u=np.minimum(focus_u, 0.0) - _log_uniform(rng, 5.0, 200.0, count),
@@ -211,9 +213,9 @@ def draw_scenes(count: int, ranges: SceneRanges, rng: np.random.Generator) -> Sc
 
 
 def _draw_emission(count: int, rng: np.random.Generator) -> Column:
-    """Mixtures of a background, a body and a few highlights: balls on carbon, bars and hollows, and between.
+    """Mixtures of background, body and highlights, float64 (B, 256): from balls on carbon to bars with hollows.
 
-    Shares and levels are free: from mostly dark with bright spots to mostly bright with dark ones.
+    Random shares and levels range from mostly dark with bright spots to mostly bright with dark spots.
     """
     background = rng.uniform(0.05, 0.3, (count, 1))
     body = background + rng.uniform(0.1, 0.5, (count, 1))

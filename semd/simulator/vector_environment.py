@@ -1,7 +1,7 @@
-"""Interface of an environment for training: many microscopes at once, in plain arrays.
+"""Interface of a vectorised training environment: B microscopes in plain arrays.
 
-An episode that ends starts anew within the same step, and `VectorStep` carries both the state it ended in and
-the state the next one starts from. So no step that belongs to two episodes ever reaches the replay buffer.
+The step that ends an episode also starts the next one. `VectorStep` holds the last state of the one and the first state
+of the other, so that no transition in the replay buffer spans two episodes.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from semd.domain.state import Actions, BoolArray, States
 
 @dataclass(frozen=True, slots=True)
 class VectorStep:
-    """One step of B microscopes.
+    """Step of B microscopes.
 
     Attributes:
-        next_states: float32 (B, 10 N), where the step led, also where the episode ended there.
-        states: float32 (B, 10 N), where the next step starts: the first state of a new episode after an end.
+        next_states: float32 (B, 10 N), states after the step; the last state of an episode that ended.
+        states: float32 (B, 10 N), states before the next step; the first state of a new episode after an end.
         rewards: float64 (B,), equation (6), in units of the score.
         terminated: bool (B,), the frame passed (score above omega and exposure accepted): no bootstrap.
         truncated: bool (B,), the time limit was reached: bootstrap.
-        truly_good: bool (B,), whether the frame is good by the truth that only a simulator knows.
+        truly_good: bool (B,), True where the frame is good by the ground truth.
         quality: float64 (B,), the true focus quality 1..10.
-        frames: int64 (B,), frames the episode has taken so far, its first included.
+        frames: int64 (B,), number of frames of the episode so far, including the first.
     """
 
     next_states: States
@@ -45,7 +45,7 @@ class VectorEnvironment(Protocol):
 
     @property
     def n_envs(self) -> int:
-        """B."""
+        """Number of microscopes, B."""
 
     def reset(self) -> States:
         """Start B new episodes; returns their first states, float32 (B, 10 N)."""
@@ -57,4 +57,4 @@ class VectorEnvironment(Protocol):
         """State of the environment's random generator, for a checkpoint (JSON-able)."""
 
     def set_random_state(self, state: dict[str, Any]) -> None:
-        """Put it back."""
+        """Restore a state returned by `random_state`."""

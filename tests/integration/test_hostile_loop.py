@@ -15,8 +15,8 @@ from semd.middle_client.client_process import run_middle_client
 from semd.middle_client.settings import MiddleClientSettings
 from semd.protocol.pairing import Layout
 from semd.simulator.fault_plan import FaultPlan
-from semd.simulator.faulty_link import SURVIVED
-from semd.simulator.faulty_writer import GOING_ON, FaultyWriter
+from semd.simulator.faulty_link import RECOVERED_FAULTS
+from semd.simulator.faulty_writer import ANSWERED_FAULTS, FaultyWriter
 from semd.simulator.microscope import VirtualMicroscope
 from semd.simulator.nanostation import NanoStation
 
@@ -25,14 +25,14 @@ from semd.simulator.nanostation import NanoStation
 def test_a_run_ends_in_spite_of_everything(tmp_path: Path, layout: Layout) -> None:
     daemon = make_daemon(tmp_path, layout, settle_s=1.6)
     writer = FaultyWriter(
-        daemon.watch, layout, plan=FaultPlan(share=0.5, kinds=GOING_ON, rng=random.Random(2)), rest_s=0.05
+        daemon.watch, layout, plan=FaultPlan(share=0.5, kinds=ANSWERED_FAULTS, rng=random.Random(2)), rest_s=0.05
     )
     applied: list[str] = []
     station = NanoStation(
         VirtualMicroscope("grid", 2000.0, 1),
         writer,
         on_applied=lambda action: applied.append(action.id),
-        link_faults=FaultPlan(share=0.5, kinds=SURVIVED["text"], rng=random.Random(2)),
+        link_faults=FaultPlan(share=0.5, kinds=RECOVERED_FAULTS["text"], rng=random.Random(2)),
     )
     stop = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener, daemon.running():

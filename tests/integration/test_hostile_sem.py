@@ -22,7 +22,7 @@ from semd.middle_client.settings import MiddleClientSettings
 from semd.protocol.action import Action, Status, encode_action
 from semd.service.logs import configure_logs
 from semd.simulator.fault_plan import FaultPlan
-from semd.simulator.faulty_link import AFTERMATH, AISEM_FAULTS, SURVIVED, FaultySemLink, LinkFault
+from semd.simulator.faulty_link import AISEM_FAULTS, EXPECTED_EVENTS, RECOVERED_FAULTS, FaultySemLink, LinkFault
 
 PATIENCE_S = 30.0
 ANSWER_S = 0.6
@@ -119,7 +119,7 @@ def test_each_fault_ends_in_its_events_and_the_link_recovers(tmp_path: Path, fau
     with lab.running() as link:
         lab.publish(4)
         lab.until(lambda: lab.ended() == 4)
-        wanted = AFTERMATH[fault]
+        wanted = EXPECTED_EVENTS[fault]
         lab.until(lambda: not Counter(wanted) - Counter(lab.events()))
     refused = [2] if fault is LinkFault.NAK else []
     assert lab.seqs("refused") == refused
@@ -132,7 +132,7 @@ def test_each_fault_ends_in_its_events_and_the_link_recovers(tmp_path: Path, fau
 
 
 def test_a_storm_of_all_faults_loses_doubles_and_delays_nothing(tmp_path: Path) -> None:
-    plan = FaultPlan(share=0.6, kinds=SURVIVED["text"], rng=random.Random(5))
+    plan = FaultPlan(share=0.6, kinds=RECOVERED_FAULTS["text"], rng=random.Random(5))
     lab = Lab(tmp_path, plan)
     with lab.running() as link:
         link.busy_times = 2
@@ -175,7 +175,7 @@ def test_aisem_commands_go_out_once_whatever_becomes_of_them(tmp_path: Path, fau
     lab.column.scan = lambda wd_mm: lab.publish(1, wd_mm=wd_mm) if len(lab.published) < 3 else None
     with lab.running() as link:
         lab.publish(1)
-        is_applied = fault in SURVIVED["aisem"]
+        is_applied = fault in RECOVERED_FAULTS["aisem"]
         if is_applied:
             lab.until(lambda: 1 in lab.seqs("sent"))
         else:

@@ -13,7 +13,7 @@ from harness.daemon_process import TEXT, DaemonUnderTest, make_daemon, picture
 from semd.protocol.action import Status
 from semd.protocol.pairing import Layout
 from semd.simulator.fault_plan import FaultPlan
-from semd.simulator.faulty_writer import ENDS, GOING_ON, FaultyWriter, WriterFault
+from semd.simulator.faulty_writer import ANSWERED_FAULTS, EXPECTED_ENDS, FaultyWriter, WriterFault
 
 # Far beyond the writer's own pauses, also where the tests get little of a core.
 SETTLE_S = 1.6
@@ -36,7 +36,7 @@ def test_each_fault_ends_as_it_must_and_the_next_frame_is_answered(
 ) -> None:
     daemon = make_daemon(tmp_path, layout, settle_s=SETTLE_S)
     writer = writer_of(daemon, FaultPlan({1: fault}))
-    end = ENDS[fault]
+    end = EXPECTED_ENDS[fault]
     with daemon.running():
         stem = write(writer, 0)
         daemon.until(lambda: bool(daemon.actions() if end == "answered" else daemon.reasons()))
@@ -62,7 +62,7 @@ def test_each_fault_ends_as_it_must_and_the_next_frame_is_answered(
 @pytest.mark.parametrize("layout", Layout)
 def test_a_writer_at_its_worst_for_a_while(tmp_path: Path, layout: Layout) -> None:
     daemon = make_daemon(tmp_path, layout, settle_s=SETTLE_S)
-    kinds = [fault for fault in GOING_ON if ENDS[fault] == "answered"]
+    kinds = [fault for fault in ANSWERED_FAULTS if EXPECTED_ENDS[fault] == "answered"]
     writer = writer_of(daemon, FaultPlan(share=0.8, kinds=kinds, rng=random.Random(3)))
     with daemon.running():
         thread = threading.Thread(target=lambda: [write(writer, number) for number in range(12)])

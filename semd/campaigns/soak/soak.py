@@ -19,7 +19,7 @@ from semd.campaigns.soak.soak_sem import HEIGHT_PX, WIDTH_PX, SoakSem
 from semd.daemon.daemon_process import LEDGER_FILE
 from semd.errors import ConfigError, StorageError
 from semd.simulator.fault_plan import FaultPlan
-from semd.simulator.faulty_link import SURVIVED, FaultySemLink, LinkFault
+from semd.simulator.faulty_link import RECOVERED_FAULTS, FaultySemLink, LinkFault
 
 _LOOK_S = 0.02
 _MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
@@ -74,7 +74,7 @@ def run_soak(spec: SoakSpec, progress: Callable[[int], None]) -> SoakReport:
         )
         plan = FaultPlan(
             share=spec.link_faults,
-            kinds=SURVIVED["text"],
+            kinds=RECOVERED_FAULTS["text"],
             rng=random.Random(spec.seed + 1),  # noqa: S311 - no secret
         )
         link = FaultySemLink(sem, sem.stopping.is_set, plan=plan, pause=sem.stopping.wait)

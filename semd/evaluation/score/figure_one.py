@@ -21,7 +21,7 @@ from semd.scoring.scorer import Scorer
 from semd.simulator.detector import Detector, Frame
 from semd.simulator.field import crop_margin, make_field
 from semd.simulator.optics import Blur
-from semd.simulator.truth import judge
+from semd.simulator.truth import ground_truth
 
 _MAGNIFICATION = 2000.0
 _FIELD_SEED = 3
@@ -67,7 +67,7 @@ def make_panels() -> list[Panel]:
         detector = replace(Detector(electrons=electrons).tuned_to(focused), smear=0.0)
         brightness, contrast = detector.brightness_optimum + brighter, detector.contrast_optimum + richer
         image = detector.digitise(signal, brightness, contrast, np.random.default_rng([_FIELD_SEED, number]))
-        truth = judge(signal, focused, detector, _MAGNIFICATION, brightness, contrast, blur.effective_px, 0.0)
+        truth = ground_truth(signal, focused, detector, _MAGNIFICATION, brightness, contrast, blur.effective_px, 0.0)
         panels.append(Panel(title, image, truth.true_score, gradient_metric(image), variance_metric(image)))
     return panels
 

@@ -1,4 +1,4 @@
-"""The detector against its own equation and the statistics it promises."""
+"""Detector: its equation and its noise statistics."""
 
 from __future__ import annotations
 

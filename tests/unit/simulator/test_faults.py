@@ -1,4 +1,4 @@
-"""Plans of faults are what they say, and what is said of a fault's end is complete."""
+"""Fault plans follow their schedule, and every fault has a documented outcome."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from semd.errors import ConfigError
 from semd.simulator.fault_plan import FaultPlan
-from semd.simulator.faulty_link import AFTERMATH, SURVIVED, LinkFault
-from semd.simulator.faulty_writer import ENDS, GOING_ON, FaultyWriter, WriterFault
+from semd.simulator.faulty_link import EXPECTED_EVENTS, RECOVERED_FAULTS, LinkFault
+from semd.simulator.faulty_writer import ANSWERED_FAULTS, EXPECTED_ENDS, FaultyWriter, WriterFault
 from semd.simulator.frame_writer import ImageFormat
 from semd.simulator.serve import SimulateSpec
 
@@ -32,18 +32,18 @@ def test_the_same_seed_gives_the_same_faults_in_the_share_that_was_asked_for() -
 
 
 def test_of_every_fault_it_is_known_how_it_ends() -> None:
-    assert set(AFTERMATH) == set(LinkFault)
-    assert set(ENDS) == set(WriterFault)
-    assert LinkFault.NAK not in SURVIVED["text"]
-    assert set(GOING_ON) == {fault for fault in WriterFault if ENDS[fault] in ("answered", "held")}
+    assert set(EXPECTED_EVENTS) == set(LinkFault)
+    assert set(EXPECTED_ENDS) == set(WriterFault)
+    assert LinkFault.NAK not in RECOVERED_FAULTS["text"]
+    assert set(ANSWERED_FAULTS) == {fault for fault in WriterFault if EXPECTED_ENDS[fault] in ("answered", "held")}
 
 
 def test_the_events_named_are_in_the_guide() -> None:
     guide = (Path(__file__).parents[3] / "deploy" / "OPERATIONS.md").read_text("utf-8")
-    assert [event for events in AFTERMATH.values() for event in events if f"`{event}`" not in guide] == []
+    assert [event for events in EXPECTED_EVENTS.values() for event in events if f"`{event}`" not in guide] == []
 
 
-@pytest.mark.parametrize("fault", [fault for fault in WriterFault if ENDS[fault] == "answered"])
+@pytest.mark.parametrize("fault", [fault for fault in WriterFault if EXPECTED_ENDS[fault] == "answered"])
 def test_what_must_be_answered_is_whole_in_the_end(tmp_path: Path, fault: WriterFault) -> None:
     writer = FaultyWriter(tmp_path, plan=FaultPlan({1: fault}), image_format=ImageFormat.PNG, sleep=lambda _: None)
     plain = FaultyWriter(tmp_path, image_format=ImageFormat.PNG)

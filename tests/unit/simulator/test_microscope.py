@@ -1,4 +1,4 @@
-"""The virtual microscope: reproducible, honest about its truth, and obedient within its limits."""
+"""Virtual microscope: reproducibility, ground truth and knob limits."""
 
 from __future__ import annotations
 

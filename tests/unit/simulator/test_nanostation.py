@@ -1,4 +1,4 @@
-"""The virtual NanoStation against the protocol: pairs in every manner, commands in both wire dialects."""
+"""Virtual NanoStation and the protocol: pairs in every manner, commands in both wire dialects."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_single_layout_stops_while_waiting(tmp_path: Path) -> None:
 
 @dataclass
 class Recorder:
-    """A handler that only remembers."""
+    """Handler that records the commands."""
 
     actions: list[Action] = field(default_factory=list)
     wds_mm: list[float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Optics against values worked out by hand, and kernels against their own moments."""
+"""Optics compared with values calculated by hand, and kernels with their moments."""
 
 from __future__ import annotations
 

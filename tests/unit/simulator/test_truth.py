@@ -1,4 +1,4 @@
-"""The expert's score and the good exposure, as a documented rule of what is visible."""
+"""Expert score and suitable exposure as documented rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from semd.domain.expert_scale import focus_quality
 from semd.simulator.detector import Detector
 from semd.simulator.truth import (
     brightness_contrast_ok,
-    judge,
+    ground_truth,
     recognisability,
 )
 
@@ -30,7 +30,7 @@ def detector(checkers: np.ndarray) -> Detector:
 
 def test_ordinary_exposure_does_not_move_the_score(checkers: np.ndarray, detector: Detector) -> None:
     labels = {
-        judge(checkers, checkers, detector, 1000, brightness, contrast, 5.0, 0.0).label
+        ground_truth(checkers, checkers, detector, 1000, brightness, contrast, 5.0, 0.0).label
         for brightness in (35.0, 50.0, 65.0)
         for contrast in (40.0, 50.0, 60.0)
     }
@@ -39,14 +39,14 @@ def test_ordinary_exposure_does_not_move_the_score(checkers: np.ndarray, detecto
 
 @pytest.mark.parametrize("brightness", [-60.0, 160.0])
 def test_white_and_black_are_zero(checkers: np.ndarray, detector: Detector, brightness: float) -> None:
-    truth = judge(checkers, checkers, detector, 1000, brightness, 50.0, 2.0, 0.0)
+    truth = ground_truth(checkers, checkers, detector, 1000, brightness, 50.0, 2.0, 0.0)
     assert (truth.label, truth.true_score) == (0, 0.0)
     assert not truth.brightness_contrast_ok
 
 
 def test_noise_alone_is_zero(checkers: np.ndarray, detector: Detector) -> None:
     nothing = np.full_like(checkers, 0.4)
-    assert judge(nothing, checkers, detector, 1000, 50.0, 50.0, 2.0, 0.0).label == 0
+    assert ground_truth(nothing, checkers, detector, 1000, 50.0, 50.0, 2.0, 0.0).label == 0
 
 
 def test_recognisability_falls_with_the_dose(checkers: np.ndarray, detector: Detector) -> None:
@@ -58,7 +58,7 @@ def test_recognisability_falls_with_the_dose(checkers: np.ndarray, detector: Det
 
 def test_a_smooth_gradient_holds_nothing_to_judge_sharpness_by(detector: Detector) -> None:
     gradient = np.linspace(0.3, 0.5, 640, dtype=np.float32)[None, :].repeat(480, axis=0)
-    assert judge(gradient, gradient, detector, 1000, 50.0, 50.0, 2.0, 0.0).label < 10
+    assert ground_truth(gradient, gradient, detector, 1000, 50.0, 50.0, 2.0, 0.0).label < 10
     assert recognisability(gradient, gradient, replace(detector, gain_grey=60.0), 50.0, 50.0, 2.0) == 0.0
 
 

@@ -1,4 +1,4 @@
-"""The feature-level twin against the domain's own functions and against rendered frames."""
+"""Feature-level twin compared with the functions of the domain and with rendered frames."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ START_MM = 10.0
 
 
 def observation(twin: Twin, row: int, knobs: np.ndarray) -> Observation:
-    """What the twin says of one microscope, as the daemon would have read it."""
+    """Build the observation that the daemon would read from one microscope of the twin."""
     frames = twin.frames
     features = Features(
         avg=(frames.avg[row] + 1.0) * 127.5,
