@@ -1,4 +1,4 @@
-"""The actor at work: one state in, one step out."""
+"""The trained actor as a policy: one state in, one step out."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def read_dataset(directory: Path) -> LabelledFrames:
 
 
 def read_datasets(directories: Sequence[Path]) -> LabelledFrames:
-    """Several datasets as one; fields of different datasets are different fields.
+    """Open several datasets as one; fields of different datasets are different fields.
 
     Raises:
         DatasetError: there is none, one is malformed, or their frames are of different sizes.
@@ -175,7 +175,7 @@ def read_datasets(directories: Sequence[Path]) -> LabelledFrames:
 
 
 class _ConcatenatedImages:
-    """Arrays of equal frames that are left where they are, indexed by one running number."""
+    """Arrays of equally sized frames, left in place and indexed by one running number."""
 
     def __init__(self, parts: list[NDArray[np.uint8]]) -> None:
         self._parts = parts

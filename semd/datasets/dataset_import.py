@@ -67,7 +67,7 @@ class ImportResult:
 
 
 def import_dataset(spec: ImportSpec, *, progress: bool = True) -> ImportResult:
-    """Import real frames as the daemon would see them; either all of them or none.
+    """Import real frames as the daemon would read them; either all of them or none.
 
     Raises:
         ConfigError: the size is smaller than a dataset's frames, or a share is out of range.
@@ -110,7 +110,7 @@ class _BadRowError(Exception):
 
 
 def _table_rows(table: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Rows with their line numbers; every known column is there, empty where nothing is written."""
+    """Rows with their line numbers; each has every known column, empty where nothing is written."""
     try:
         text = table.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Writing the form that `semd.datasets.dataset` reads: new datasets, and additions that cannot harm the old.
+"""Writer of the form that `semd.datasets.dataset` reads: new datasets, and additions that cannot damage old ones.
 
 Images come first and the table last. What lies in `images.npy` beyond the rows of the table belongs to an addition
 that was not finished: readers do not look at it, and the next addition overwrites it.
@@ -56,14 +56,14 @@ class FrameFacts:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """On which side frames lie, `train` or `test`, in their order: by field, and by image."""
+    """Side of each frame, `train` or `test`: by field, and by image."""
 
     by_field: tuple[str, ...]
     by_image: tuple[str, ...]
 
 
 def draw_splits(fields: Sequence[str], test_share: float, seed: int) -> Splits:
-    """Draw both splits: whole fields for the one, single images for the other.
+    """Draw both splits: by whole fields, and by single images.
 
     Args:
         fields: name of every frame's field.
@@ -86,7 +86,7 @@ def draw_splits(fields: Sequence[str], test_share: float, seed: int) -> Splits:
 
 
 def write_table(directory: Path, rows: Iterable[Row]) -> None:
-    """Write the table, which makes a dataset a finished one; the old one is there until the new one is.
+    """Write the table, which completes a dataset; the old table stays until the new one is whole.
 
     Raises:
         StorageError: it cannot be written.
@@ -99,7 +99,7 @@ def write_table(directory: Path, rows: Iterable[Row]) -> None:
 
 
 class DatasetWriter:
-    """Adds frames to a dataset, a new one or one that is there; used in a `with` block.
+    """Adds frames to a new or an existing dataset; used in a `with` block.
 
     Frames are added one by one and become part of the dataset all at once in `finish`. Leaving the block without it
     leaves everything as it was.
@@ -222,7 +222,7 @@ class DatasetWriter:
         return self._file.write(_header(frames))
 
     def _rewind(self) -> None:
-        """Cut off what lies behind the rows of the table."""
+        """Cut off the images behind the rows of the table."""
         end = self._first_byte + len(self._rows) * HEIGHT_PX * WIDTH_PX
         self._write_header(len(self._rows))
         self._file.flush()

@@ -1,4 +1,4 @@
-"""Frames that nobody should score: with nothing in them, saturated, striped by charging, of an unknown sample.
+"""Frames that should not be scored: empty, saturated, striped by charging, or of an unknown sample.
 
 All are drawn at random; the same arguments give the same frames.
 """
@@ -43,7 +43,7 @@ STRIPES_GREY = (12.0, 60.0)
 
 @dataclass(frozen=True, slots=True)
 class FaultyFrame:
-    """One such frame.
+    """A frame with one fault.
 
     Attributes:
         image: uint8 (480, 640).

@@ -36,7 +36,7 @@ _ZERO: tuple[EmptyFrameKind, ...] = ("noise", "white", "black")
 
 @dataclass(frozen=True, slots=True)
 class LabelledFrame:
-    """One frame and what is true about it.
+    """One frame and its ground truth.
 
     Attributes:
         image: uint8 (480, 640).
@@ -124,7 +124,7 @@ class _Look:
     averaged: float = 1.0
 
     def digitise(self, detector: Detector, brightness: float, contrast: float, rng: np.random.Generator) -> Frame:
-        """Scan it into a frame, and smooth that if it is to be."""
+        """Scan the field into a frame, and smooth the frame if wanted."""
         patient = replace(detector, electrons=detector.electrons * self.averaged)
         frame = patient.digitise(self.scanned, brightness, contrast, rng)
         if self.smoothing is None:
@@ -203,7 +203,7 @@ def labelled_frames(
 def _random_look(
     rng: np.random.Generator, field: Field, focus_wd_mm: float, label: int, rare_shares: RareFrameShares
 ) -> _Look:
-    """The field through a blur that is worth a label."""
+    """Draw a blur that gives the field a wanted label."""
     quality = min(max(float(rng.uniform(label - 0.5, label + 0.5)), 1.0), 10.0)
     blur_px, magnification = blur_for_quality(quality, field.magnification), field.magnification
     smoothing, averaged = None, 1.0
@@ -274,7 +274,7 @@ def zero_frame(
 
 
 def maybe_jpeg(rng: np.random.Generator, image: Frame) -> Frame:
-    """Half of the frames pass through a JPEG file, as an instrument's do."""
+    """Encode and decode half of the frames as JPEG, as instruments do."""
     if rng.uniform() < 0.5:
         return image
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(72, 99))]

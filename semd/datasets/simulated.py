@@ -61,7 +61,7 @@ class DatasetSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built.
+        """Refuse settings that cannot be built.
 
         Raises:
             ConfigError: a count below 1, no magnification or one below 1, or a share outside 0..1.
@@ -183,7 +183,7 @@ def build_dataset(spec: DatasetSpec, directory: Path, workers: int = 2, *, progr
 
 
 def _plan(spec: DatasetSpec, field_id: int) -> _FieldPlan:
-    """Decide about one field; independent of all others, so that workers need not talk."""
+    """Plan one field, independently of all others, so that workers need not communicate."""
     rng = np.random.default_rng([spec.seed, field_id, 5])
     if field_id >= spec.fields:
         # Without beads nothing is drawn for them: datasets made before come out as they did.
@@ -242,7 +242,7 @@ def _build_fields(spec: DatasetSpec, field_ids: list[int], images_path: Path) ->
 
 
 def _row(index: int, plan: _FieldPlan, frame: LabelledFrame, image_test: bool, opinion: float) -> Row:
-    """A row of the table; nobody errs about a frame with nothing in it."""
+    """Row of the table; an empty frame gets its label without an expert's error."""
     truth = frame.truth
     label = min(max(round(opinion), 1), 10) if truth.label else 0
     return {

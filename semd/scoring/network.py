@@ -83,7 +83,7 @@ class HeadOutputs(NamedTuple):
 
 
 class FeatureEngine(Protocol):
-    """Whatever runs the network's convolutional part: torch itself, or an exported model."""
+    """Engine of the network's convolutional part: torch itself, or an exported model."""
 
     def extract(self, images: Tensor) -> Tensor:
         """Standardised frames, float32 (B, 1, H, W), to their features, float32 (B, 512)."""

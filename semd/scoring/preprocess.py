@@ -1,4 +1,4 @@
-"""From a frame to what the network takes: its middle, on a fixed scale."""
+"""Network input from a frame: its centre, on a fixed scale."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _KEY = "architecture"
 
 
 def network_to_bytes(network: ScoringNetwork) -> bytes:
-    """Serialise a network, in half precision."""
+    """Serialise a network in half precision."""
     return weights_to_bytes(network.state_dict(), metadata={_KEY: json.dumps(asdict(network.architecture))})
 
 

@@ -1,4 +1,4 @@
-"""Weights of a network as safetensors bytes and back. No pickle, nothing that runs."""
+"""Weights of a network as safetensors bytes and back; no pickle and no code."""
 
 from __future__ import annotations
 

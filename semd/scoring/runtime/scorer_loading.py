@@ -1,4 +1,4 @@
-"""The scorer that the configuration asks for: torch itself, or an exported model for its convolutions."""
+"""Loading of the configured scorer: torch itself, or an exported model for its convolutions."""
 
 from __future__ import annotations
 

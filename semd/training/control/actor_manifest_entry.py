@@ -10,7 +10,7 @@ from semd.training.control.control_training import ControlTrainingResult
 
 
 def actor_entry(config: ControlTrainingConfig, result: ControlTrainingResult, preset: str) -> dict[str, Any]:
-    """The manifest's entry, but the SHA-256 that the store adds."""
+    """Make the manifest's entry, without the SHA-256 that the store adds."""
     bound = 2.0 * config.rho
     return {
         "file": "actor.safetensors",

@@ -339,7 +339,7 @@ class _Curve:
             csv.writer(file).writerows([_COLUMNS, *rows])
 
     def add(self, tally: _Tally, figures: ControlFigures, epsilon: float) -> None:
-        """Add a row; what there is none of yet stays empty."""
+        """Add a row; missing figures stay empty."""
         loss, value = np.mean(tally.losses, axis=0) if tally.losses else (None, None)
         success, frames = np.mean(tally.ends, axis=0) if tally.ends else (None, None)
         numbers = (

@@ -1,4 +1,4 @@
-"""Transitions from elsewhere than the environment at hand: what a microscope went through before."""
+"""Recorded transitions of a microscope, for training beside the simulated ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from semd.errors import TrainingError
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """n transitions, as Algorithm 1 stores them, but with the reward as (6) gives it.
+    """Recorded transitions in the form that Algorithm 1 stores, with the reward of (6).
 
     Attributes:
         states: float32 (n, 10 N), (3).
@@ -55,7 +55,7 @@ class Experience:
             raise TrainingError(f"{path}: not the transitions of a training from records: {error}") from error
 
     def require_fit(self, state_size: int) -> None:
-        """Refuse what networks with `state_size` inputs cannot learn from.
+        """Refuse transitions that networks with `state_size` inputs cannot learn from.
 
         Raises:
             TrainingError: no transition, or shapes that do not fit.

@@ -28,7 +28,7 @@ _POLL_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """One training of a sweep, at its end.
+    """Result of one training of a sweep.
 
     Attributes:
         trial: what was trained.
@@ -86,7 +86,7 @@ class SweepResult:
         return {"runs": self.rows(), "skipped": self.skipped, "failed": self.failed}
 
     def save(self, directory: Path) -> None:
-        """Write `sweep.csv`; what there is none of stays empty."""
+        """Write `sweep.csv`; missing figures stay empty."""
         rows = self.rows()
         with (directory / TABLE).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]) if rows else ["run"])
@@ -102,7 +102,7 @@ def train_sweep(
     address: str | None = None,
     console: Console | None = None,
 ) -> SweepResult:
-    """Train them all, as many at a time as there are processors in the cluster, and write the table.
+    """Train all combinations, one for each processor of the cluster at a time, and write the table.
 
     Trainings that were finished before are not done again, one that broke off goes on from its checkpoint. Ctrl+C
     leaves the table of those that have ended.
@@ -224,7 +224,7 @@ def _finished(config: ControlTrainingConfig, run_dir: Path) -> dict[str, Any] | 
 
 
 def _frames_taken(run_dir: Path) -> int:
-    """By the last whole row of the curve."""
+    """Frames taken, by the last whole row of the curve."""
     try:
         rows = (run_dir / CURVE).read_text(encoding="utf-8").splitlines()
         return int(rows[-1].split(",")[0])

@@ -64,7 +64,7 @@ class RecordsTrainingComparison:
         return _sort_key(self.after) < _sort_key(self.before)
 
     def as_json(self) -> dict[str, object]:
-        """Everything that is reported."""
+        """The reported figures."""
         return {
             "frames": self.training.frames,
             "updates": self.training.updates,

@@ -1,4 +1,4 @@
-"""Two replay buffers as one: transitions of the environment at hand, and recorded ones that never give way."""
+"""Two replay buffers as one: transitions of the environment, and recorded ones that are never overwritten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ray, the optional extra: loaded when asked for, and a cluster of this machine's own where none is named."""
+"""Ray, an optional extra: imported on demand, with a cluster of this machine where none is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the daemon's own records to what Algorithm 1 would have stored: learning from the instrument.
+"""Transitions of Algorithm 1 from the daemon's own records, for learning from the instrument.
 
 The ledger keeps every answered frame as it was measured and how it was answered. The state (3) is not in it; it is
 rebuilt by advancing over the frames, as the daemon does after a restart. A transition leads from a frame that was
@@ -147,7 +147,7 @@ def transitions_of(answers: Answers, rules: RunRules, weights: RewardWeights, ai
 
 @dataclass(frozen=True, slots=True)
 class _Move:
-    """A frame that was answered ADJUST, until it is known where that led."""
+    """A frame that was answered ADJUST, until the next frame shows the result."""
 
     parameters: Parameters
     state: NDArray[np.float32]
@@ -193,7 +193,7 @@ class _TransitionBuilder:
             self._skipped[Skip.HOLD if decision.status is Status.HOLD else Skip.ENDED] += 1
 
     def finish(self) -> Records:
-        """Everything read."""
+        """Return the records read."""
         self._drop_move(Skip.RUN_CUT)
         size = FEATURES_PER_FRAME * self._rules.n_frames
         columns = list(zip(*self._transitions, strict=True)) or [()] * 5

@@ -54,7 +54,7 @@ class Replay(Protocol):
         """Draw `size` transitions."""
 
     def set_priorities(self, indices: NDArray[np.int64], td_errors: NDArray[np.float32]) -> None:
-        """Take note of the TD errors of transitions that were drawn."""
+        """Set the priorities of drawn transitions from their TD errors."""
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything in arrays, for a checkpoint."""

@@ -1,4 +1,4 @@
-"""The feature-level twin as training ground and test bench of the control machine."""
+"""The feature-level twin as the environment that the control machine trains and is evaluated on."""
 
 from __future__ import annotations
 

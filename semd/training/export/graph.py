@@ -30,7 +30,7 @@ _STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
 class FoldedConvolution(NamedTuple):
-    """A convolution with what followed and preceded it put into its weights.
+    """A convolution with the normalisation after it and the pixel folding before it put into its weights.
 
     Attributes:
         weight: float32 (outputs, inputs, side, side).
@@ -113,7 +113,7 @@ def _fold(convolution: nn.Conv2d, normalisation: nn.BatchNorm2d) -> FoldedConvol
 
 
 def _unfold_pixels(folded: FoldedConvolution, fold: int) -> FoldedConvolution:
-    """The same convolution over the pixels themselves, of which `fold` x `fold` had been put into channels."""
+    """The same convolution over unfolded pixels, of which `fold` x `fold` had been put into channels."""
     outputs, _, side, _ = folded.weight.shape
     # Channel fold * i + j holds row i and column j of each square.
     squares = folded.weight.reshape(outputs, fold, fold, side, side)

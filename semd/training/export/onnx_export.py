@@ -1,4 +1,4 @@
-"""Export a network's convolutional part, and refuse what does not agree with eager torch."""
+"""Export of a network's convolutional part; an export that disagrees with eager torch is refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A model that keeps its bound.
+    """An exported model that keeps its bound.
 
     Attributes:
         model: the ONNX file.

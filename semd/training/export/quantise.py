@@ -1,4 +1,4 @@
-"""From an fp32 graph to one that computes in int8, with some of its first layers left alone."""
+"""Quantisation of an fp32 graph to int8, with some of its first layers left in fp32."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def quantise(network: ScoringNetwork, recipe: Recipe, frames: Iterable[NDArray[n
 
 
 class _CalibrationReader:
-    """Frames in the form the calibration asks for them."""
+    """Frames in the form that the calibration reads."""
 
     def __init__(self, frames: Iterator[NDArray[np.float32]]) -> None:
         self._frames = frames

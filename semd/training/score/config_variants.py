@@ -1,4 +1,4 @@
-"""Trainings beside the presets: of the papers' other networks, shorter and slower ones."""
+"""Variants of the presets: the papers' other networks, other numbers of epochs, other learning rates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def with_network(config: ScoreTrainingConfig, name: str) -> ScoreTrainingConfig:
 
 
 def scale_epochs(config: ScoreTrainingConfig, scale: float) -> ScoreTrainingConfig:
-    """The same training with `scale` times the passes of every stage, or of the heads where there is none.
+    """The same training with `scale` times the epochs of every stage, or of the heads where there is none.
 
     The first keeps at least one epoch; a further one of which no more than half an epoch is left is left out.
 
@@ -47,7 +47,7 @@ def scale_epochs(config: ScoreTrainingConfig, scale: float) -> ScoreTrainingConf
 
 
 def scale_learning_rates(config: ScoreTrainingConfig, scale: float) -> ScoreTrainingConfig:
-    """The same training with its learning rates times `scale`, for weights that are nearly there already.
+    """The same training with its learning rates times `scale`, for weights that are close to their best.
 
     Raises:
         ConfigError: the scale is not positive.

@@ -27,6 +27,6 @@ def rmse_loss(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def expected_error_loss(answers: HeadOutputs, target: Tensor) -> Tensor:
-    """Negative log-likelihood of the errors under what the heads expect of them; trains that expectation alone."""
+    """Negative log-likelihood of the errors under the predicted sigma; trains the prediction of sigma alone."""
     squares = (answers.scores.detach() - target.unsqueeze(1)) ** 2
     return (answers.log_sigma + 0.5 * squares * torch.exp(-2.0 * answers.log_sigma)).mean()

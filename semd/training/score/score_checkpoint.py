@@ -25,7 +25,7 @@ _META_KEY = "semd"
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """TrainingProgress of a training.
+    """Position of a training in its epochs and stages.
 
     Attributes:
         epoch: finished epochs.

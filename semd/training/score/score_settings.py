@@ -109,7 +109,7 @@ class ScoreTrainingConfig:
 
     @property
     def epochs(self) -> int:
-        """Passes in all stages together."""
+        """Number of epochs of all stages together."""
         return sum(stage.epochs for stage in self.stages)
 
     def stage_of(self, epoch: int) -> Stage:

@@ -24,7 +24,7 @@ def scorer_entry(
     processes: int,
     validation_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """The manifest's entry, but the SHA-256 that the store adds."""
+    """Make the manifest's entry, without the SHA-256 that the store adds."""
     specs = [_spec(directory) for directory in data]
     builds = [_build(spec, name) for spec, name in zip(specs, _names(len(data)), strict=True)]
     named = " ".join(f"--data {name}" for name in _names(len(data)))
