@@ -51,7 +51,7 @@ class DecisionConstants:
     # Noise and smooth gradients scored up to 5.7, barely visible detail up to 8.5 with an error to match; ordinary
     # fields exceed 7 before `barren_steps` are spent.
     barren_score: float = 7.0
-    # 200 of 200 hollows were given up within 15 frames, and 1,998 of 2,000 fields with detail were not.
+    # Chosen: with it 200 of 200 hollows of the grid ended within 15 frames.
     barren_steps: int = 15
     # Profiles of two unrelated scans correlate by 0.00 with a standard deviation of 0.16.
     same_stripes_correlation: float = 0.9
@@ -93,7 +93,7 @@ class DecisionConstants:
     surely_stray_sigma_points: float = 0.22
     # A field that experts give a 6 is always recognised.
     recognised_quality: float = 6.0
-    # Noise and smooth gradients far from focus were scored 1 to 6; the middle and half of that range.
+    # Noise and smooth gradients far from focus were scored 1 to 6 where the truth is 1; chosen to cover that range.
     stray_points: float = 2.5
     stray_sigma_points: float = 2.0
     # Chosen: the focus lies within the run's window or slightly beyond.

@@ -52,7 +52,7 @@ class AisemServer(SemServer):
 
     @property
     def violations(self) -> list[str]:
-        """What the client did against the contract."""
+        """Violations of the contract by the client."""
         return self._violations
 
     def _serve(self, connection: int, peer: socket.socket) -> None:

@@ -29,7 +29,7 @@ _MEAN_YIELD: Final = 0.45
 
 @dataclass(frozen=True, slots=True)
 class Knobs:
-    """What an operator sets: magnification (x), working distance (mm), brightness and contrast (0..100)."""
+    """Settings of an operator: magnification (x), working distance (mm), brightness and contrast (0..100)."""
 
     magnification: float
     wd_mm: float

@@ -1,4 +1,4 @@
-"""What became of the action files: where they lie, and what of them reached the SEM over the link."""
+"""Fates of the action files: where they lie, and which of them reached the SEM over the link."""
 
 from __future__ import annotations
 

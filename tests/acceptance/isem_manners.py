@@ -1,4 +1,4 @@
-"""How the independent SEM writes a frame: order, delivery, image format, text encoding, keys, units, extras.
+"""Ways in which the independent SEM writes a frame: order, delivery, image format, text encoding, keys, units, extras.
 
 The contract names every one of these as something a reader must bear; a `Manner` is one combination of them.
 """
@@ -22,7 +22,7 @@ class Order(enum.Enum):
 
 
 class Delivery(enum.Enum):
-    """How the bytes of a half reach its final name."""
+    """Way in which the bytes of a file reach its final name."""
 
     PLAIN = "one write in place"
     SLOW = "chunks with pauses in place"

@@ -70,7 +70,7 @@ class SemServer(ABC):
     @property
     @abstractmethod
     def violations(self) -> list[str]:
-        """What the client did against the contract."""
+        """Violations of the contract by the client."""
 
     @abstractmethod
     def _serve(self, connection: int, peer: socket.socket) -> None:
@@ -171,7 +171,7 @@ class TextServer(SemServer):
 
     @property
     def violations(self) -> list[str]:
-        """What the client did against the contract."""
+        """Violations of the contract by the client."""
         return self.order.violations
 
     def _serve(self, connection: int, peer: socket.socket) -> None:

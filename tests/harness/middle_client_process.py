@@ -16,7 +16,7 @@ from semd.middle_client.settings import MiddleClientSettings
 from semd.protocol.action import Action, Status, decode_action, encode_action
 
 Manner = Callable[[int], str]
-"""What the server does at its n-th message, counted from 1."""
+"""Behaviour of the server at its n-th message, counted from 1."""
 
 PATIENCE_S = 20.0
 

@@ -1,4 +1,4 @@
-"""What a service manager hears of real loops: ready when they work, alive while they get on, nothing when they hang."""
+"""Messages of real loops to a service manager: ready when they work, alive while they get on, none when they hang."""
 
 from __future__ import annotations
 

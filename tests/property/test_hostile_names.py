@@ -163,7 +163,7 @@ def test_no_stem_and_no_content_leads_out(stem: str, single: bool, bad: str, sam
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
 def test_through_a_link_nothing_is_written_or_removed(image: str, text: str, single: bool) -> None:
-    """What a link shows may be read as a frame; only the link itself is ever moved."""
+    """The target of a link may be read as a frame; only the link itself is ever moved."""
     with lab() as root:
         before = outside(root)
         for target, name, data in ((image, "f.png", IMAGE), (text, "f.txt", GOOD.encode())):

@@ -36,7 +36,7 @@ PICTURES = [np.random.default_rng(seed).integers(20, 220, (120, 160), dtype=np.u
 
 
 class Manner(StrEnum):
-    """How a file comes into being."""
+    """Way in which a file comes into being."""
 
     AT_ONCE = "at once"
     PIECES = "pieces"

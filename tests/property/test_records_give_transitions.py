@@ -1,4 +1,4 @@
-"""What the daemon records gives the very transitions that an environment on the same microscope went through."""
+"""The daemon's records give the same transitions as an environment on the same microscope."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def record(root: Path, microscope: Microscope, pipeline: Pipeline) -> None:
 
 @dataclass(frozen=True)
 class Went:
-    """What the environment saw."""
+    """Transitions of the environment."""
 
     states: list[NDArray[np.float32]]
     actions: list[NDArray[np.float32]]

@@ -1,4 +1,4 @@
-"""What holds for every run, whatever the actor says and the frames show."""
+"""Invariants of every run, whatever the actor says and the frames show."""
 
 from __future__ import annotations
 

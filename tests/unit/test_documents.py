@@ -46,7 +46,7 @@ def test_readme_is_short_and_its_commands_stand_on_lines_of_their_own() -> None:
 
 def test_docstrings_open_with_an_imperative_or_a_noun_phrase() -> None:
     nodes = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for path in (ROOT / "semd").rglob("*.py"):
+    for path in [*(ROOT / "semd").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             text = ast.get_docstring(node) if isinstance(node, nodes) else None
             assert text is None or text.split()[0] not in {"What", "Whether", "How"}, f"{path}: {text}"

@@ -1,4 +1,4 @@
-"""What is durable before what: every sync, rename and commit in its order, with the failpoints in between."""
+"""Order of durability: every sync, rename and commit in its order, with the failpoints in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `semd health` says of snapshots written by hand."""
+"""Verdicts of `semd health` on snapshots written by hand."""
 
 from __future__ import annotations
 

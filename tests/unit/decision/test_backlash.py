@@ -52,7 +52,7 @@ class Drive:
 
 
 def lost_points(drive: Drive, misread_points: float) -> float:
-    """How much less sharp the run ends than it began; its scores are all off by the same."""
+    """Loss of sharpness from the run's start to its end; its scores are all off by the same amount."""
     start = drive.quality()
     run: Run | None = None
     while run is None or not run.status.is_terminal:

@@ -36,7 +36,7 @@ def scored(
 
 
 def quality(units_off: float, rest: float = 0.15) -> float:
-    """What the experts' scale says of a frame so many focus units off."""
+    """Quality by the experts' scale of a frame that is `units_off` focus units off."""
     return focus_quality(lenient_blur_px(MAGNIFICATION) * float(np.hypot(units_off, rest)), MAGNIFICATION)
 
 

@@ -44,7 +44,7 @@ def rules() -> list[dict[str, Any]]:
 
 
 def faults(expression: str) -> list[str]:
-    """What Prometheus, or our own metrics, would not know in an expression."""
+    """Names in an expression that neither Prometheus nor our own metrics know."""
     known = all_metrics()
     found: list[str] = []
     for name, labels in SELECTOR.findall(expression):

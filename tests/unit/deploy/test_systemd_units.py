@@ -85,7 +85,7 @@ def test_the_daemon_has_no_network_and_the_middle_client_the_loopback_alone() ->
 
 
 def complaints(directory: Path, name: str, change: tuple[str, str] = ("", "")) -> str:
-    """What `verify` says of the unit, with a program that exists here in place of the installed one."""
+    """Output of `verify` for the unit, with a program that exists here in place of the installed one."""
     for unit in UNITS.glob("*.service"):
         text = unit.read_text("utf-8").replace("/opt/semd/venv/bin/semd", sys.executable)
         (directory / unit.name).write_text(text.replace(*change) if unit.name == name else text, "utf-8")

@@ -37,7 +37,7 @@ def said(node: Node) -> str:
 
 
 def commands() -> dict[str, list[str]]:
-    """What is called, with the text of each call."""
+    """Calls of a script, with the text of each."""
     found: dict[str, list[str]] = {}
     for command in nodes(TREE, "command"):
         name = command.child_by_field_name("command_name")

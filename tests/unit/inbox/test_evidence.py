@@ -1,4 +1,4 @@
-"""What counts as evidence that an image was written to its end, and what must not."""
+"""Evidence that an image was written to its end, and things that must not count as such."""
 
 from __future__ import annotations
 

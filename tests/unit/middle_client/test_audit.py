@@ -76,7 +76,7 @@ def test_every_answer_and_every_silence_is_written_down(client: MiddleClientUnde
 def test_the_order_journal_trail_socket_trail_file(
     client: MiddleClientUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is on the disk, seen at each step that matters."""
+    """Content of the disk at each step that matters."""
     action = make_action(1)
     drop_file(client.directory, action)
     journal = client.directory.parent / "middle-client.json"

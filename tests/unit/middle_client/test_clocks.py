@@ -1,4 +1,4 @@
-"""What a restart and a clock that is set must not change: the rate limit, and that nothing is sent too late."""
+"""Restarts and clocks that are set: the rate limit holds, and nothing is sent too late."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the soak makes of what it saw: fates of frames and growth of processes, by hand-worked cases."""
+"""The soak's verdicts: fates of frames and growth of processes, by hand-worked cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training does to frames: parts of them, mild changes of light."""
+"""Augmentation of frames: crops and mild changes of light."""
 
 from __future__ import annotations
 
