@@ -18,6 +18,7 @@ from semd.control.actor_weights import load_actor
 from semd.control.policy import ActorPolicy
 from semd.decision.rules import RunRules
 from semd.errors import TrainingError
+from semd.reporting.table import Column, TextTable
 from semd.training.control.actor_evaluation import ControlFigures
 from semd.training.control.actor_manifest_entry import actor_entry
 from semd.training.control.control_settings import ControlTrainingConfig
@@ -78,18 +79,24 @@ class RecordsTrainingComparison:
         """The same for a terminal."""
         counts = self.records
         skipped = ", ".join(f"{reason} {count}" for reason, count in counts["skipped"].items()) or "none"
-        lines = [
-            f"{counts['transitions']} transitions of {counts['frames']} recorded frames, {counts['passed']} passed",
-            f"not used: {skipped}",
-            f"{'on the twin':14s} {'truly good within 25':>21s} {'median':>7s} {'90 %':>6s}  frames of a run",
-            *(
-                f"{name:14s} {figures.true_success_25:21.2%} {_shown(figures.median_frames):>7s} "
-                f"{_shown(figures.p90_frames):>6s}"
-                for name, figures in (("before", self.before), ("after", self.after))
-            ),
-        ]
         verdict = "worse than before" if self.became_worse else "no worse than before"
-        return "\n".join([*lines, f"{verdict}, on {self.after.episodes} episodes each"])
+        compared = (("before", self.before), ("after", self.after))
+        return TextTable(
+            columns=(
+                Column("on the twin", align="left"),
+                Column("truly good within 25", form="{:.2%}"),
+                Column("median frames", form="{:g}"),
+                Column("90 % of runs", form="{:g}"),
+            ),
+            rows=tuple(
+                (name, figures.true_success_25, figures.median_frames, figures.p90_frames) for name, figures in compared
+            ),
+            title=(
+                f"{counts['transitions']} transitions of {counts['frames']} recorded frames, {counts['passed']} passed",
+                f"not used: {skipped}",
+            ),
+            notes=(f"{verdict}, on {self.after.episodes} episodes each",),
+        ).as_text()
 
     def entry(self, preset: str) -> dict[str, Any]:
         """The manifest's entry for the weights, but the SHA-256 that the store adds."""
@@ -209,7 +216,3 @@ def _sort_key(figures: ControlFigures) -> tuple[float, float, float]:
     """More true successes first, then fewer frames for nearly all, then for half."""
     frames = [value if value is not None else float("inf") for value in (figures.p90_frames, figures.median_frames)]
     return figures.true_success_25, -frames[0], -frames[1]
-
-
-def _shown(frames: float | None) -> str:
-    return "-" if frames is None else f"{frames:g}"
